@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a newcomer needs; both make .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Tests that want real datasets look in $GRAPHDIFF_DATA and skip where it is not set.
+PYTEST ?= $(BIN)/python -m pytest
+
+.PHONY: demo test gpu lint format sparse clean help
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed ## train and compare on the embedded dataset, write demo/report.html
+	$(BIN)/python benchmarks/accuracy.py --dataset synthetic --models ld4mrec lightgcn freedom \
+		--seeds 1 --out demo/accuracy.json --report demo/report.html
+
+test: $(VENV)/.installed-test ## run the tests
+	$(PYTEST)
+
+gpu: $(VENV)/.installed-test ## run the tests that need a CUDA device
+	$(PYTEST) -m gpu
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+sparse: $(VENV)/.installed ## build torch-scatter and torch-sparse (a quarter of an hour)
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation torch-scatter torch-sparse
+
+clean: ## remove .venv and everything made
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

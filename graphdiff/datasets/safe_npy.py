@@ -1,0 +1,36 @@
+"""Reading feature tables from files that need not be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from graphdiff.errors import DataError
+
+
+def load_features(path: str | Path) -> np.ndarray:
+    """Reads a table of features; pickled objects in the file are refused.
+
+    Args:
+        path: An ``.npy`` file of real numbers, two-dimensional.
+
+    Returns:
+        float32 ``[I, F]``.
+
+    Raises:
+        DataError: If the file is missing, damaged, or holds something else.
+    """
+    path = Path(path)
+    try:
+        # Mapping compares the size that the file claims with its own before memory is taken.
+        table = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # What a parser meets in a hostile file cannot be listed.
+        raise DataError(f"{path} cannot be read as an .npy table of numbers: {error}") from None
+    if table.ndim != 2 or table.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path} holds {table.dtype} {list(table.shape)}; expected one row of numbers per item"
+        )
+    # What is too large for float32 becomes infinite, and the schema names the items.
+    with np.errstate(over="ignore"):
+        return np.array(table, dtype=np.float32, order="C")

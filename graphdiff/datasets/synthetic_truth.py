@@ -1,0 +1,118 @@
+"""The made-up world behind :class:`~graphdiff.datasets.SyntheticMultimedia`.
+
+Arrays are float64 here: rounding then decides nothing, so that a seed gives the same data whatever
+the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+# Sorted, as graphdiff.schema.modalities gives them; every axis "M" is in this order.
+FEATURE_CHANNELS = {"audio": 32, "image": 64, "text": 48}
+NUM_MODALITIES = len(FEATURE_CHANNELS)
+LATENT_CHANNELS = 12
+
+STYLES = 32  # groups of alike items, in each modality
+STYLE_SKEW = 0.3  # Zipf exponent of how many items a style has
+STYLE_AGREEMENT = 0.6  # how often an item has the same style in two modalities by design
+STYLE_SPREAD = 0.5  # how far an item strays from its style
+POPULARITY_SKEW = 0.5  # Zipf exponent of popularity
+
+INTERESTS = 2  # tastes of a user
+TASTE_SPREAD = 0.2  # how far a taste strays from the item that inspired it
+LEANING = 0.3  # Dirichlet concentration; below 1, most users go by one modality
+SHARPNESS = 14.0  # how much affinity weighs against popularity in a choice
+
+NUISANCE_CHANNELS = 4  # what a feature shows beside the latent
+NUISANCE = 0.5  # its size; the latent's is 1
+FEATURE_NOISE = 0.3  # standard deviation, where the feature's is 1
+
+
+class Items(NamedTuple):
+    """What is true of the items."""
+
+    latent: np.ndarray  # [I, M, d], of length 1 along d
+    popularity: np.ndarray  # [I], logarithmic
+
+
+class Users(NamedTuple):
+    """What is true of the users."""
+
+    taste: np.ndarray  # [U, S, d], of length 1 along d
+    leaning: np.ndarray  # [U, M], sums to 1
+
+
+def make_items(rng: np.random.Generator, num_items: int) -> Items:
+    """Items with a style in each modality, and a popularity of their own."""
+    modality = np.arange(NUM_MODALITIES)
+    style = _unit(rng.normal(size=(NUM_MODALITIES, STYLES, LATENT_CHANNELS)))
+    share = _zipf(STYLES, STYLE_SKEW)
+    common = rng.choice(STYLES, p=share, size=(num_items, 1))
+    own = rng.choice(STYLES, p=share, size=(num_items, NUM_MODALITIES))
+    member = np.where(rng.random(own.shape) < STYLE_AGREEMENT, common, own)
+    latent = _stray(rng, style[modality, member], STYLE_SPREAD)
+    popularity = np.log(rng.permutation(_zipf(num_items, POPULARITY_SKEW)))
+    return Items(latent, popularity)
+
+
+def make_users(rng: np.random.Generator, num_users: int, items: Items) -> Users:
+    """Users whose tastes were inspired by items, in a modality that they lean on."""
+    leaning = rng.dirichlet([LEANING] * NUM_MODALITIES, size=num_users)
+    inspiration = rng.integers(len(items.latent), size=(num_users, INTERESTS))
+    threshold = rng.random((num_users, INTERESTS, 1))
+    modality = (threshold > leaning.cumsum(axis=1)[:, None, :-1]).sum(axis=2)
+    taste = _stray(rng, items.latent[inspiration, modality], TASTE_SPREAD)
+    return Users(taste, leaning)
+
+
+def log_preference(users: Users, items: Items) -> np.ndarray:
+    r"""The probability, as a logarithm, that a user's next item of choice is a given one.
+
+    The user takes up one of the interests :math:`s`, each as often, and chooses by
+
+    .. math::
+        \mathrm{softmax}_i \Big( \beta \sum_m \mathrm{leaning}_{um} \,
+        \mathrm{taste}_{us} \cdot \mathrm{latent}_{im} + \mathrm{popularity}_i \Big).
+
+    Returns:
+        ``[U, I]``.
+    """
+    affinity = sum(
+        users.leaning[:, None, m, None] * (users.taste @ items.latent[:, m].T)
+        for m in range(NUM_MODALITIES)
+    )
+    choice = log_softmax(SHARPNESS * affinity + items.popularity, axis=2)
+    return logsumexp(choice, axis=1) - np.log(INTERESTS)
+
+
+def make_features(rng: np.random.Generator, items: Items) -> dict[str, np.ndarray]:
+    """Per modality ``[I, F]``: the latent and a nuisance through a random network, and noise."""
+    features = {}
+    for m, (name, channels) in enumerate(FEATURE_CHANNELS.items()):
+        nuisance = _unit(rng.normal(size=(len(items.latent), NUISANCE_CHANNELS)))
+        shown = np.concatenate([items.latent[:, m], NUISANCE * nuisance], axis=1)
+        inner = rng.normal(scale=1.5, size=(shown.shape[1], 2 * channels))
+        bias = rng.normal(scale=0.3, size=2 * channels)
+        outer = rng.normal(size=(2 * channels, channels))
+        x = np.tanh(shown @ inner + bias) @ outer
+        x = x / x.std() + FEATURE_NOISE * rng.normal(size=x.shape)
+        # What the order of summation changes is far below the last digit kept.
+        features[name] = x.round(4)
+    return features
+
+
+def _zipf(size: int, exponent: float) -> np.ndarray:
+    weight = np.arange(1.0, size + 1) ** -exponent
+    return weight / weight.sum()
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _stray(rng: np.random.Generator, x: np.ndarray, spread: float) -> np.ndarray:
+    return _unit(x + spread * _unit(rng.normal(size=x.shape)))

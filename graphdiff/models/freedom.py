@@ -1,0 +1,174 @@
+"""FREEDOM: a frozen item-item graph and a denoised user-item graph."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch_geometric.nn import LGConv
+
+from graphdiff.errors import ConfigError
+from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.losses import bpr_loss
+from graphdiff.nn.propagation import SymmetricLGConv
+
+
+class FREEDOMConfig(ModelConfig):
+    """Settings of :class:`FREEDOM`."""
+
+    num_layers: int = Field(2, ge=1, description="Layers on the user-item graph.")
+    num_item_layers: int = Field(1, ge=0, description="Layers on the frozen item-item graph.")
+    num_neighbors: int = Field(10, ge=1, description="Neighbours k in the item-item graph.")
+    dropout: float = Field(
+        0.8, ge=0, lt=1, description="Share of interactions pruned for each epoch."
+    )
+    modality_loss: float = Field(1e-3, ge=0, description="Weight λ of the modality BPR losses.")
+    modality_weights: dict[str, float] | None = Field(
+        None,
+        description="Share of each modality in the item-item graph; equal shares by default.",
+    )
+
+
+class FREEDOM(Recommender):
+    r"""FREEDOM from `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for
+    Multimodal Recommendation" <https://arxiv.org/abs/2211.06924>`_.
+
+    The item-item graph :math:`S = \sum_m \alpha_m S_m` of the modalities' k nearest neighbours
+    is built once and frozen. For each epoch a share of the interactions is kept, drawn without
+    replacement with probability proportional to :math:`1/\sqrt{|N_u||N_i|}`, so that edges between
+    popular nodes are pruned first. With LightGCN's layers on what is left and
+    :math:`\tilde{\mathbf{e}}_i = S^L \mathbf{e}_i`,
+
+    .. math::
+        \hat{y}_{ui} = \mathbf{e}_u \cdot (\mathbf{e}_i + \tilde{\mathbf{e}}_i), \qquad
+        \mathcal{L} = \mathcal{L}_{BPR} + \lambda \sum_m
+        \mathcal{L}_{BPR}(\mathbf{e}_u, W_m \mathbf{x}_{i,m}).
+
+    At inference the whole interaction graph is used. As in the authors' code the features are
+    learnable, starting from the data's; the embeddings of users and items are shared by all
+    modalities. Items without a modality take no part in its loss.
+
+    Args:
+        config: :class:`FREEDOMConfig`.
+        graph: Training interactions and item content.
+
+    Raises:
+        ConfigError: If the data has no modality, or ``modality_weights`` names others.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = FREEDOMConfig
+    batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
+    uses_content: ClassVar[bool] = True
+    config: FREEDOMConfig
+
+    def __init__(self, config: FREEDOMConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        if not graph.modalities:
+            raise ConfigError(
+                "FREEDOM needs at least one modality, and the data has none; "
+                "give item features (x_image, x_text, …) or use LightGCN"
+            )
+        weights = config.modality_weights or dict.fromkeys(graph.modalities, 1.0)
+        if sorted(weights) != graph.modalities:
+            raise ConfigError(
+                f"modality_weights names {sorted(weights)}, but the data has {graph.modalities}"
+            )
+        self.modality_weights = weights
+        channels = config.hidden_channels
+        self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
+        self.item_embedding = torch.nn.Embedding(graph.num_items, channels)
+        self.features = torch.nn.ParameterDict(
+            {name: graph.features(name)[0].clone() for name in graph.modalities}
+        )
+        self.project = torch.nn.ModuleDict(
+            # Without a bias: it cancels out of the difference that BPR looks at.
+            {
+                name: torch.nn.Linear(x.size(1), channels, bias=False)
+                for name, x in self.features.items()
+            }
+        )
+        self.interaction_conv = SymmetricLGConv()
+        self.item_conv = LGConv(normalize=False)
+        self._pruned: tuple[Tensor, ...] | None = None
+        self._similarity: tuple[torch.device, tuple[Tensor, ...]] | None = None
+        self.reset_parameters()
+
+    @classmethod
+    def search_space(cls) -> dict[str, list[Any]]:
+        """The values that tuning tries for each setting; the paper's grid, and a little around."""
+        return {
+            "hidden_channels": [64, 128],
+            "lr": [1e-3, 2e-3, 5e-3],
+            "num_layers": [2, 3],
+            "dropout": [0.5, 0.8, 0.9],
+            "modality_loss": [0.0, 1e-5, 1e-3, 1e-1],
+        }
+
+    def reset_parameters(self) -> None:
+        """Draws embeddings (Xavier uniform) and projections anew; features start from the data."""
+        torch.nn.init.xavier_uniform_(self.user_embedding.weight)
+        torch.nn.init.xavier_uniform_(self.item_embedding.weight)
+        with torch.no_grad():
+            for name in self.graph.modalities:
+                self.features[name].copy_(self.graph.features(name)[0])
+                self.project[name].reset_parameters()
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Draws the interactions that message passing may use in this epoch."""
+        if self.config.dropout == 0:
+            self._pruned = None
+            return
+        graph = self.graph
+        num_kept = max(1, round(graph.num_interactions * (1 - self.config.dropout)))
+        user_degree, item_degree = graph.user_degree(), graph.item_degree()
+        weight = (user_degree[graph.user] * item_degree[graph.col]).float().rsqrt()
+        # Exponential races: the smallest E/w are a draw without replacement proportional to w,
+        # at any number of edges (torch.multinomial stops at 2^24).
+        race = torch.empty_like(weight).exponential_(generator=generator) / weight
+        self._pruned = graph.bipartite(race.topk(num_kept, largest=False).indices.sort().values)
+
+    def _embeddings(self, adjacency: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        layers = [x]
+        for _ in range(self.config.num_layers):
+            layers.append(self.interaction_conv(layers[-1], *adjacency))
+        user, item = torch.stack(layers).mean(dim=0).split([self.num_users, self.num_items])
+        similar = self.item_embedding.weight
+        for _ in range(self.config.num_item_layers):
+            similar = self.item_conv(similar, *self._frozen_graph())
+        return user, item + similar
+
+    def _frozen_graph(self) -> tuple[Tensor, ...]:
+        if self._similarity is None or self._similarity[0] != self.device:
+            self._similarity = (self.device, self.graph.mixed_similarity(self.modality_weights))
+        return self._similarity[1]
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR on embeddings plus λ times BPR on projected features; ``batch`` long ``[B]``."""
+        user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
+        negative = self.graph.sample_negatives(user_index, generator)
+        adjacency = self._pruned if self._pruned is not None else self.graph.bipartite()
+        users, items = self._embeddings(adjacency)
+        user = users[user_index]
+        loss = bpr_loss(user, items[positive], items[negative])
+        if self.config.modality_loss == 0:
+            return loss
+        for name, features in self.features.items():
+            has = self.graph.features(name)[1]
+            both = has[positive] & has[negative]
+            if both.any():
+                project = self.project[name]
+                loss = loss + self.config.modality_loss * bpr_loss(
+                    user[both],
+                    project(features[positive[both]]),
+                    project(features[negative[both]]),
+                )
+        return loss
+
+    def tables(self) -> Tables:
+        """Embeddings after message passing over the whole graphs."""
+        user, item = self._embeddings(self.graph.bipartite())
+        return Tables(item=item, user=user)

@@ -1,0 +1,86 @@
+"""LightGCN, PyG's own implementation behind the common face."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch_geometric.nn.models import LightGCN as PyGLightGCN
+
+from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.propagation import SymmetricLGConv
+
+
+class LightGCNConfig(ModelConfig):
+    """Settings of :class:`LightGCN`."""
+
+    num_layers: int = Field(3, ge=1, description="Propagation layers L.")
+    regularization: float = Field(
+        1e-4, ge=0, description="Weight of the squared norm of the batch's embeddings."
+    )
+
+
+class LightGCN(Recommender):
+    r"""LightGCN from `"LightGCN: Simplifying and Powering Graph Convolution Network for
+    Recommendation" <https://arxiv.org/abs/2002.02126>`_, wrapping
+    :class:`torch_geometric.nn.models.LightGCN`.
+
+    .. math::
+        \mathbf{e}^{(l+1)}_u = \sum_{i \in N_u} \frac{\mathbf{e}^{(l)}_i}{\sqrt{|N_u||N_i|}},
+        \qquad \hat{y}_{ui} = \Big(\tfrac{1}{L+1}\sum_l \mathbf{e}^{(l)}_u\Big) \cdot
+        \Big(\tfrac{1}{L+1}\sum_l \mathbf{e}^{(l)}_i\Big),
+
+    trained with BPR on one uniform negative per interaction.
+
+    Args:
+        config: :class:`LightGCNConfig`.
+        graph: Training interactions.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = LightGCNConfig
+    batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
+    config: LightGCNConfig
+
+    def __init__(self, config: LightGCNConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        self.net = PyGLightGCN(
+            graph.num_users + graph.num_items, config.hidden_channels, config.num_layers
+        )
+        self.net.convs = torch.nn.ModuleList(SymmetricLGConv() for _ in range(config.num_layers))
+
+    @classmethod
+    def search_space(cls) -> dict[str, list[Any]]:
+        """The values that tuning tries for each setting."""
+        return {
+            "hidden_channels": [64, 128],
+            "lr": [1e-3, 2e-3, 5e-3],
+            "num_layers": [2, 3, 4],
+            "regularization": [1e-5, 1e-4, 1e-3, 1e-2],
+        }
+
+    def reset_parameters(self) -> None:
+        """Draws the embeddings anew (Xavier uniform)."""
+        self.net.reset_parameters()
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR with an L2 penalty on the embeddings involved; ``batch`` long ``[B]`` interactions."""
+        user, positive = self.graph.user_of(batch), self.graph.col[batch]
+        negative = self.graph.sample_negatives(user, generator)
+        positive, negative = positive + self.num_users, negative + self.num_users
+        out = self.net.get_embedding(*self.graph.bipartite())
+        return self.net.recommendation_loss(
+            (out[user] * out[positive]).sum(dim=-1),
+            (out[user] * out[negative]).sum(dim=-1),
+            node_id=torch.cat([user, positive, negative]),
+            lambda_reg=self.config.regularization,
+        )
+
+    def tables(self) -> Tables:
+        """Propagated embeddings of users and items."""
+        user, item = self.net.get_embedding(*self.graph.bipartite()).split(
+            [self.num_users, self.num_items]
+        )
+        return Tables(item=item, user=user)

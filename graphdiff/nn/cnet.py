@@ -1,0 +1,95 @@
+"""C-Net: the conditional network between encoder and decoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ConditionalBlock(torch.nn.Module):
+    r"""A residual block whose normalised input is scaled and shifted by a condition.
+
+    .. math::
+        \mathbf{h} \leftarrow \mathbf{h} + W_2\,\mathrm{SiLU}\big(W_1[(1 + \mathbf{s}(\mathbf{c}))
+        \odot \mathrm{LN}(\mathbf{h}) + \mathbf{b}(\mathbf{c})]\big).
+
+    The block starts as the identity: :math:`W_2` is zero.
+
+    Args:
+        channels: Width d.
+        condition_channels: Width of the condition.
+        dropout: Dropout of the hidden layer.
+    """
+
+    def __init__(self, channels: int, condition_channels: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(channels, elementwise_affine=False)
+        self.modulate = torch.nn.Linear(condition_channels, 2 * channels)
+        self.inner = torch.nn.Linear(channels, channels)
+        self.outer = torch.nn.Linear(channels, channels)
+        self.dropout = dropout
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew; the block is the identity again."""
+        self.modulate.reset_parameters()
+        self.inner.reset_parameters()
+        torch.nn.init.zeros_(self.outer.weight)
+        torch.nn.init.zeros_(self.outer.bias)
+
+    def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """``[B, d]`` and ``[B, condition_channels]`` to ``[B, d]``."""
+        scale, shift = self.modulate(condition).chunk(2, dim=-1)
+        inner = F.silu(self.inner(self.norm(hidden) * (1 + scale) + shift))
+        return hidden + self.outer(F.dropout(inner, self.dropout, self.training))
+
+
+class CNet(torch.nn.Module):
+    """K conditional residual blocks, guided by time, collaborative and preference signals.
+
+    Args:
+        channels: Width d of hidden states and signals.
+        num_blocks: K.
+        num_steps: Diffusion steps T; there is one learned representation for each step, and one
+            more, 0, for the observed row.
+        dropout: Dropout inside the blocks.
+    """
+
+    def __init__(
+        self, channels: int, num_blocks: int, num_steps: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.time = torch.nn.Embedding(num_steps + 1, channels)
+        self.blocks = torch.nn.ModuleList(
+            ConditionalBlock(channels, 3 * channels, dropout) for _ in range(num_blocks)
+        )
+        self.norm = torch.nn.LayerNorm(channels, elementwise_affine=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew."""
+        torch.nn.init.normal_(self.time.weight, std=0.1)
+        for block in self.blocks:
+            block.reset_parameters()
+
+    def forward(
+        self, hidden: Tensor, t: Tensor, collaborative: Tensor, preference: Tensor
+    ) -> Tensor:
+        """Guides encoded rows.
+
+        Args:
+            hidden: Encoded rows, ``[B, d]``.
+            t: Long ``[B]``, 0 … T.
+            collaborative: ``[B, d]``.
+            preference: ``[B, d]``.
+
+        Returns:
+            ``[B, d]``.
+        """
+        condition = torch.cat(
+            [F.silu(self.time(t)), self.norm(collaborative), self.norm(preference)], dim=-1
+        )
+        for block in self.blocks:
+            hidden = block(hidden, condition)
+        return hidden

@@ -1,0 +1,219 @@
+"""The graph that a model carries: interactions as CSR rows, and what is known of the items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from graphdiff.nn.propagation import Adjacency, adjacency, symmetric_norm
+from graphdiff.schema import INTERACTS, modalities
+
+
+class RecGraph(torch.nn.Module):
+    """Training interactions and item content as buffers, so that they move and save with a model.
+
+    Args:
+        rowptr: Long ``[U + 1]``; user ``u`` has the items ``col[rowptr[u]:rowptr[u + 1]]``.
+        col: Long ``[E]``, item indices, sorted within each user.
+        num_items: Size of the catalogue.
+        features: Per modality, float32 ``[I, F_m]``.
+        has: Per modality, bool ``[I]``; False where an item lacks it.
+        similar: Per modality, ``(edge_index [2, E_m], edge_weight [E_m])`` of the item-item
+            graph.
+    """
+
+    rowptr: Tensor
+    col: Tensor
+
+    def __init__(
+        self,
+        rowptr: Tensor,
+        col: Tensor,
+        num_items: int,
+        features: Mapping[str, Tensor] | None = None,
+        has: Mapping[str, Tensor] | None = None,
+        similar: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.register_buffer("rowptr", rowptr)
+        self.register_buffer("col", col)
+        self.modalities = sorted(features or {})
+        for name in self.modalities:
+            self.register_buffer(f"x_{name}", features[name])  # type: ignore[index]
+            self.register_buffer(f"has_{name}", has[name])  # type: ignore[index]
+            if similar is not None:
+                edge_index, edge_weight = similar[name]
+                self.register_buffer(f"similar_{name}_index", edge_index)
+                self.register_buffer(f"similar_{name}_weight", edge_weight)
+        self._bipartite: tuple[torch.device, Adjacency] | None = None
+
+    @classmethod
+    def from_data(
+        cls, data: HeteroData, content: bool = True, num_neighbors: int = 10
+    ) -> RecGraph:
+        """Reads the training interactions and, with ``content``, features and modality graphs.
+
+        A modality graph that ``data`` lacks is built with
+        :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``.
+        """
+        user, item = data[INTERACTS].edge_index
+        num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
+        order = torch.argsort(user * num_items + item)
+        rowptr = torch.zeros(num_users + 1, dtype=torch.long)
+        rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
+        names = modalities(data) if content else []
+        if any(("item", f"similar_{name}", "item") not in data.edge_types for name in names):
+            from graphdiff.transforms import ModalityGraph
+
+            data = ModalityGraph(k=num_neighbors)(data)
+        edges = {name: data["item", f"similar_{name}", "item"] for name in names}
+        return cls(
+            rowptr,
+            item[order],
+            num_items,
+            {name: data["item"][f"x_{name}"] for name in names},
+            {name: data["item"][f"has_{name}"] for name in names},
+            {name: (store.edge_index, store.edge_weight) for name, store in edges.items()},
+        )
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], num_items: int) -> RecGraph:
+        """The graph back from its own ``state_dict``."""
+        names = [key.removeprefix("x_") for key in tensors if key.startswith("x_")]
+        return cls(
+            tensors["rowptr"],
+            tensors["col"],
+            num_items,
+            {name: tensors[f"x_{name}"] for name in names},
+            {name: tensors[f"has_{name}"] for name in names},
+            {
+                name: (tensors[f"similar_{name}_index"], tensors[f"similar_{name}_weight"])
+                for name in names
+            },
+        )
+
+    @property
+    def num_users(self) -> int:
+        """Number of training users."""
+        return self.rowptr.numel() - 1
+
+    @property
+    def num_interactions(self) -> int:
+        """Number of training interactions."""
+        return self.col.numel()
+
+    @property
+    def user(self) -> Tensor:
+        """User of each interaction, long ``[E]``, beside :attr:`col`."""
+        index = torch.arange(self.num_users, device=self.rowptr.device)
+        return index.repeat_interleave(self.user_degree(), output_size=self.num_interactions)
+
+    def user_of(self, interaction: Tensor) -> Tensor:
+        """Users of the given positions of :attr:`col`, long ``[B]``."""
+        return torch.searchsorted(self.rowptr, interaction, right=True) - 1
+
+    def user_degree(self) -> Tensor:
+        """Number of items of each user, long ``[U]``."""
+        return self.rowptr.diff()
+
+    def item_degree(self) -> Tensor:
+        """Number of users of each item, long ``[I]``."""
+        return torch.bincount(self.col, minlength=self.num_items)
+
+    def features(self, modality: str) -> tuple[Tensor, Tensor]:
+        """``(x [I, F_m], has [I])`` of one modality."""
+        return getattr(self, f"x_{modality}"), getattr(self, f"has_{modality}")
+
+    def similar(self, modality: str) -> tuple[Tensor, Tensor]:
+        """``(edge_index [2, E_m], edge_weight [E_m])`` of one modality's item-item graph."""
+        return getattr(self, f"similar_{modality}_index"), getattr(
+            self, f"similar_{modality}_weight"
+        )
+
+    def mixed_similarity(self, weights: Mapping[str, float]) -> Adjacency:
+        """The item-item graphs of all modalities as one, each scaled by its share of ``weights``."""
+        total = sum(weights[name] for name in self.modalities)
+        graphs = [self.similar(name) for name in self.modalities]
+        shares = [weights[name] / total for name in self.modalities]
+        return adjacency(
+            torch.cat([edge_index for edge_index, _ in graphs], dim=1),
+            torch.cat([share * weight for share, (_, weight) in zip(shares, graphs, strict=True)]),
+            self.num_items,
+        )
+
+    def rows(self, user_index: Tensor) -> tuple[Tensor, Tensor]:
+        """The items of a batch of users, without a loop over users.
+
+        Args:
+            user_index: Long ``[B]``.
+
+        Returns:
+            ``(row, item)``, both long ``[nnz]``: ``item[n]`` belongs to ``user_index[row[n]]``.
+        """
+        start = self.rowptr[user_index]
+        length = self.rowptr[user_index + 1] - start
+        row = torch.arange(user_index.numel(), device=length.device).repeat_interleave(length)
+        offset = length.cumsum(0) - length
+        position = torch.arange(row.numel(), device=row.device) - offset[row] + start[row]
+        return row, self.col[position]
+
+    def bipartite(self, keep: Tensor | None = None) -> Adjacency:
+        r"""The user-item graph over ``U + I`` nodes, users first, with weights
+        :math:`1/\sqrt{|N_u||N_i|}` in both directions.
+
+        Args:
+            keep: Long positions of the interactions to keep, all by default; degrees are those of
+                what is kept.
+        """
+        if keep is None and self._bipartite is not None and self._bipartite[0] == self.col.device:
+            return self._bipartite[1]
+        user, item = self.user, self.col + self.num_users
+        if keep is not None:
+            user, item = user[keep], item[keep]
+        source, target = torch.cat([user, item]), torch.cat([item, user])
+        num_nodes = self.num_users + self.num_items
+        weight = symmetric_norm(source, target, num_nodes)
+        built = adjacency(torch.stack([source, target]), weight, num_nodes)
+        if keep is None:
+            self._bipartite = (self.col.device, built)
+        return built
+
+    def sample_negatives(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+        """One item per user, uniform over those the user has not interacted with.
+
+        Args:
+            user_index: Long ``[B]``; repeats are fine.
+            generator: Source of randomness, on the graph's device.
+
+        Returns:
+            Long ``[B]``. A user who has every item gets any item.
+        """
+        if not hasattr(self, "_pair_key") or self._pair_key.device != self.col.device:
+            # CSR order makes the flat keys sorted already.
+            self._pair_key = self.user * self.num_items + self.col
+        key, device = self._pair_key, self.col.device
+        negative = torch.randint(
+            self.num_items, user_index.shape, generator=generator, device=device
+        )
+        open_ = torch.arange(user_index.numel(), device=device)
+        open_ = open_[self.user_degree()[user_index] < self.num_items]
+        while True:
+            wanted = user_index[open_] * self.num_items + negative[open_]
+            found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
+            open_ = open_[key[found] == wanted]
+            if open_.numel() == 0:
+                return negative
+            negative[open_] = torch.randint(
+                self.num_items, open_.shape, generator=generator, device=device
+            )
+
+    def extra_repr(self) -> str:
+        """Sizes for ``print(model)``."""
+        return (
+            f"{self.num_users} users, {self.num_items} items, "
+            f"{self.num_interactions} interactions, modalities={self.modalities}"
+        )

@@ -1,0 +1,152 @@
+"""The doors through which data comes in: arrays, or a graph made by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from graphdiff.errors import DataError
+from graphdiff.schema.checks import validate
+from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities
+
+
+def build_data(
+    num_users: int,
+    num_items: int,
+    train: Any,
+    val: Any = None,
+    test: Any = None,
+    features: Mapping[str, Any] | None = None,
+    user_ids: Any = None,
+    item_ids: Any = None,
+) -> HeteroData:
+    """Makes a checked graph from arrays.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        train: Training pairs (user, item): integer tensor or array ``[2, E]``.
+        val: Validation pairs, integer ``[2, *]`` (default: none).
+        test: Test pairs, integer ``[2, *]`` (default: none).
+        features: Per modality, a tensor or array ``[I, F]`` of any real dtype, cast to float32; a
+            row is all NaN where an item lacks the modality (default: no modality).
+        user_ids: Raw user ids, U integers or strings, all different (default: the indices).
+        item_ids: Raw item ids, likewise.
+
+    Returns:
+        A graph that fits the schema.
+
+    Raises:
+        DataError: If it does not, saying what was found and what was expected.
+    """
+    data = HeteroData()
+    for node, count, ids in ((USER, num_users, user_ids), (ITEM, num_items, item_ids)):
+        data[node].num_nodes = int(count) if isinstance(count, np.integer) else count
+        if ids is not None:
+            data[node].raw_id = _as_ids(ids, node)
+    for (split, attribute), pairs in zip(SPLITS.items(), (train, val, test), strict=True):
+        data[INTERACTS][attribute] = _as_pairs(pairs, split)
+    for name, values in (features or {}).items():
+        data[ITEM][f"x_{name}"] = _as_features(values, name)
+    return prepare(data)
+
+
+def prepare(data: HeteroData) -> HeteroData:
+    """Completes and checks a graph made by hand.
+
+    Masks are completed as by :func:`complete_masks`, and absent held-out pairs become empty.
+
+    Args:
+        data: The graph; it is left as it was.
+
+    Returns:
+        A shallow copy that fits the schema.
+
+    Raises:
+        DataError: If it does not fit, saying what was found and what was expected.
+    """
+    data = complete_masks(data)
+    if INTERACTS in data.edge_types:
+        for attribute in ("val_edge_label_index", "test_edge_label_index"):
+            if attribute not in data[INTERACTS]:
+                data[INTERACTS][attribute] = torch.empty(2, 0, dtype=torch.long)
+    validate(data)
+    return data
+
+
+def complete_masks(data: HeteroData) -> HeteroData:
+    """Turns all-NaN feature rows into zeros, and says which they are in ``has_<modality>``.
+
+    A mask that is there already is kept, and narrowed by the NaN rows. Rows that are NaN in part
+    stay as they are, for :func:`validate` to refuse.
+
+    Args:
+        data: The graph; it is left as it was.
+
+    Returns:
+        A shallow copy with a mask for every modality.
+    """
+    data = copy.copy(data)
+    for name in modalities(data):
+        x, has = data[ITEM][f"x_{name}"], data[ITEM].get(f"has_{name}")
+        if not (isinstance(x, Tensor) and x.dim() == 2 and x.is_floating_point()):
+            continue
+        present = ~x.isnan().all(dim=1)
+        if isinstance(has, Tensor) and has.dtype == torch.bool and has.shape == present.shape:
+            present &= has
+        elif has is not None:
+            continue
+        data[ITEM][f"has_{name}"] = present
+        if not present.all():
+            data[ITEM][f"x_{name}"] = x.masked_fill(~present[:, None], 0.0)
+    return data
+
+
+def _as_pairs(pairs: Any, split: str) -> Tensor:
+    if pairs is None:
+        return torch.empty(2, 0, dtype=torch.long)
+    pairs = _as_tensor(pairs, f"the {split} pairs")
+    integral = not (pairs.is_floating_point() or pairs.is_complex() or pairs.dtype == torch.bool)
+    # An empty list has no dtype of its own to be wrong about.
+    if not integral and pairs.numel():
+        raise DataError(f"the {split} pairs are {pairs.dtype}; give integer user and item indices")
+    if pairs.numel() == 0:
+        return torch.empty(2, 0, dtype=torch.long)
+    return pairs.long()
+
+
+def _as_features(values: Any, name: str) -> Tensor:
+    values = _as_tensor(values, f"x_{name}")
+    if values.is_complex():
+        raise DataError(f"x_{name} is {values.dtype}; give real numbers")
+    return values.float()
+
+
+def _as_tensor(values: Any, what: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+        # Native byte order, contiguous, and writable are what torch can take over.
+        array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+        return torch.from_numpy(array)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} cannot be read as an array of numbers: {error}") from None
+
+
+def _as_ids(ids: Any, node: str) -> Tensor | list[str]:
+    if isinstance(ids, Tensor):
+        return ids
+    listed = np.asarray(ids).tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if all(isinstance(i, str) for i in listed):
+        return [str(i) for i in listed]
+    if all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in listed):
+        return torch.tensor([int(i) for i in listed], dtype=torch.long)
+    odd = next(i for i in listed if not isinstance(i, (int, np.integer)) or isinstance(i, bool))
+    raise DataError(f"raw {node} ids must be all integers or all str; found {odd!r} among them")

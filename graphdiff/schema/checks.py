@@ -1,0 +1,219 @@
+"""Refusing what does not fit the schema, in clear words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from graphdiff.errors import DataError
+from graphdiff.schema.ids import raw_ids
+from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
+
+# A pair is handled as one int64, user * I + item, so neither side may be larger.
+MAX_NODES = 2**31 - 1
+SHOWN = 3
+
+
+def validate(data: HeteroData) -> None:
+    """Refuses a graph that does not fit the schema.
+
+    Args:
+        data: The graph; it is not changed.
+
+    Raises:
+        DataError: For the first thing that does not fit: how many entries offend, and the first
+            few of them by raw id.
+    """
+    if not isinstance(data, HeteroData):
+        raise DataError(f"expected a torch_geometric.data.HeteroData, found {_kind(data)}")
+    for node in (USER, ITEM):
+        _check_nodes(data, node)
+    if INTERACTS not in data.edge_types:
+        raise DataError(
+            f"the graph has no edges of type {INTERACTS}; give the training interactions as "
+            "data['user', 'interacts', 'item'].edge_index"
+        )
+    keys = {split: _check_pairs(data, split) for split in SPLITS}
+    if keys["training"].numel() == 0:
+        raise DataError("the graph has no training interactions; give at least one")
+    for kept, held_out in (
+        ("training", "validation"),
+        ("training", "test"),
+        ("validation", "test"),
+    ):
+        both = keys[held_out][torch.isin(keys[held_out], keys[kept])]
+        if both.numel():
+            raise DataError(
+                f"{_count(both.numel(), held_out + ' pair')} also found among the {kept} pairs: "
+                f"{_show_pairs(data, both)}; a pair belongs to one of training, validation, test"
+            )
+    for name in modalities(data):
+        _check_features(data, name)
+    for edge_type in data.edge_types:
+        if edge_type[0] == edge_type[2] == ITEM and edge_type[1].startswith("similar_"):
+            _check_similar(data, edge_type)
+
+
+def _check_nodes(data: HeteroData, node: str) -> None:
+    if node not in data.node_types or "num_nodes" not in data[node]:
+        raise DataError(
+            f"the graph does not say how many {node}s it has; set data['{node}'].num_nodes"
+        )
+    size = data[node].num_nodes
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise DataError(f"data['{node}'].num_nodes is {_kind(size)}; give an int")
+    if not 1 <= size <= MAX_NODES:
+        raise DataError(f"the graph has {size} {node}s; give from 1 to {MAX_NODES}")
+    if "raw_id" in data[node]:
+        _check_ids(data[node].raw_id, node, size)
+
+
+def _check_ids(ids: Any, node: str, size: int) -> None:
+    if isinstance(ids, Tensor):
+        if ids.dtype != torch.long or ids.dim() != 1:
+            raise DataError(
+                f"raw {node} ids are {_kind(ids)}; give a long tensor [{size}] or a list of str"
+            )
+        ids = ids.tolist()
+    elif not (isinstance(ids, list) and all(isinstance(i, str) for i in ids)):
+        raise DataError(
+            f"raw {node} ids are {_kind(ids)}; give a long tensor [{size}] or a list of str"
+        )
+    if len(ids) != size:
+        raise DataError(f"there are {len(ids)} raw {node} ids but {size} {node}s; give one each")
+    if len(set(ids)) != size:
+        repeated = [i for i, times in Counter(ids).items() if times > 1]
+        raise DataError(
+            f"{_count(len(repeated), f'raw {node} id')} given more than once: "
+            f"{_show(repeated)}; ids must differ"
+        )
+
+
+def _check_pairs(data: HeteroData, split: str) -> Tensor:
+    """Checks one split and returns its pairs as sorted flat keys."""
+    attribute = SPLITS[split]
+    if attribute not in data[INTERACTS]:
+        raise DataError(
+            f"data['user', 'interacts', 'item'] has no {attribute}; "
+            "graphdiff.schema.prepare(data) makes empty held-out pairs"
+        )
+    pairs = data[INTERACTS][attribute]
+    _check_index(pairs, attribute)
+    num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
+    for row, (node, size) in enumerate(((USER, num_users), (ITEM, num_items))):
+        outside = (pairs[row] < 0) | (pairs[row] >= size)
+        if outside.any():
+            raise DataError(
+                f"{_count(int(outside.sum()), f'{split} pair')} out of range: {node} index "
+                f"{_show(pairs[row][outside][: SHOWN + 1].tolist())}; the graph has {size} "
+                f"{node}s, 0 to {size - 1}"
+            )
+    keys, times = pair_keys(data, pairs).unique(return_counts=True)
+    repeated = keys[times > 1]
+    if repeated.numel():
+        raise DataError(
+            f"{_count(repeated.numel(), f'{split} pair')} given more than once: "
+            f"{_show_pairs(data, repeated)}; give each pair once"
+        )
+    return keys
+
+
+def _check_index(index: Any, what: str) -> None:
+    if not isinstance(index, Tensor) or index.dtype != torch.long:
+        raise DataError(f"{what} is {_kind(index)}; give a long tensor [2, *]")
+    if index.dim() != 2 or index.size(0) != 2:
+        raise DataError(
+            f"{what} has shape {list(index.shape)}; give [2, *], users or sources "
+            "above items or targets"
+        )
+
+
+def _check_features(data: HeteroData, name: str) -> None:
+    x, has, size = data[ITEM][f"x_{name}"], data[ITEM].get(f"has_{name}"), data[ITEM].num_nodes
+    if not name.isidentifier():
+        raise DataError(f"{name!r} cannot name a modality; use letters, digits and underscores")
+    if not isinstance(x, Tensor) or x.dtype != torch.float32:
+        raise DataError(f"x_{name} is {_kind(x)}; give a float32 tensor [{size}, F]")
+    if x.dim() != 2 or x.size(1) == 0:
+        raise DataError(f"x_{name} has shape {list(x.shape)}; give [{size}, F] with F at least 1")
+    if x.size(0) != size:
+        raise DataError(
+            f"x_{name} has {x.size(0)} rows but the graph has {size} items; give one row per item, "
+            f"NaN where an item has no {name}"
+        )
+    infinite, nan = x.isinf().any(dim=1), x.isnan()
+    if infinite.any():
+        raise DataError(
+            f"{_show_items(data, infinite)} an infinite value in x_{name}; give finite "
+            f"numbers, or a row all NaN where an item has no {name}"
+        )
+    partial = nan.any(dim=1) & ~nan.all(dim=1)
+    if partial.any():
+        raise DataError(
+            f"{_show_items(data, partial)} NaN in part of the row of x_{name}; a row "
+            f"is finite, or all NaN where an item has no {name}"
+        )
+    if nan.any() or has is None:
+        raise DataError(
+            f"x_{name} has no mask has_{name} that accounts for its missing rows; pass "
+            "the graph through graphdiff.schema.prepare(data)"
+        )
+    if not isinstance(has, Tensor) or has.dtype != torch.bool or has.shape != (size,):
+        raise DataError(f"has_{name} is {_kind(has)}; give a bool tensor [{size}]")
+    silent = ~has & (x != 0).any(dim=1)
+    if silent.any():
+        raise DataError(
+            f"{_show_items(data, silent)} values in x_{name} though has_{name} is "
+            "False; pass the graph through graphdiff.schema.prepare(data)"
+        )
+
+
+def _check_similar(data: HeteroData, edge_type: tuple[str, str, str]) -> None:
+    store, name, size = data[edge_type], edge_type[1], data[ITEM].num_nodes
+    index, weight = store.get("edge_index"), store.get("edge_weight")
+    _check_index(index, f"edge_index of {name}")
+    outside = ((index < 0) | (index >= size)).any(dim=0)
+    if outside.any():
+        raise DataError(
+            f"{_count(int(outside.sum()), f'{name} edge')} out of range; the graph has {size} "
+            f"items, 0 to {size - 1}"
+        )
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        raise DataError(f"edge_weight of {name} is {_kind(weight)}; give a floating tensor")
+    if weight.shape != index.shape[1:] or not weight.isfinite().all():
+        raise DataError(
+            f"edge_weight of {name} must hold one finite number for each of the "
+            f"{index.size(1)} edges; found {_kind(weight)}"
+        )
+
+
+def _show_pairs(data: HeteroData, keys: Tensor) -> str:
+    keys, size = keys[: SHOWN + 1], data[ITEM].num_nodes
+    users, items = raw_ids(data, USER, keys // size), raw_ids(data, ITEM, keys % size)
+    return _show([f"user {u!r} item {i!r}" for u, i in zip(users, items, strict=True)], str)
+
+
+def _show_items(data: HeteroData, offends: Tensor) -> str:
+    index = offends.nonzero().flatten()
+    shown = _show(raw_ids(data, ITEM, index[: SHOWN + 1].cpu()))
+    verb = "has" if index.numel() == 1 else "have"
+    return f"{index.numel()} of {offends.numel()} items ({shown}) {verb}"
+
+
+def _show(values: Sequence[Any], write: Callable[[Any], str] = repr) -> str:
+    return ", ".join(map(write, values[:SHOWN])) + (", …" if len(values) > SHOWN else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"1 {what} is" if number == 1 else f"{number} {what}s are"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
+    return f"of type {type(value).__name__}"

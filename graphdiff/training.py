@@ -1,0 +1,406 @@
+"""Training: a Lightning module around any model, and :func:`fit`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch_geometric.data import HeteroData
+
+from graphdiff.errors import ConfigError, GraphDiffError, RunError
+from graphdiff.evaluation import evaluate
+from graphdiff.files import write_text
+from graphdiff.models.base import Recommender
+from graphdiff.schema import INTERACTS, validate
+
+
+@dataclass
+class FitResult:
+    """What training did.
+
+    Attributes:
+        epochs: Epochs trained.
+        best_epoch: The epoch (from 1) whose weights the model has now.
+        val: Validation metrics at that epoch.
+        train_seconds: Wall-clock seconds of all epochs, validation left out.
+        seconds_per_epoch: Median seconds of an epoch, validation left out.
+        history: One row per validated epoch: ``epoch``, ``loss`` (mean over the epoch's steps),
+            ``seconds`` of its training, and the validation metrics.
+    """
+
+    epochs: int
+    best_epoch: int
+    val: dict[str, float]
+    train_seconds: float
+    seconds_per_epoch: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+
+class RecommenderModule(L.LightningModule):
+    """Any :class:`~graphdiff.models.base.Recommender` as a Lightning module.
+
+    Args:
+        model: The model to train.
+        data: Where validation pairs are read from.
+        seed: Seed of the generator that all of the model's randomness comes from.
+    """
+
+    def __init__(self, model: Recommender, data: HeteroData, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.data = data
+        self.seed = seed
+        self.history: list[dict[str, float]] = []
+        self.generator: torch.Generator | None = None
+        self.average: list[Tensor] = []
+        self._generator_state: Tensor | None = None
+        self._loss_sum = torch.zeros(())
+        self._num_steps = 0
+        self._epoch_start = 0.0
+        self.seconds: list[float] = []
+
+    def on_fit_start(self) -> None:
+        """Makes the generator on the device that training runs on."""
+        self.generator = torch.Generator(self.device)
+        if self._generator_state is None:
+            self.generator.manual_seed(self.seed)
+        else:
+            self.generator.set_state(self._generator_state)
+        if self.model.config.ema_decay and not self.average:
+            self.average = [p.detach().clone() for p in self.model.parameters()]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with the model's own learning rate and weight decay."""
+        config = self.model.config
+        # The fused kernel is not there for every device.
+        fused = self.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Lets the model prepare its epoch."""
+        self._epoch_start = time.perf_counter()
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._num_steps = 0
+        assert self.generator is not None
+        self.model.start_epoch(self.generator)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """One step's loss."""
+        assert self.generator is not None
+        loss = self.model.loss(batch, self.generator)
+        self._loss_sum += loss.detach()
+        self._num_steps += 1
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Averages the weights, and stops at a loss that is not a number."""
+        if self.average:
+            # Early on the average follows faster, so that it forgets the first draw.
+            step = self.trainer.global_step
+            decay = min(self.model.config.ema_decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
+        if self._num_steps == self.trainer.num_training_batches:
+            loss = self._loss_sum.item() / self._num_steps
+            if loss != loss or loss in (float("inf"), float("-inf")):
+                raise GraphDiffError(
+                    f"the training loss became {loss} in epoch {self.current_epoch + 1}; "
+                    f"lower the learning rate (now {self.model.config.lr:g})"
+                )
+            self.seconds.append(time.perf_counter() - self._epoch_start)
+            self.log("loss", loss, prog_bar=True)
+
+    def on_validation_start(self) -> None:
+        """Puts the averaged weights in, to be validated and, if they are best, kept."""
+        self._swap_average()
+
+    def on_validation_end(self) -> None:
+        """Puts the weights in training back; callbacks have seen the averaged ones."""
+        self._swap_average()
+
+    @torch.no_grad()
+    def _swap_average(self) -> None:
+        for p, average in zip(self.model.parameters(), self.average, strict=False):
+            current = p.detach().clone()
+            p.copy_(average)
+            average.copy_(current)
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Full ranking of all validation users; the batch only says that it is time."""
+        metrics = evaluate(self.model, self.data, "val")
+        loss = self._loss_sum.item() / max(self._num_steps, 1)
+        self.history.append(
+            {
+                "epoch": self.current_epoch + 1,
+                "loss": loss,
+                "seconds": self.seconds[-1],
+                **metrics,
+            }
+        )
+        self.log_dict(metrics, batch_size=1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what a resumed run needs beside weights and optimizer."""
+        assert self.generator is not None
+        checkpoint["graphdiff"] = {
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "seconds": self.seconds,
+            "average": self.average,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it back."""
+        state = checkpoint["graphdiff"]
+        self._generator_state = state["generator"].cpu()
+        self.history, self.seconds = state["history"], state["seconds"]
+        self.average = [average.to(self.device) for average in state["average"]]
+
+
+class KeepBest(Callback):
+    """Remembers the model of the best validated epoch, in memory and, if asked, in a folder.
+
+    Args:
+        monitor: Name of the metric; higher is better.
+        folder: A RUN folder to save each new best model to.
+    """
+
+    def __init__(self, monitor: str, folder: Path | None = None) -> None:
+        self.monitor, self.folder = monitor, folder
+        self.best_epoch = 0
+        self.best_value = float("-inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Keeps the weights if they are better than any before."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(module, RecommenderModule)
+        row = module.history[-1]
+        if self.monitor not in row:
+            known = [name for name in row if "@" in name]
+            raise ConfigError(f"no metric {self.monitor!r} to monitor; there are {known}")
+        if row[self.monitor] > self.best_value:
+            self.best_value, self.best_epoch = row[self.monitor], int(row["epoch"])
+            self.weights = {
+                name: p.detach().to("cpu", copy=True) for name, p in _learned(module.model)
+            }
+            if self.folder is not None:
+                module.model.save_pretrained(self.folder)
+        if self.folder is not None:
+            _write_history(module.history, self.folder / "metrics.csv")
+
+    def restore(self, model: Recommender) -> None:
+        """Gives ``model`` the best epoch's weights."""
+        with torch.no_grad():
+            for name, p in _learned(model):
+                p.copy_(self.weights[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.best_epoch = state_dict["best_epoch"]
+        self.best_value = state_dict["best_value"]
+        self.weights = state_dict["weights"]
+
+
+def _learned(model: Recommender) -> Iterator[tuple[str, Tensor]]:
+    """Everything that training changes: the state without the graph."""
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("graph."):
+            yield name, tensor
+
+
+def _write_history(history: list[dict[str, float]], path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+class ShuffledBatches(Sampler[Tensor]):
+    """Batches of shuffled positions; the order is a function of seed and epoch alone, so that a
+    resumed run sees what an uninterrupted one would have seen.
+
+    Lightning calls :meth:`set_epoch`.
+    """
+
+    def __init__(self, num: int, batch_size: int, seed: int) -> None:
+        self.num, self.batch_size, self.seed, self.epoch = num, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        yield from torch.randperm(self.num, generator=generator).split(self.batch_size)
+
+
+def _loader(num: int, batch_size: int, seed: int) -> DataLoader:
+    # With no batch size of its own the loader hands each batch of positions on as it is.
+    return DataLoader(
+        torch.arange(num),  # type: ignore[arg-type]
+        sampler=ShuffledBatches(num, batch_size, seed),
+        batch_size=None,
+    )
+
+
+def fit(
+    model: Recommender,
+    data: HeteroData,
+    *,
+    epochs: int = 500,
+    patience: int = 30,
+    eval_every: int = 1,
+    monitor: str = "recall@20",
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    progress: bool = True,
+) -> FitResult:
+    """Trains a model until validation no longer improves, and gives it its best weights back.
+
+    Args:
+        model: A model made from ``data``; trained in place.
+        data: A graph that fits :mod:`graphdiff.schema`, with validation pairs.
+        epochs: Most epochs to train.
+        patience: Validations without improvement before training stops.
+        eval_every: Epochs between validations.
+        monitor: Validation metric that chooses the epoch, for example ``"recall@20"``.
+        seed: Seeds the parameters, the batches' order and all noise. With the same seed on the
+            same machine the result is the same.
+        out: A RUN folder. The best model so far, the log ``metrics.csv`` and a checkpoint are
+            kept there after each epoch.
+        resume: Go on from the checkpoint in ``out``.
+        accelerator: Lightning's name of the device kind; ``"auto"`` takes CUDA or MPS if there.
+        precision: Lightning's precision, for example ``"bf16-mixed"``.
+        progress: Show a progress bar.
+
+    Returns:
+        A :class:`FitResult`. The model is on the CPU or device it was trained on, in eval mode.
+
+    Raises:
+        DataError: If ``data`` does not fit the schema.
+        ConfigError: If there is nothing to validate on, or ``monitor`` is not a metric.
+        RunError: If ``resume`` is asked for and ``out`` has no checkpoint of this data.
+        GraphDiffError: If the loss stops being a number.
+    """
+    validate(data)
+    if data[INTERACTS].get("val_edge_label_index") is None:
+        raise ConfigError(
+            "fit needs validation pairs to choose the epoch by, and the data has none; "
+            "set data['user', 'interacts', 'item'].val_edge_label_index"
+        )
+    folder = Path(out) if out is not None else None
+    checkpoint = folder / "checkpoints" / "last.ckpt" if folder is not None else None
+    if resume and (checkpoint is None or not checkpoint.is_file()):
+        raise RunError(f"nothing to resume: there is no checkpoint in {folder}")
+
+    torch.manual_seed(seed)
+    model.reset_parameters()
+    module = RecommenderModule(model, data, seed)
+    best = KeepBest(monitor, folder)
+    callbacks: list[Callback] = [
+        best,
+        EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=False),
+    ]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        callbacks.append(
+            ModelCheckpoint(
+                folder / "checkpoints", save_last=True, save_top_k=0, save_on_train_epoch_end=True
+            )
+        )
+    if progress:
+        callbacks.append(RichProgressBar(leave=False))
+    num = model.num_users if model.batch_over == "users" else model.graph.num_interactions
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=epochs,
+            check_val_every_n_epoch=eval_every,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+        )
+        trainer.fit(
+            module,
+            _loader(num, model.config.batch_size, seed),
+            DataLoader(torch.zeros(1)),
+            ckpt_path=checkpoint if resume else None,
+            weights_only=True,
+        )
+    if not module.history:
+        raise ConfigError(
+            f"no epoch was validated: epochs={epochs} is less than eval_every={eval_every}"
+        )
+    best.restore(model)
+    model.eval()
+    return FitResult(
+        epochs=trainer.current_epoch,
+        best_epoch=best.best_epoch,
+        val={k: v for k, v in _row(module.history, best.best_epoch).items() if "@" in k},
+        train_seconds=sum(module.seconds),
+        seconds_per_epoch=torch.tensor(module.seconds).median().item(),
+        history=module.history,
+    )
+
+
+def _row(history: list[dict[str, float]], epoch: int) -> dict[str, float]:
+    return next(row for row in history if row["epoch"] == epoch)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences Lightning's advice that does not apply, for the time of one training."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Batches are slices of an index tensor: there is nothing for workers to do.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists.*")
+            warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
+            warnings.filterwarnings("ignore", ".*Sparse invariant checks are implicitly.*")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,210 @@
+"""What every model promises, for every model in the registry."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from graphdiff.errors import ConfigError, DataError, RunError
+from graphdiff.models import MODELS, Recommender
+from graphdiff.schema import build_data
+from tests.conftest import random_data
+
+every_model = pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
+
+
+def make(model_class, seed=0, data=None, **settings):
+    torch.manual_seed(seed)
+    data = data if data is not None else random_data(features={"image": 6, "text": 5})
+    return model_class.from_data(data, hidden_channels=8, **settings)
+
+
+@every_model
+def test_recommend_ranks_the_scores_and_leaves_seen_items_out(model_class):
+    model = make(model_class).eval()
+    users = torch.tensor([3, 0, 11])
+    with torch.no_grad():
+        expected = model(users)
+    row, seen = model.graph.rows(users)
+    expected[row, seen] = -torch.inf
+    items, scores = model.recommend(users, k=4)
+    torch.testing.assert_close(scores, expected.topk(4).values)
+    torch.testing.assert_close(expected.gather(1, items), scores)
+    every, _ = model.recommend(users, k=model.num_items, exclude_seen=False)
+    assert every.sort(dim=1).values.tolist() == [list(range(model.num_items))] * 3
+
+
+@every_model
+def test_recommend_fills_up_where_items_run_out(model_class):
+    model = make(model_class)
+    items, scores = model.recommend(0, k=model.num_items)
+    left = model.num_items - model.graph.user_degree()[0].item()
+    assert (items[0, :left] >= 0).all()
+    assert items[0, left:].eq(-1).all()
+    assert scores[0, left:].isneginf().all()
+
+
+@every_model
+def test_recommend_leaves_out_what_it_is_told(model_class):
+    model = make(model_class)
+    best = model.recommend([5, 6], k=1)[0][:, 0]
+    items, _ = model.recommend([5, 6], k=9, exclude=(torch.tensor([1]), best[1:]))
+    assert best[1] not in items[1]
+    assert best[0] in items[0]
+
+
+@every_model
+def test_single_scores_agree_with_the_full_ranking(model_class):
+    model = make(model_class).eval()
+    users, items = torch.tensor([1, 4]), torch.tensor([8, 2])
+    torch.testing.assert_close(model(users, items), model(users)[[0, 1], items])
+
+
+@every_model
+def test_bad_requests_are_refused(model_class):
+    model = make(model_class)
+    with pytest.raises(ConfigError, match="9"):
+        model.recommend(0, k=10)
+    with pytest.raises(ConfigError, match="user index 12 is out of range"):
+        model.recommend(12, k=3)
+    with pytest.raises(ConfigError, match="has no setting 'hiden_channels'; it has"):
+        model_class.configure(hiden_channels=3)
+    with pytest.raises(ConfigError, match="lr=-1"):
+        model_class.configure(lr=-1)
+
+
+@every_model
+def test_training_changes_what_is_recommended_at_once(model_class):
+    model = make(model_class)
+    before = model.recommend(0, k=3)[1]
+    generator = torch.Generator().manual_seed(0)
+    model.train()
+    model.start_epoch(generator)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    model.loss(torch.arange(5), generator).backward()
+    optimizer.step()
+    assert not torch.equal(model.recommend(0, k=3)[1], before)
+    assert model.training
+
+
+@every_model
+def test_every_parameter_is_trained(model_class):
+    model = make(model_class)
+    generator = torch.Generator().manual_seed(0)
+    idle = {name for name, _ in model.named_parameters()}
+    for _ in range(5):
+        model.start_epoch(generator)
+        num = model.num_users if model.batch_over == "users" else model.graph.num_interactions
+        model.zero_grad()
+        model.loss(torch.arange(num), generator).backward()
+        idle -= {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+        with torch.no_grad():
+            for p in model.parameters():
+                p -= 0.01 * (p.grad if p.grad is not None else 0)
+    assert not idle
+
+
+@every_model
+def test_saved_models_come_back_the_same(model_class, tmp_path):
+    model = make(model_class, seed=1)
+    model.save_pretrained(tmp_path)
+    for again in (model_class.from_pretrained(tmp_path), Recommender.from_pretrained(tmp_path)):
+        assert type(again) is model_class
+        assert str(again) == str(model)
+        assert again.config == model.config
+        for found, expected in zip(
+            again.recommend([0, 5], 4), model.recommend([0, 5], 4), strict=True
+        ):
+            assert torch.equal(found, expected)
+
+
+@every_model
+def test_reset_parameters_follows_the_seed(model_class):
+    model = make(model_class)
+    drawn = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        model.reset_parameters()
+        drawn.append(model(torch.arange(12)).detach())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@every_model
+def test_raw_ids_survive_saving(model_class, tmp_path):
+    data = build_data(
+        3,
+        4,
+        torch.tensor([[0, 0, 1, 2], [0, 1, 2, 3]]),
+        features={"image": torch.randn(4, 3)},
+        user_ids=["ann", "bob", "cy"],
+        item_ids=[10, 20, 30, 40],
+    )
+    model = model_class.from_data(data, hidden_channels=4)
+    model.save_pretrained(tmp_path)
+    again = model_class.from_pretrained(tmp_path)
+    assert again.index_of_user("bob") == 1
+    assert again.raw_user(1) == "bob"
+    assert again.raw_item(2) == 30
+    with pytest.raises(DataError, match="no user 'dora' among the 3 users"):
+        again.index_of_user("dora")
+
+
+def test_data_that_does_not_fit_is_refused():
+    data = random_data()
+    data["user", "interacts", "item"].edge_index[1, 0] = 99
+    with pytest.raises(DataError):
+        MODELS["lightgcn"].from_data(data)
+
+
+class TestDamagedFolders:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        make(MODELS["lightgcn"]).save_pretrained(tmp_path)
+        return tmp_path
+
+    def load(self, folder):
+        return MODELS["lightgcn"].from_pretrained(folder)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(RunError, match="is not a RUN folder"):
+            self.load(tmp_path / "nothing")
+
+    def test_no_weights(self, folder):
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(RunError, match=r"has no model\.safetensors"):
+            self.load(folder)
+
+    def test_cut_off_weights(self, folder):
+        path = folder / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(RunError, match="does not hold the weights"):
+            self.load(folder)
+
+    def test_a_tensor_is_missing(self, folder):
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        tensors.pop("net.embedding.weight")
+        save_file(tensors, path, {"num_items": "9"})
+        with pytest.raises(RunError, match="does not hold the weights"):
+            self.load(folder)
+
+    def test_settings_of_another_kind(self, folder):
+        path = folder / "config.yaml"
+        path.write_text(path.read_text().replace("num_layers", "num_leyers"))
+        with pytest.raises(RunError, match="has no setting 'num_leyers'"):
+            self.load(folder)
+
+    def test_an_unknown_model(self, folder):
+        path = folder / "config.yaml"
+        path.write_text(path.read_text().replace("LightGCN", "HeavyGCN"))
+        with pytest.raises(RunError, match="no model 'HeavyGCN'; there are"):
+            self.load(folder)
+
+    def test_another_model_than_asked_for(self, folder):
+        with pytest.raises(RunError, match="holds a LightGCN, not a FREEDOM"):
+            MODELS["freedom"].from_pretrained(folder)
+
+    def test_yaml_that_would_run_code(self, folder):
+        (folder / "config.yaml").write_text("!!python/object/apply:os.system ['true']")
+        with pytest.raises(RunError, match="not readable YAML"):
+            self.load(folder)

@@ -1,0 +1,72 @@
+import torch
+
+from graphdiff.nn.graph import RecGraph
+from tests.conftest import random_data
+
+
+def test_rows_are_the_users_items(plain_data):
+    graph = RecGraph.from_data(plain_data)
+    user, item = plain_data["user", "interacts", "item"].edge_index
+    users = torch.tensor([7, 0, 7, 3])
+    row, found = graph.rows(users)
+    for position, index in enumerate(users.tolist()):
+        assert sorted(found[row == position].tolist()) == sorted(item[user == index].tolist())
+
+
+def test_rows_of_a_user_without_items():
+    graph = RecGraph(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+    row, item = graph.rows(torch.tensor([1, 2, 0]))
+    assert row.tolist() == [1, 2, 2]
+    assert item.tolist() == [1, 0, 1]
+    assert graph.rows(torch.tensor([1]))[1].numel() == 0
+
+
+def test_user_of_finds_the_owner_of_each_interaction():
+    graph = RecGraph(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+    assert graph.user.tolist() == [0, 0, 2]
+    assert graph.user_of(torch.tensor([2, 0, 1])).tolist() == [2, 0, 0]
+
+
+def test_negatives_are_never_training_items():
+    graph = RecGraph.from_data(random_data(30, 8, density=0.8))
+    users = torch.arange(30).repeat(50)
+    negative = graph.sample_negatives(users, torch.Generator().manual_seed(0))
+    seen = torch.zeros(30, 8, dtype=torch.bool)
+    seen[graph.user, graph.col] = True
+    assert not seen[users, negative].any()
+    # All that is left to draw from is drawn.
+    drawn = torch.zeros(30, 8, dtype=torch.bool)
+    drawn[users, negative] = True
+    assert torch.equal(drawn, ~seen)
+
+
+def test_negatives_of_a_user_who_has_everything():
+    graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=2)
+    negative = graph.sample_negatives(torch.zeros(5, dtype=torch.long), torch.Generator())
+    assert ((negative >= 0) & (negative < 2)).all()
+
+
+def test_graph_comes_back_from_its_state(multimodal_data):
+    graph = RecGraph.from_data(multimodal_data, num_neighbors=3)
+    again = RecGraph.from_tensors(graph.state_dict(), graph.num_items)
+    assert again.modalities == ["image", "text"]
+    for name, tensor in graph.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+def test_held_out_pairs_never_enter(plain_data):
+    graph = RecGraph.from_data(plain_data)
+    pairs = set(zip(graph.user.tolist(), graph.col.tolist(), strict=True))
+    store = plain_data["user", "interacts", "item"]
+    for held_out in (store.val_edge_label_index, store.test_edge_label_index):
+        assert not pairs & set(zip(*held_out.tolist(), strict=True))
+
+
+def test_item_graph_mixes_by_share(multimodal_data):
+    graph = RecGraph.from_data(multimodal_data, num_neighbors=2)
+    (mixed,) = graph.mixed_similarity({"image": 1.0, "text": 3.0})
+    expected = torch.zeros(9, 9)
+    for name, share in (("image", 0.25), ("text", 0.75)):
+        (source, target), weight = graph.similar(name)
+        expected[target, source] += share * weight
+    torch.testing.assert_close(mixed.to_dense(), expected)

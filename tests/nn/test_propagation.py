@@ -1,0 +1,101 @@
+"""Message passing gives the same scores whichever sparse kernels are installed."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch_geometric.nn import LGConv
+from torch_geometric.typing import WITH_TORCH_SPARSE
+
+from graphdiff import FREEDOM, LightGCN
+from graphdiff.nn.propagation import SymmetricLGConv, adjacency, symmetric_norm
+from tests.conftest import random_data
+
+KINDS = [
+    False,
+    pytest.param(
+        True, marks=pytest.mark.skipif(not WITH_TORCH_SPARSE, reason="torch-sparse not installed")
+    ),
+]
+
+SCORES = """
+import sys
+for name in {hidden!r}:
+    sys.modules[name] = None
+import torch
+from torch_geometric.typing import WITH_TORCH_SPARSE
+assert not WITH_TORCH_SPARSE if {hidden!r} else True
+import graphdiff
+from tests.conftest import random_data
+data = random_data(features={{"image": 6}})
+scores = []
+for name in ("LD4MRec", "LightGCN", "FREEDOM"):
+    torch.manual_seed(0)
+    model = getattr(graphdiff, name).from_data(data, hidden_channels=8).eval()
+    with torch.no_grad():
+        scores.append(model(torch.arange(12)))
+torch.save(torch.stack(scores), sys.argv[1])
+"""
+
+
+def graph():
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randint(10, (2, 20), generator=generator)
+    half = half[:, half[0] != half[1]].unique(dim=1)
+    both = torch.cat([half, half.flip(0)], dim=1).unique(dim=1)
+    return both, symmetric_norm(both[0], both[1], 10)
+
+
+def dense(edge_index, edge_weight):
+    matrix = torch.zeros(10, 10)
+    matrix[edge_index[1], edge_index[0]] = edge_weight
+    return matrix
+
+
+def test_symmetric_norm():
+    edge_index = torch.tensor([[0, 0, 1, 2, 3], [2, 3, 2, 0, 0]])
+    # Degrees out: 2, 1, 1, 1; in: 2 (node 0), 2 (node 2), 1 (node 3).
+    expected = torch.tensor([4.0, 2.0, 2.0, 2.0, 2.0]).rsqrt()
+    torch.testing.assert_close(symmetric_norm(*edge_index, 4), expected)
+
+
+@pytest.mark.parametrize("use_torch_sparse", KINDS)
+@pytest.mark.parametrize("conv", [LGConv(normalize=False), SymmetricLGConv()])
+def test_one_hop_and_its_gradient_equal_a_dense_product(conv, use_torch_sparse):
+    edge_index, edge_weight = graph()
+    x = torch.randn(10, 4, requires_grad=True)
+    outer = torch.randn(10, 4)
+    out = conv(x, *adjacency(edge_index, edge_weight, 10, use_torch_sparse))
+    expected = dense(edge_index, edge_weight) @ x
+    torch.testing.assert_close(out, expected)
+    (found_grad,) = torch.autograd.grad((out * outer).sum(), x)
+    (expected_grad,) = torch.autograd.grad((expected * outer).sum(), x)
+    torch.testing.assert_close(found_grad, expected_grad)
+
+
+def test_edges_alone_give_the_same_as_a_sparse_matrix():
+    edge_index, edge_weight = graph()
+    x = torch.randn(10, 4)
+    matrix = SymmetricLGConv()(x, *adjacency(edge_index, edge_weight, 10, False))
+    torch.testing.assert_close(SymmetricLGConv()(x, edge_index, edge_weight), matrix)
+
+
+def test_models_score_the_same_without_the_optional_kernels(tmp_path):
+    scores = []
+    for hidden in ([], ["torch_sparse", "torch_scatter"]):
+        path = tmp_path / f"{len(hidden)}.pt"
+        subprocess.run(
+            [sys.executable, "-c", SCORES.format(hidden=hidden), str(path)], check=True
+        )
+        scores.append(torch.load(path, weights_only=True))
+    torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not WITH_TORCH_SPARSE, reason="torch-sparse not installed")
+@pytest.mark.parametrize("model_class", [LightGCN, FREEDOM])
+def test_models_use_sparse_tensors_where_installed(model_class):
+    from torch_sparse import SparseTensor
+
+    model = model_class.from_data(random_data(features={"image": 6}), hidden_channels=8)
+    assert isinstance(model.graph.bipartite()[0], SparseTensor)

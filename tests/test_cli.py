@@ -1,0 +1,119 @@
+"""The command line, run as a person runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+TRAIN = ["train", "--dataset", "synthetic", "--epochs", "2", "--no-progress", "--accelerator=cpu"]
+
+
+def run(*arguments, expect=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "graphdiff.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr + done.stdout
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    done = run(*TRAIN, "--model", "ld4mrec", "--set", "hidden_channels=16", "--out", out)
+    assert "recall@20" in done.stdout
+    return out
+
+
+def test_a_run_folder_is_complete(trained):
+    for name in ("config.yaml", "model.safetensors", "metrics.csv", "results.json"):
+        assert (trained / name).is_file()
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["settings"]["hidden_channels"] == 16
+    assert config["dataset"]["name"] == "synthetic"
+    results = json.loads((trained / "results.json").read_text())
+    assert results["epochs"] == 2
+    assert 0 < results["test"]["recall@20"] < 1
+
+
+def test_evaluate_gives_the_figures_of_training(trained):
+    found = json.loads(run("evaluate", trained, "--json").stdout)
+    expected = json.loads((trained / "results.json").read_text())["test"]
+    assert found["split"] == "test"
+    assert found["recall@20"] == pytest.approx(expected["recall@20"], abs=1e-9)
+
+
+def test_recommend_prints_raw_items_and_scores(trained):
+    found = json.loads(run("recommend", trained, "--user", "12", "-k", "5", "--json").stdout)
+    assert found["user"] == 12
+    assert len(found["items"]) == 5
+    scores = [row["score"] for row in found["items"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(isinstance(row["item"], int) for row in found["items"])
+    assert "rank" in run("recommend", trained, "--user", "12", "-k", "5").stdout
+
+
+def test_resume_goes_on(trained, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--model", "lightgcn", "--set", "hidden_channels=8", "--out", out]
+    run(*TRAIN, *arguments)
+    again = [a if a != "2" else "3" for a in TRAIN]
+    run(*again, "--model", "lightgcn", "--out", out, "--resume")
+    results = json.loads((out / "results.json").read_text())
+    assert results["epochs"] == 3
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["model"]["settings"]["hidden_channels"] == 8
+
+
+def test_settings_from_a_file(tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("hidden_channels: 12\nlr: 0.01\n")
+    out = tmp_path / "run"
+    run(*TRAIN, "--model", "lightgcn", "--config", config, "--set", "lr=0.02", "--out", out)
+    settings = yaml.safe_load((out / "config.yaml").read_text())["model"]["settings"]
+    assert (settings["hidden_channels"], settings["lr"]) == (12, 0.02)
+
+
+def test_doctor_says_that_all_is_well():
+    assert "train and recommend" in run("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--model", "nope", "--out", "x"], "no model 'nope'; there are"),
+        (["train", "--dataset", "nope", "--out", "x"], "nope"),
+        (["train", "--set", "depth=3", "--out", "x"], "has no setting 'depth'"),
+        (["train", "--set", "depth", "--out", "x"], "is not name=value"),
+        (["evaluate", "no-such-run"], "is not a RUN folder"),
+        (["recommend", "no-such-run", "--user", "1"], "is not a RUN folder"),
+    ],
+)
+def test_a_mistake_prints_one_line_and_exits_with_2(arguments, message, tmp_path):
+    arguments = [str(tmp_path / "x") if a == "x" else a for a in arguments]
+    done = run(*arguments, expect=2)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in run(*arguments, "--debug", expect=1).stderr
+
+
+def test_requests_that_a_run_cannot_answer(trained):
+    assert "no user '99999'" in run("recommend", trained, "--user", 99999, expect=2).stderr
+    assert "catalogue" in run("recommend", trained, "--user", 1, "-k", 10**6, expect=2).stderr
+
+
+def test_a_run_of_other_data_is_refused(trained, tmp_path):
+    path = trained / "config.yaml"
+    before = path.read_text()
+    config = yaml.safe_load(before)
+    config["dataset"]["fingerprint"] = "0" * 16
+    path.write_text(yaml.safe_dump(config))
+    try:
+        assert "was trained on other data" in run("evaluate", trained, expect=2).stderr
+    finally:
+        path.write_text(before)
