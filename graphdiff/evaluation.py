@@ -188,7 +188,6 @@ def _rank(
             range(0, user.numel(), batch_size),
             description=f"Ranking {split}",
             console=Console(stderr=True),
-            transient=True,
             disable=not progress,
         ):
             batch = user[start : start + batch_size]

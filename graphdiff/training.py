@@ -139,6 +139,8 @@ class RecommenderModule(L.LightningModule):
 
     @torch.no_grad()
     def _swap_average(self) -> None:
+        # Lightning sets modes without calling train(), and fused optimizers change weights unseen.
+        self.model.forget_tables()
         for p, average in zip(self.model.parameters(), self.average, strict=False):
             current = p.detach().clone()
             p.copy_(average)
@@ -319,7 +321,7 @@ def fit(
         GraphDiffError: If the loss stops being a number.
     """
     validate(data)
-    if data[INTERACTS].get("val_edge_label_index") is None:
+    if data[INTERACTS].val_edge_label_index.numel() == 0:
         raise ConfigError(
             "fit needs validation pairs to choose the epoch by, and the data has none; "
             "set data['user', 'interacts', 'item'].val_edge_label_index"

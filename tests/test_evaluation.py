@@ -1,8 +1,8 @@
 import math
 
+import numba
 import numpy as np
 import pytest
-import ranx
 import torch
 from torch_geometric.data import HeteroData
 from torch_geometric.metrics import (
@@ -165,7 +165,17 @@ def test_brute_force_agrees(seed, split, mask_validation):
         assert mean[f"coverage@{k}"] == pytest.approx(coverage)
 
 
-def ranx_values(model, data, split, k, mask_validation):
+@pytest.fixture(scope="module")
+def ranx():
+    with pytest.MonkeyPatch.context() as patch:
+        # Compiling takes ranx more than a minute, and its Python is fast enough here.
+        patch.setattr(numba.config, "DISABLE_JIT", True)
+        import ranx
+
+        yield ranx
+
+
+def ranx_values(ranx, model, data, split, k, mask_validation):
     edges = data["user", "interacts", "item"]
     held_out = edges.val_edge_label_index if split == "val" else edges.test_edge_label_index
     score = model.score.clone()
@@ -193,10 +203,10 @@ def ranx_values(model, data, split, k, mask_validation):
 @pytest.mark.parametrize(
     ("split", "mask_validation"), [("val", False), ("test", False), ("test", True)]
 )
-def test_ranx_agrees(split, mask_validation, k):
+def test_ranx_agrees(ranx, split, mask_validation, k):
     model, data = random_problem(seed=10 + k)
     found = evaluate(model, data, split, (k,), mask_validation, batch_size=16)
-    expected = ranx_values(model, data, split, k, mask_validation)
+    expected = ranx_values(ranx, model, data, split, k, mask_validation)
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
@@ -223,7 +233,7 @@ def test_the_metric_collection_of_pyg_agrees():
 
 
 def test_padding_never_hits():
-    # With -1 read as an index, user 1 would be given the last item of user 0, and item 5 be covered.
+    # With -1 read as an index, user 1 would hit the last item of user 0, and item 5 be covered.
     data = make_data(2, 6, train=pairs([0], [0]), val=pairs([]), test=pairs([5], [5]))
     model = FixedLists([[-1, -1, -1], [1, -1, -1]])
     found = evaluate(model, data, ks=(2, 3))

@@ -60,9 +60,9 @@ class SyntheticMultimedia(RecDataset):
           - text
         * - 2,000
           - 1,200
-          - 26,237
-          - 5,154
-          - 8,091
+          - 26,270
+          - 5,162
+          - 8,098
           - 32
           - 64
           - 48
@@ -173,8 +173,8 @@ def _interact(
     """Lets the users choose; pairs ``[2, *]`` of each split, and noise pairs for training."""
     num_users, num_items = len(users.taste), len(items.latent)
     # A quarter of a small catalogue leaves room for held-out items and noise.
-    activity = LEAST * rng.random(num_users) ** (-1 / TAIL)
-    activity = np.minimum(activity, min(MOST, num_items // 4)).astype(int)
+    pareto = LEAST * rng.random(num_users) ** (-1 / TAIL)
+    activity = np.minimum(pareto, min(MOST, num_items // 4)).astype(np.int64)
     num_noise = np.minimum(rng.binomial(activity, noise), activity - 1)
     sizes = {
         "validation": np.maximum(1, np.rint(VALIDATION * activity)).astype(int),

@@ -203,7 +203,7 @@ class Recommender(torch.nn.Module, ABC):
             tables = self._valid_tables()
             user = self.user_vectors(user_index, tables)
         finally:
-            self.train(training)
+            self.train(training)  # which forgets the tables if the model is in training
         pairs = [] if exclude is None else [tuple(t.to(self.device) for t in exclude)]
         if exclude_seen:
             pairs.append(self.graph.rows(user_index))
@@ -223,8 +223,19 @@ class Recommender(torch.nn.Module, ABC):
                 f"0 to {self.num_users - 1}"
             )
 
+    def train(self, mode: bool = True) -> Self:
+        """Sets training mode; what :meth:`recommend` had cached is forgotten."""
+        if mode:
+            self.forget_tables()
+        return super().train(mode)
+
+    def forget_tables(self) -> None:
+        """Makes :meth:`recommend` compute its tables anew; for who changes weights behind its back."""
+        self._cached = None
+
     def _valid_tables(self) -> Tables:
-        # In-place updates bump a parameter's version, so a stale cache cannot be served.
+        # In-place updates bump a parameter's version (but for fused optimizers, which come after
+        # train()), so a stale cache is not served.
         key = (self.device, *(p._version for p in self.parameters()))
         if self._cached is None or self._cached[0] != key:
             self._cached = (key, self.tables())

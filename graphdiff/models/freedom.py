@@ -7,13 +7,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch_geometric.nn import LGConv
 
 from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss
-from graphdiff.nn.propagation import SymmetricLGConv
+from graphdiff.nn.propagation import FixedConv, FixedGraph
 
 
 class FREEDOMConfig(ModelConfig):
@@ -90,10 +89,8 @@ class FREEDOM(Recommender):
                 for name, x in self.features.items()
             }
         )
-        self.interaction_conv = SymmetricLGConv()
-        self.item_conv = LGConv(normalize=False)
-        self._pruned: tuple[Tensor, ...] | None = None
-        self._similarity: tuple[torch.device, tuple[Tensor, ...]] | None = None
+        self.conv = FixedConv()
+        self._pruned: FixedGraph | None = None
         self.reset_parameters()
 
     @classmethod
@@ -128,30 +125,36 @@ class FREEDOM(Recommender):
         # Exponential races: the smallest E/w are a draw without replacement proportional to w,
         # at any number of edges (torch.multinomial stops at 2^24).
         race = torch.empty_like(weight).exponential_(generator=generator) / weight
-        self._pruned = graph.bipartite(race.topk(num_kept, largest=False).indices.sort().values)
+        self._pruned = graph.homogeneous_graph(
+            race.topk(num_kept, largest=False).indices.sort().values
+        )
 
-    def _embeddings(self, adjacency: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def _embeddings(self, interactions: FixedGraph) -> tuple[Tensor, Tensor]:
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         layers = [x]
         for _ in range(self.config.num_layers):
-            layers.append(self.interaction_conv(layers[-1], *adjacency))
+            layers.append(self.conv(layers[-1], interactions))
         user, item = torch.stack(layers).mean(dim=0).split([self.num_users, self.num_items])
+        frozen = self.graph.once("frozen", self._frozen_graph)
         similar = self.item_embedding.weight
         for _ in range(self.config.num_item_layers):
-            similar = self.item_conv(similar, *self._frozen_graph())
+            similar = self.conv(similar, frozen)
         return user, item + similar
 
-    def _frozen_graph(self) -> tuple[Tensor, ...]:
-        if self._similarity is None or self._similarity[0] != self.device:
-            self._similarity = (self.device, self.graph.mixed_similarity(self.modality_weights))
-        return self._similarity[1]
+    def _frozen_graph(self) -> FixedGraph:
+        total = sum(self.modality_weights.values())
+        return self.graph.similarity_graph(
+            {name: weight / total for name, weight in self.modality_weights.items()}
+        )
+
+    def _whole_graph(self) -> FixedGraph:
+        return self.graph.once("both", self.graph.homogeneous_graph)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """BPR on embeddings plus λ times BPR on projected features; ``batch`` long ``[B]``."""
         user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user_index, generator)
-        adjacency = self._pruned if self._pruned is not None else self.graph.bipartite()
-        users, items = self._embeddings(adjacency)
+        users, items = self._embeddings(self._pruned or self._whole_graph())
         user = users[user_index]
         loss = bpr_loss(user, items[positive], items[negative])
         if self.config.modality_loss == 0:
@@ -170,5 +173,5 @@ class FREEDOM(Recommender):
 
     def tables(self) -> Tables:
         """Embeddings after message passing over the whole graphs."""
-        user, item = self._embeddings(self.graph.bipartite())
+        user, item = self._embeddings(self._whole_graph())
         return Tables(item=item, user=user)

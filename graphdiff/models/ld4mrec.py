@@ -14,14 +14,13 @@ from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import sampled_softmax_loss
-from graphdiff.nn.propagation import Adjacency
 from graphdiff.nn.reconstruction import (
     catalogue,
     encode_rows,
     noise_factor,
     reconstruction_error,
 )
-from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal, similarity
+from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
 
 
 class LD4MRecConfig(ModelConfig):
@@ -85,7 +84,6 @@ class LD4MRec(Recommender):
         self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
         self.steps = StepSampler(config.num_steps + 1)
         self.cnet = CNet(d, config.num_blocks, config.num_steps)
-        self._similar: tuple[torch.device, dict[str, Adjacency]] | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -100,17 +98,13 @@ class LD4MRec(Recommender):
         self.steps.reset_parameters()
         self.cnet.reset_parameters()
 
-    def _similarity(self) -> dict[str, Adjacency]:
-        if self._similar is None or self._similar[0] != self.device:
-            graphs = {name: similarity(self.graph, name) for name in self.graph.modalities}
-            self._similar = (self.device, graphs)
-        return self._similar[1]
-
     def item_state(self) -> State:
-        paths = [self.collaborative(self.embedding, self.graph)]
+        graph = self.graph
+        interactions = graph.once("interactions", graph.item_to_user_graph)
+        paths = [self.collaborative(self.embedding, interactions)]
         for name, signal in self.content.items():
-            x, has = self.graph.features(name)
-            paths.append(signal(self.embedding, x, has, self._similarity()[name]))
+            similar = graph.once(name, lambda n=name: graph.similarity_graph({n: 1.0}))
+            paths.append(signal(self.embedding, *graph.features(name), similar))
         item = paths[0]
         if len(paths) > 1:
             item = item + torch.stack(paths[1:]).mean(dim=0)

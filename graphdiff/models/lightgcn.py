@@ -11,7 +11,7 @@ from torch_geometric.nn.models import LightGCN as PyGLightGCN
 
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.propagation import SymmetricLGConv
+from graphdiff.nn.propagation import FixedConv
 
 
 class LightGCNConfig(ModelConfig):
@@ -49,7 +49,7 @@ class LightGCN(Recommender):
         self.net = PyGLightGCN(
             graph.num_users + graph.num_items, config.hidden_channels, config.num_layers
         )
-        self.net.convs = torch.nn.ModuleList(SymmetricLGConv() for _ in range(config.num_layers))
+        self.net.convs = torch.nn.ModuleList(FixedConv() for _ in range(config.num_layers))
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
@@ -70,7 +70,7 @@ class LightGCN(Recommender):
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
         positive, negative = positive + self.num_users, negative + self.num_users
-        out = self.net.get_embedding(*self.graph.bipartite())
+        out = self._embeddings()
         return self.net.recommendation_loss(
             (out[user] * out[positive]).sum(dim=-1),
             (out[user] * out[negative]).sum(dim=-1),
@@ -80,7 +80,8 @@ class LightGCN(Recommender):
 
     def tables(self) -> Tables:
         """Propagated embeddings of users and items."""
-        user, item = self.net.get_embedding(*self.graph.bipartite()).split(
-            [self.num_users, self.num_items]
-        )
+        user, item = self._embeddings().split([self.num_users, self.num_items])
         return Tables(item=item, user=user)
+
+    def _embeddings(self) -> Tensor:
+        return self.net.get_embedding(self.graph.once("both", self.graph.homogeneous_graph))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from graphdiff.nn.propagation import Adjacency, adjacency, symmetric_norm
+from graphdiff.nn.propagation import FixedGraph, symmetric_norm
 from graphdiff.schema import INTERACTS, modalities
+
+T = TypeVar("T")
 
 
 class RecGraph(torch.nn.Module):
@@ -49,7 +52,7 @@ class RecGraph(torch.nn.Module):
                 edge_index, edge_weight = similar[name]
                 self.register_buffer(f"similar_{name}_index", edge_index)
                 self.register_buffer(f"similar_{name}_weight", edge_weight)
-        self._bipartite: tuple[torch.device, Adjacency] | None = None
+        self._made: dict[tuple[str, torch.device], Any] = {}
 
     @classmethod
     def from_data(
@@ -134,14 +137,14 @@ class RecGraph(torch.nn.Module):
             self, f"similar_{modality}_weight"
         )
 
-    def mixed_similarity(self, weights: Mapping[str, float]) -> Adjacency:
-        """The item-item graphs of all modalities as one, each scaled by its share of ``weights``."""
-        total = sum(weights[name] for name in self.modalities)
-        graphs = [self.similar(name) for name in self.modalities]
-        shares = [weights[name] / total for name in self.modalities]
-        return adjacency(
-            torch.cat([edge_index for edge_index, _ in graphs], dim=1),
-            torch.cat([share * weight for share, (_, weight) in zip(shares, graphs, strict=True)]),
+    def similarity_graph(self, shares: Mapping[str, float]) -> FixedGraph:
+        """The item-item graphs of some modalities as one, the weights of each scaled by its share;
+        messages go from neighbour to item."""
+        graphs = [(share, *self.similar(name)) for name, share in shares.items()]
+        return FixedGraph(
+            torch.cat([edge_index for _, edge_index, _ in graphs], dim=1),
+            torch.cat([share * weight for share, _, weight in graphs]),
+            self.num_items,
             self.num_items,
         )
 
@@ -161,7 +164,7 @@ class RecGraph(torch.nn.Module):
         position = torch.arange(row.numel(), device=row.device) - offset[row] + start[row]
         return row, self.col[position]
 
-    def bipartite(self, keep: Tensor | None = None) -> Adjacency:
+    def homogeneous_graph(self, keep: Tensor | None = None) -> FixedGraph:
         r"""The user-item graph over ``U + I`` nodes, users first, with weights
         :math:`1/\sqrt{|N_u||N_i|}` in both directions.
 
@@ -169,18 +172,26 @@ class RecGraph(torch.nn.Module):
             keep: Long positions of the interactions to keep, all by default; degrees are those of
                 what is kept.
         """
-        if keep is None and self._bipartite is not None and self._bipartite[0] == self.col.device:
-            return self._bipartite[1]
         user, item = self.user, self.col + self.num_users
         if keep is not None:
             user, item = user[keep], item[keep]
         source, target = torch.cat([user, item]), torch.cat([item, user])
         num_nodes = self.num_users + self.num_items
-        weight = symmetric_norm(source, target, num_nodes)
-        built = adjacency(torch.stack([source, target]), weight, num_nodes)
-        if keep is None:
-            self._bipartite = (self.col.device, built)
-        return built
+        weight = symmetric_norm(source, target, num_nodes, num_nodes)
+        return FixedGraph(torch.stack([source, target]), weight, num_nodes, num_nodes)
+
+    def item_to_user_graph(self) -> FixedGraph:
+        r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`."""
+        weight = symmetric_norm(self.col, self.user, self.num_items, self.num_users)
+        edge_index = torch.stack([self.col, self.user])
+        return FixedGraph(edge_index, weight, self.num_items, self.num_users)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once for each device and kept under ``name``."""
+        key = (name, self.col.device)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def sample_negatives(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
         """One item per user, uniform over those the user has not interacted with.
@@ -192,10 +203,9 @@ class RecGraph(torch.nn.Module):
         Returns:
             Long ``[B]``. A user who has every item gets any item.
         """
-        if not hasattr(self, "_pair_key") or self._pair_key.device != self.col.device:
-            # CSR order makes the flat keys sorted already.
-            self._pair_key = self.user * self.num_items + self.col
-        key, device = self._pair_key, self.col.device
+        # CSR order makes the flat keys sorted already.
+        key = self.once("pairs", lambda: self.user * self.num_items + self.col)
+        device = self.col.device
         negative = torch.randint(
             self.num_items, user_index.shape, generator=generator, device=device
         )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import LGConv
 
-from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.propagation import Adjacency, SymmetricLGConv, adjacency
+from graphdiff.nn.propagation import FixedConv, FixedGraph
 
 
 class CollaborativeSignal(torch.nn.Module):
@@ -30,16 +28,14 @@ class CollaborativeSignal(torch.nn.Module):
     def __init__(self, num_layers: int) -> None:
         super().__init__()
         self.num_layers = num_layers
-        self.conv = SymmetricLGConv()
+        self.conv = FixedConv()
 
-    def forward(self, table: Tensor, graph: RecGraph) -> Tensor:
+    def forward(self, table: Tensor, item_to_user: FixedGraph) -> Tensor:
         """``[I, d]`` to ``[I, d]``."""
+        user_to_item = item_to_user.reversed()
         total, current = table, table
-        users = table.new_zeros(graph.num_users, table.size(1))
         for _ in range(self.num_layers):
-            x = torch.cat([users, current])
-            x = self.conv(self.conv(x, *graph.bipartite()), *graph.bipartite())
-            current = x[graph.num_users :]
+            current = self.conv(self.conv(current, item_to_user), user_to_item)
             total = total + current
         return total / (self.num_layers + 1)
 
@@ -68,7 +64,7 @@ class ModalitySignal(torch.nn.Module):
         super().__init__()
         self.norm = torch.nn.LayerNorm(in_channels)
         self.project = torch.nn.Linear(in_channels, channels)
-        self.conv = LGConv(normalize=False)
+        self.conv = FixedConv()
         self.num_layers = num_layers
 
     def reset_parameters(self) -> None:
@@ -76,12 +72,12 @@ class ModalitySignal(torch.nn.Module):
         self.norm.reset_parameters()
         self.project.reset_parameters()
 
-    def forward(self, table: Tensor, features: Tensor, has: Tensor, similar: Adjacency) -> Tensor:
+    def forward(self, table: Tensor, features: Tensor, has: Tensor, similar: FixedGraph) -> Tensor:
         """``table`` ``[I, d]``, ``features`` ``[I, F]``, ``has`` bool ``[I]`` to ``[I, d]``."""
         gate = torch.sigmoid(self.project(self.norm(features))) * has.unsqueeze(-1)
         out = table * gate
         for _ in range(self.num_layers):
-            out = self.conv(out, *similar)
+            out = self.conv(out, similar)
         return out
 
 
@@ -113,9 +109,3 @@ class ModalityGate(torch.nn.Module):
         logit = (normed * self.weight).sum(dim=-1) + self.bias
         share = logit.masked_fill(~there, float("-inf")).softmax(dim=-1)
         return share.nan_to_num()
-
-
-def similarity(graph: RecGraph, modality: str) -> Adjacency:
-    """A modality's item-item graph, ready for message passing."""
-    edge_index, edge_weight = graph.similar(modality)
-    return adjacency(edge_index, edge_weight, graph.num_items)

@@ -64,7 +64,7 @@ def test_held_out_pairs_never_enter(plain_data):
 
 def test_item_graph_mixes_by_share(multimodal_data):
     graph = RecGraph.from_data(multimodal_data, num_neighbors=2)
-    (mixed,) = graph.mixed_similarity({"image": 1.0, "text": 3.0})
+    mixed = graph.similarity_graph({"image": 0.25, "text": 0.75}).matrix
     expected = torch.zeros(9, 9)
     for name, share in (("image", 0.25), ("text", 0.75)):
         (source, target), weight = graph.similar(name)

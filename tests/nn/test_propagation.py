@@ -5,11 +5,10 @@ import sys
 
 import pytest
 import torch
-from torch_geometric.nn import LGConv
 from torch_geometric.typing import WITH_TORCH_SPARSE
 
 from graphdiff import FREEDOM, LightGCN
-from graphdiff.nn.propagation import SymmetricLGConv, adjacency, symmetric_norm
+from graphdiff.nn.propagation import FixedConv, FixedGraph, symmetric_norm
 from tests.conftest import random_data
 
 KINDS = [
@@ -39,46 +38,46 @@ torch.save(torch.stack(scores), sys.argv[1])
 """
 
 
-def graph():
+def graph(use_torch_sparse=False):
+    """A bipartite graph from 10 sources to 7 targets, and its dense matrix."""
     generator = torch.Generator().manual_seed(0)
-    half = torch.randint(10, (2, 20), generator=generator)
-    half = half[:, half[0] != half[1]].unique(dim=1)
-    both = torch.cat([half, half.flip(0)], dim=1).unique(dim=1)
-    return both, symmetric_norm(both[0], both[1], 10)
-
-
-def dense(edge_index, edge_weight):
-    matrix = torch.zeros(10, 10)
-    matrix[edge_index[1], edge_index[0]] = edge_weight
-    return matrix
+    matrix = torch.rand(7, 10, generator=generator)
+    matrix[matrix < 0.6] = 0
+    target, source = matrix.nonzero().t()
+    edge_index = torch.stack([source, target])
+    return FixedGraph(edge_index, matrix[target, source], 10, 7, use_torch_sparse), matrix
 
 
 def test_symmetric_norm():
     edge_index = torch.tensor([[0, 0, 1, 2, 3], [2, 3, 2, 0, 0]])
     # Degrees out: 2, 1, 1, 1; in: 2 (node 0), 2 (node 2), 1 (node 3).
     expected = torch.tensor([4.0, 2.0, 2.0, 2.0, 2.0]).rsqrt()
-    torch.testing.assert_close(symmetric_norm(*edge_index, 4), expected)
+    torch.testing.assert_close(symmetric_norm(*edge_index, 4, 4), expected)
 
 
 @pytest.mark.parametrize("use_torch_sparse", KINDS)
-@pytest.mark.parametrize("conv", [LGConv(normalize=False), SymmetricLGConv()])
-def test_one_hop_and_its_gradient_equal_a_dense_product(conv, use_torch_sparse):
-    edge_index, edge_weight = graph()
-    x = torch.randn(10, 4, requires_grad=True)
-    outer = torch.randn(10, 4)
-    out = conv(x, *adjacency(edge_index, edge_weight, 10, use_torch_sparse))
-    expected = dense(edge_index, edge_weight) @ x
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_hop_and_its_gradient_equal_a_dense_product(turned, use_torch_sparse):
+    fixed, matrix = graph(use_torch_sparse)
+    if turned:
+        fixed, matrix = fixed.reversed(), matrix.t()
+    x = torch.randn(matrix.size(1), 4, requires_grad=True)
+    outer = torch.randn(matrix.size(0), 4)
+    out, expected = FixedConv()(x, fixed), matrix @ x
     torch.testing.assert_close(out, expected)
     (found_grad,) = torch.autograd.grad((out * outer).sum(), x)
     (expected_grad,) = torch.autograd.grad((expected * outer).sum(), x)
     torch.testing.assert_close(found_grad, expected_grad)
 
 
-def test_edges_alone_give_the_same_as_a_sparse_matrix():
-    edge_index, edge_weight = graph()
-    x = torch.randn(10, 4)
-    matrix = SymmetricLGConv()(x, *adjacency(edge_index, edge_weight, 10, False))
-    torch.testing.assert_close(SymmetricLGConv()(x, edge_index, edge_weight), matrix)
+@pytest.mark.parametrize("turned", [False, True])
+def test_edges_alone_give_the_same_as_a_sparse_matrix(turned):
+    fixed, _ = graph()
+    fixed = fixed.reversed() if turned else fixed
+    x = torch.randn(fixed.num_sources, 4)
+    expected = FixedConv()(x, fixed)
+    fixed.matrix = None  # as on a device without sparse matrices
+    torch.testing.assert_close(FixedConv()(x, fixed), expected)
 
 
 def test_models_score_the_same_without_the_optional_kernels(tmp_path):
@@ -98,4 +97,4 @@ def test_models_use_sparse_tensors_where_installed(model_class):
     from torch_sparse import SparseTensor
 
     model = model_class.from_data(random_data(features={"image": 6}), hidden_channels=8)
-    assert isinstance(model.graph.bipartite()[0], SparseTensor)
+    assert isinstance(model.graph.homogeneous_graph().matrix, SparseTensor)
