@@ -122,9 +122,7 @@ def read_earlier(path: Path, result: dict[str, Any]) -> dict[tuple[str, int, str
 def table(result: dict[str, Any]) -> Table:
     """Test metrics, best model first."""
     out = Table("model", *SHOWN, "s / epoch", "train s", "inference s", "parameters")
-    ranked = sorted(
-        result["models"].items(), key=lambda kv: -kv[1]["mean"]["test"]["recall@20"]
-    )
+    ranked = sorted(result["models"].items(), key=lambda kv: -kv[1]["mean"]["test"]["recall@20"])
     for name, entry in ranked:
         mean, std = entry["mean"], entry["std"]
         out.add_row(

@@ -64,9 +64,7 @@ def main() -> None:
         study.enqueue_trial(defaults(arguments.model, space))
     done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
     study.optimize(objective, n_trials=max(0, arguments.trials - done))
-    write_text(
-        folder / f"{arguments.model}.yaml", yaml.safe_dump(summary(study), sort_keys=False)
-    )
+    write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(summary(study), sort_keys=False))
     print(f"best of {len(study.trials)} trials: {study.best_params} {study.best_value:.4f}")
 
 

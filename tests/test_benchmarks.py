@@ -46,9 +46,7 @@ def test_accuracy_json_holds_what_readers_rely_on(comparison):
                 assert cell[name] > 0
         tests = [cell["test"]["recall@20"] for cell in entry["seeds"]]
         assert entry["mean"]["test"]["recall@20"] == pytest.approx(sum(tests) / 2)
-        assert entry["std"]["test"]["recall@20"] == pytest.approx(
-            abs(tests[0] - tests[1]) / 2**0.5
-        )
+        assert entry["std"]["test"]["recall@20"] == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
 
 
 def test_report_is_one_self_contained_page(comparison):

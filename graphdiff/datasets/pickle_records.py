@@ -53,6 +53,8 @@ def _admitted() -> dict[tuple[str, str], str]:
         ("copyreg", "_reconstructor"): "reconstructor",
         ("__builtin__", "object"): "object",
         ("builtins", "object"): "object",
+        ("__builtin__", "bytes"): "bytes",
+        ("builtins", "bytes"): "bytes",
     }
     for core in ("numpy.core", "numpy._core"):
         table[f"{core}.multiarray", "_reconstruct"] = "reconstruct"
@@ -82,6 +84,8 @@ def _call(function: Any, arguments: Any) -> Any:
     match name, arguments:
         case "dtype", (str() as code, *_):
             return Record("dtype", code)
+        case "bytes", ():  # How protocols 0 to 2 write no bytes at all.
+            return b""
         case "encode", (str() as text, str() as coding) if coding in ("latin1", "latin-1"):
             return latin1(text)
         case "reconstruct", (_Name(name="ndarray"), *_):

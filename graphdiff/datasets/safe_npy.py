@@ -23,8 +23,10 @@ def load_features(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        # Mapping compares the size that the file claims with its own before memory is taken.
-        table = np.lib.format.open_memmap(path, mode="r")
+        # Mapping compares the size that the file claims with its own before memory is taken; a
+        # claim beyond any integer is refused a little later.
+        with np.errstate(over="ignore"):
+            table = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # What a parser meets in a hostile file cannot be listed.
         raise DataError(f"{path} cannot be read as an .npy table of numbers: {error}") from None
     if table.ndim != 2 or table.dtype.kind not in "fiu":

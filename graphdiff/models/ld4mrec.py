@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -162,8 +162,15 @@ class LD4MRec(Recommender):
             loss = loss + config.reconstruction * (user_weight * error).mean()
         if config.ranking:
             ranking = sampled_softmax_loss(
-                h / config.temperature, v, self.bias, row, item, weight,
-                config.num_negatives, generator, self.frequency,
+                h / config.temperature,
+                v,
+                self.bias,
+                row,
+                item,
+                weight,
+                config.num_negatives,
+                generator,
+                self.frequency,
             )
             per_user = ranking
             loss = loss + config.ranking * (user_weight * ranking).mean()

@@ -78,7 +78,9 @@ def load_model(folder: Path, expected: type[M]) -> M:
         raise RunError(f"{folder} holds a {cls.__name__}, not a {expected.__name__}")
     path = folder / WEIGHTS
     if not path.is_file():
-        raise RunError(f"{folder} has no {WEIGHTS}; was the training cut off before its first epoch?")
+        raise RunError(
+            f"{folder} has no {WEIGHTS}; was the training cut off before its first epoch?"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             num_items = int((file.metadata() or {})["num_items"])
@@ -88,7 +90,9 @@ def load_model(folder: Path, expected: type[M]) -> M:
         model = cls(config, RecGraph.from_tensors(graph, num_items))
         model.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise RunError(f"{path} does not hold the weights that {CONFIG} describes: {error}") from None
+        raise RunError(
+            f"{path} does not hold the weights that {CONFIG} describes: {error}"
+        ) from None
     if (folder / IDS).is_file():
         ids = json.loads((folder / IDS).read_text())
         model.user_ids, model.item_ids = ids["user"], ids["item"]

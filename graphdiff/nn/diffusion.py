@@ -46,7 +46,7 @@ class DiffusionSchedule(torch.nn.Module):
         variance = noise_scale * torch.linspace(
             noise_min, noise_max, num_steps, dtype=torch.float64
         )
-        if not (0 < variance[0] and variance[-1] < 1 and noise_min <= noise_max):
+        if not (variance[0] > 0 and variance[-1] < 1 and noise_min <= noise_max):
             raise ConfigError(
                 f"noise_scale={noise_scale}, noise_min={noise_min}, noise_max={noise_max} give "
                 f"variances from {variance[0]:g} to {variance[-1]:g}; "

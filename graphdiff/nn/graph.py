@@ -55,9 +55,7 @@ class RecGraph(torch.nn.Module):
         self._made: dict[tuple[str, torch.device], Any] = {}
 
     @classmethod
-    def from_data(
-        cls, data: HeteroData, content: bool = True, num_neighbors: int = 10
-    ) -> RecGraph:
+    def from_data(cls, data: HeteroData, content: bool = True, num_neighbors: int = 10) -> RecGraph:
         """Reads the training interactions and, with ``content``, features and modality graphs.
 
         A modality graph that ``data`` lacks is built with

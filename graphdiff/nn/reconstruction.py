@@ -119,9 +119,7 @@ def reconstruction_error(
         ``[B]``.
     """
     hidden = torch.cat([hidden, hidden.new_ones(hidden.size(0), 1)], dim=-1)
-    everywhere = (
-        ((hidden @ items.gram - 2 * items.linear) * hidden).sum(dim=-1) + items.constant
-    )
+    everywhere = ((hidden @ items.gram - 2 * items.linear) * hidden).sum(dim=-1) + items.constant
     score = (hidden[row] * items.table[item]).sum(dim=-1)
     observed = weight * (target - score).square()
     unobserved = items.alpha[item] * (items.prior[item] - score).square()

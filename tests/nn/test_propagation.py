@@ -84,9 +84,7 @@ def test_models_score_the_same_without_the_optional_kernels(tmp_path):
     scores = []
     for hidden in ([], ["torch_sparse", "torch_scatter"]):
         path = tmp_path / f"{len(hidden)}.pt"
-        subprocess.run(
-            [sys.executable, "-c", SCORES.format(hidden=hidden), str(path)], check=True
-        )
+        subprocess.run([sys.executable, "-c", SCORES.format(hidden=hidden), str(path)], check=True)
         scores.append(torch.load(path, weights_only=True))
     torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-5)
 

@@ -44,9 +44,7 @@ def dense_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def sparse_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
     items = catalogue(p["table"], p["bias"], p["alpha"], p["prior"])
-    return reconstruction_error(
-        p["hidden"], items, p["row"], p["item"], p["target"], p["weight"]
-    )
+    return reconstruction_error(p["hidden"], items, p["row"], p["item"], p["target"], p["weight"])
 
 
 @settings(max_examples=50, deadline=None)
