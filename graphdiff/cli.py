@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,13 @@ console = Console()
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `graphdiff train`.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the dataset's files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Split(StrEnum):
+    """The held-out pairs to rank for."""
+
+    val = "val"
+    test = "test"
 
 
 @app.command()
@@ -86,7 +94,7 @@ def train(
 def evaluate(
     run: Run,
     root: Root = None,
-    split: Annotated[str, typer.Option(help="val or test.")] = "test",
+    split: Annotated[Split, typer.Option(help="Which held-out pairs.")] = Split.test,
     mask_validation: Annotated[
         bool, typer.Option(help="Leave validation items out of the test ranking.")
     ] = False,
@@ -97,11 +105,11 @@ def evaluate(
     from graphdiff.runs import open_run
 
     model, data = open_run(run, root)
-    metrics = evaluate_model(model, data, split, mask_validation=mask_validation)
+    metrics = evaluate_model(model, data, split.value, mask_validation=mask_validation)
     if as_json:
-        print(json.dumps({"split": split, **metrics}, indent=2))
+        print(json.dumps({"split": split.value, **metrics}, indent=2))
     else:
-        _print_metrics({split: metrics})
+        _print_metrics({split.value: metrics})
 
 
 @app.command()

@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Looks at Python, every dependency that the package declares, the devices, and a tiny model."""
+    """Looks at Python, every declared dependency, the devices, and a tiny model."""
     findings = [Finding("python", platform.python_version(), True, True)]
     for line in requires("graphdiff") or []:
         requirement = Requirement(line)

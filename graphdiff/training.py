@@ -366,7 +366,7 @@ def fit(
         trainer.fit(
             module,
             _loader(num, model.config.batch_size, seed),
-            DataLoader(torch.zeros(1)),
+            DataLoader([0]),  # type: ignore[arg-type]
             ckpt_path=checkpoint if resume else None,
             weights_only=True,
         )

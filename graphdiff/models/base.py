@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,12 +32,19 @@ class ModelConfig(BaseModel):
     batch_size: int = Field(2048, ge=1, description="Users or interactions per training step.")
 
 
-class Tables(NamedTuple):
-    """What scoring needs beside a user: score(u, i) = user · item[i] + bias[i]."""
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What scoring needs beside a user: score(u, i) = user · item[i] + bias[i].
 
-    item: Tensor  # [I, d]
-    bias: Tensor | None = None  # [I]
-    user: Tensor | None = None  # [U, d], of models with a table of users
+    Attributes:
+        item: ``[I, d]``.
+        bias: ``[I]``.
+        user: ``[U, d]``, of models with a table of users.
+    """
+
+    item: Tensor
+    bias: Tensor | None = None
+    user: Tensor | None = None
 
 
 class Recommender(torch.nn.Module, ABC):
@@ -146,7 +154,7 @@ class Recommender(torch.nn.Module, ABC):
 
     @abstractmethod
     def tables(self) -> Tables:
-        """Computes what scoring needs beside a user; :meth:`recommend` keeps it while it is valid."""
+        """What scoring needs beside a user; :meth:`recommend` keeps it while it is valid."""
 
     def user_vectors(self, user_index: Tensor, tables: Tables) -> Tensor:
         """Vectors ``[B, d]`` of training users, to be multiplied with ``tables.item``."""
@@ -178,6 +186,7 @@ class Recommender(torch.nn.Module, ABC):
         k: int = 20,
         exclude_seen: bool = True,
         exclude: tuple[Tensor, Tensor] | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """The best items of each user over the whole catalogue.
 
@@ -187,6 +196,7 @@ class Recommender(torch.nn.Module, ABC):
             exclude_seen: Leave out the user's training items.
             exclude: More pairs to leave out: ``(row, item)``, long ``[P]`` each, where ``row``
                 is a position in ``user_index``.
+            **options: What a model's :meth:`user_vectors` takes beside users.
 
         Returns:
             ``(item_index [B, k] long, score [B, k])``, best first. Where fewer than ``k`` items
@@ -195,13 +205,12 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             ConfigError: If ``k`` is not in 1 … I, or a user index is out of range.
         """
-        user_index = torch.atleast_1d(torch.as_tensor(user_index, device=self.device))
-        self._check_users(user_index)
+        user_index = self._as_users(user_index)
         training = self.training
         self.eval()
         try:
             tables = self._valid_tables()
-            user = self.user_vectors(user_index, tables)
+            user = self.user_vectors(user_index, tables, **options)
         finally:
             self.train(training)  # which forgets the tables if the model is in training
         pairs = [] if exclude is None else [tuple(t.to(self.device) for t in exclude)]
@@ -215,13 +224,15 @@ class Recommender(torch.nn.Module, ABC):
         score, item = topk_inner_product(user, tables.item, tables.bias, k, exclude=left_out)
         return item, score
 
-    def _check_users(self, user_index: Tensor) -> None:
-        outside = user_index[(user_index < 0) | (user_index >= self.num_users)]
+    def _as_users(self, users: Tensor | int | list[int]) -> Tensor:
+        index = torch.atleast_1d(torch.as_tensor(users, device=self.device))
+        outside = index[(index < 0) | (index >= self.num_users)]
         if outside.numel():
             raise ConfigError(
                 f"user index {outside[0].item()} is out of range; this model knows users "
                 f"0 to {self.num_users - 1}"
             )
+        return index
 
     def train(self, mode: bool = True) -> Self:
         """Sets training mode; what :meth:`recommend` had cached is forgotten."""
@@ -230,7 +241,7 @@ class Recommender(torch.nn.Module, ABC):
         return super().train(mode)
 
     def forget_tables(self) -> None:
-        """Makes :meth:`recommend` compute its tables anew; for who changes weights behind its back."""
+        """Makes :meth:`recommend` compute its tables anew, after weights changed unseen."""
         self._cached = None
 
     def _valid_tables(self) -> Tables:

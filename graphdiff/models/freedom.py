@@ -111,7 +111,7 @@ class FREEDOM(Recommender):
         with torch.no_grad():
             for name in self.graph.modalities:
                 self.features[name].copy_(self.graph.features(name)[0])
-                self.project[name].reset_parameters()
+                self.project[name].reset_parameters()  # type: ignore[operator]
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Draws the interactions that message passing may use in this epoch."""

@@ -66,7 +66,7 @@ class LightGCN(Recommender):
         self.net.reset_parameters()
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR with an L2 penalty on the embeddings involved; ``batch`` long ``[B]`` interactions."""
+        """BPR with an L2 penalty on the embeddings involved; ``batch`` long ``[B]``."""
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
         positive, negative = positive + self.num_users, negative + self.num_users

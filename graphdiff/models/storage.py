@@ -96,4 +96,4 @@ def load_model(folder: Path, expected: type[M]) -> M:
     if (folder / IDS).is_file():
         ids = json.loads((folder / IDS).read_text())
         model.user_ids, model.item_ids = ids["user"], ids["item"]
-    return model.eval()  # type: ignore[return-value]
+    return model.eval()

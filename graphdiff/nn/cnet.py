@@ -71,7 +71,7 @@ class CNet(torch.nn.Module):
         """Draws the weights anew."""
         torch.nn.init.normal_(self.time.weight, std=0.1)
         for block in self.blocks:
-            block.reset_parameters()
+            block.reset_parameters()  # type: ignore[operator]
 
     def forward(
         self, hidden: Tensor, t: Tensor, collaborative: Tensor, preference: Tensor

@@ -1,4 +1,4 @@
-"""Training objectives that more than one model uses."""
+"""Ranking objectives that more than one model uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    r"""Bayesian personalised ranking, :math:`-\\ln\\sigma(u\\cdot p - u\\cdot n)`, averaged.
+    r"""Bayesian personalised ranking, :math:`-\ln\sigma(u \cdot p - u \cdot n)`, averaged.
 
     Args:
         user: ``[B, d]``.
@@ -27,18 +27,44 @@ def sampled_softmax_loss(
     row: Tensor,
     item: Tensor,
     weight: Tensor,
+    frequency: Tensor,
     num_negatives: int,
     generator: torch.Generator,
-    frequency: Tensor,
 ) -> Tensor:
-    num = num_negatives // 2
-    device = user.device
-    uniform = torch.randint(table.size(0), (num,), generator=generator, device=device)
-    pick = torch.randint(item.numel(), (num,), generator=generator, device=device)
-    negative = torch.cat([uniform, item[pick]])
-    proposal = 0.5 / table.size(0) + 0.5 * frequency[negative]
-    logit = user @ table[negative].t() + bias[negative] - (proposal * negative.numel()).log()
-    normaliser = logit.logsumexp(dim=-1)
+    r"""Softmax cross-entropy of each row's items against negatives that all rows share.
+
+    .. math::
+        \sum_{i \in N_u} w_{ui} \Big[\log \sum_{j \in S} \frac{e^{s_{uj}}}{|S|\, q_j}
+        - s_{ui}\Big], \qquad s_{ui} = \mathbf{u} \cdot \mathbf{v}_i + b_i.
+
+    Half of the negatives S are uniform over the catalogue and half are items of the batch's rows,
+    drawn as often as they occur; dividing by the chance :math:`q_j` of that mixture makes the sum
+    an unbiased estimate of the softmax's partition function.
+
+    Args:
+        user: ``[B, d]``.
+        table: ``[I, d]``.
+        bias: ``[I]``.
+        row: Long ``[nnz]``.
+        item: Long ``[nnz]``, at least one.
+        weight: ``[nnz]``.
+        frequency: ``[I]``, each item's share of all interactions.
+        num_negatives: Size of S, at least 2.
+        generator: Source of randomness, on the tensors' device.
+
+    Returns:
+        ``[B]``.
+
+    Source: the correction is Bengio and Senécal's, "Adaptive importance sampling to accelerate
+    training of a neural probabilistic language model", 2008; the mixture is Yang et al.'s "Mixed
+    negative sampling for learning two-tower neural networks in recommendations", WWW 2020.
+    """
+    half, device = num_negatives // 2, user.device
+    uniform = torch.randint(table.size(0), (half,), generator=generator, device=device)
+    drawn = torch.randint(item.numel(), (half,), generator=generator, device=device)
+    negative = torch.cat([uniform, item[drawn]])
+    chance = 0.5 / table.size(0) + 0.5 * frequency[negative]
+    logit = user @ table[negative].t() + bias[negative] - (negative.numel() * chance).log()
+    partition = logit.logsumexp(dim=-1)
     score = (user[row] * table[item]).sum(dim=-1) + bias[item]
-    terms = weight * (normaliser[row] - score)
-    return user.new_zeros(user.size(0)).index_add(0, row, terms)
+    return user.new_zeros(user.size(0)).index_add(0, row, weight * (partition[row] - score))

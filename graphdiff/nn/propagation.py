@@ -87,15 +87,25 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graph: FixedGraph, x: Tensor) -> Tensor:
         ctx.graph = graph
-        return spmm(graph.matrix, x)
+        return spmm(_as(graph.matrix, x), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, spmm(ctx.graph.transposed, grads[0].contiguous())
+        grad = grads[0].contiguous()
+        return None, spmm(_as(ctx.graph.transposed, grad), grad)
+
+
+def _as(matrix: Any, x: Tensor) -> Any:
+    """The matrix in the dtype of x, where they differ (double precision, autocast)."""
+    return matrix if _dtype(matrix) == x.dtype else matrix.to(x.dtype)
+
+
+def _dtype(matrix: Any) -> torch.dtype:
+    return matrix.dtype() if isinstance(matrix, SparseTensor) else matrix.dtype
 
 
 def symmetric_norm(source: Tensor, target: Tensor, num_sources: int, num_targets: int) -> Tensor:
-    r"""Weights :math:`1/\sqrt{d_s d_t}` of each edge, ``[E]`` float32, by the edges' own degrees."""
+    r"""Weights :math:`1/\sqrt{d_s d_t}` of each edge, ``[E]`` float32, by these edges' degrees."""
     ones = torch.ones_like(source, dtype=torch.float32)
     out_degree = ones.new_zeros(num_sources).index_add_(0, source, ones)
     in_degree = ones.new_zeros(num_targets).index_add_(0, target, ones)

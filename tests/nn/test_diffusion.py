@@ -34,7 +34,8 @@ def test_posterior_agrees_with_bayes_rule():
     x_0, x_t = torch.tensor([[1.5]]), torch.tensor([[0.3]])
     before, now = schedule.alpha_bar[3], schedule.alpha_bar[4]
     alpha = now / before
-    # Product of N(x_{t-1}; sqrt(before) x_0, 1 - before) and N(x_t; sqrt(alpha) x_{t-1}, 1 - alpha).
+    # The product of N(x_{t-1}; sqrt(before) x_0, 1 - before) and of
+    # N(x_t; sqrt(alpha) x_{t-1}, 1 - alpha).
     precision = 1 / (1 - before) + alpha / (1 - alpha)
     mean = (before.sqrt() * x_0 / (1 - before) + alpha.sqrt() * x_t / (1 - alpha)) / precision
     found_mean, found_variance = schedule.posterior(x_0, x_t, t)
