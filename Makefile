@@ -29,7 +29,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed-test
 
 demo: $(VENV)/.installed ## train and compare on the embedded dataset, write demo/report.html
 	$(BIN)/python benchmarks/accuracy.py --dataset synthetic --models ld4mrec lightgcn freedom \
-		--seeds 1 --out demo/accuracy.json --report demo/report.html
+		--seeds 1 --epochs 150 --patience 10 --eval-every 3 \
+		--out demo/accuracy.json --report demo/report.html
 
 test: $(VENV)/.installed-test ## run the tests
 	$(PYTEST)

@@ -36,8 +36,7 @@ def main() -> None:
         "monitor": arguments.monitor,
     }
 
-    def objective(trial: optuna.Trial) -> float:
-        settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
+    def measure(trial: optuna.Trial, settings: dict[str, Any]) -> float:
         cell = run_cell(
             data, arguments.model, settings, seed=0, test=False, progress=False, **training
         )
@@ -56,16 +55,24 @@ def main() -> None:
         study_name=arguments.model,
         storage=optuna.storages.JournalStorage(journal),
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=arguments.seed, n_startup_trials=5),
         load_if_exists=True,
     )
     if not study.trials:
         # The defaults take part, and count as a trial.
         study.enqueue_trial(defaults(arguments.model, space))
-    done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-    study.optimize(objective, n_trials=max(0, arguments.trials - done))
+    while len(tried := complete(study)) < arguments.trials:
+        # A seed for each trial: a search that was stopped goes on as if it had not been.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=1000 * arguments.seed + len(study.trials), n_startup_trials=5
+        )
+        trial = study.ask()
+        settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
+        if any(settings == earlier.params for earlier in tried):
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, measure(trial, settings))
     write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(summary(study), sort_keys=False))
-    print(f"best of {len(study.trials)} trials: {study.best_params} {study.best_value:.4f}")
+    print(f"best of {len(complete(study))} trials: {study.best_params} {study.best_value:.4f}")
 
 
 def defaults(model: str, space: dict[str, list[Any]]) -> dict[str, Any]:
@@ -73,13 +80,16 @@ def defaults(model: str, space: dict[str, list[Any]]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in space}
 
 
+def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+
+
 def summary(study: optuna.Study) -> dict[str, Any]:
-    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-    best = study.best_trial
+    best, tried = study.best_trial, complete(study)
     return {
         "settings": best.params,
-        "trials": len(complete),
-        "hours": round(sum(t.user_attrs["train_seconds"] for t in complete) / 3600, 2),
+        "trials": len(tried),
+        "hours": round(sum(t.user_attrs["train_seconds"] for t in tried) / 3600, 2),
         "val": {name: best.user_attrs["val"][name] for name in ("recall@20", "ndcg@20")},
         "epochs": best.user_attrs["epochs"],
     }

@@ -42,6 +42,9 @@ class LD4MRecConfig(ModelConfig):
     max_features: int = Field(
         256, ge=1, description="Wider features are reduced to so many principal components."
     )
+    content_weight: float = Field(
+        4.0, ge=0, description="w of the content tables; their gates start at one half."
+    )
     row_exponent: float = Field(0.5, ge=0, le=1, description="ν: a row is scaled by 1/|N_u|^ν.")
     num_steps: int = Field(20, ge=1, description="Diffusion steps T.")
     noise_scale: float = Field(0.1, gt=0, lt=1, description="s: largest variance of the noise.")
@@ -52,14 +55,11 @@ class LD4MRecConfig(ModelConfig):
     kept_weight: float = Field(
         0.0, ge=0, description="Weight of the items that it does see; hidden ones weigh 1."
     )
-    user_exponent: float = Field(
-        0.5, ge=0, le=1, description="A user's loss is divided by |N_u| to this power."
-    )
     temperature: float = Field(0.2, gt=0, description="τ of the ranking scores, at the start.")
     unobserved_weight: float = Field(0.1, ge=0, description="α₀ of items not observed.")
     soft_probability: float = Field(0.1, ge=0, le=1, description="p of softening a target.")
     soft_intensity: float = Field(0.1, ge=0, le=1, description="γ: how far it is softened.")
-    reconstruction: float = Field(1.0, ge=0, description="Weight of the reconstruction error.")
+    reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
     ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
     num_negatives: int = Field(1024, ge=2, description="Negatives that a batch shares.")
 
@@ -106,7 +106,7 @@ class LD4MRec(Recommender):
 
     .. math::
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
-        M_m = S_m \big(E \odot \sigma(W_m \mathbf{x}_m)\big), \qquad
+        M_m = w\, S_m \big(E \odot \sigma(W_m \mathbf{x}_m)\big), \qquad
         Z = C + \mathrm{mean}_m M_m,
 
     and a user's row :math:`\tilde{\mathbf{x}}_u = \mathbf{x}_u / |N_u|^\nu` becomes scores by
@@ -163,7 +163,11 @@ class LD4MRec(Recommender):
         self.content = torch.nn.ModuleDict(
             {
                 name: ModalitySignal(
-                    *graph.features(name), channels, config.num_item_layers, config.max_features
+                    *graph.features(name),
+                    channels,
+                    config.num_item_layers,
+                    config.max_features,
+                    config.content_weight,
                 )
                 for name in graph.modalities
             }
@@ -182,8 +186,8 @@ class LD4MRec(Recommender):
             "lr": [1e-3, 3e-3],
             "num_layers": [1, 2, 3],
             "input_dropout": [0.3, 0.5, 0.7],
-            "reconstruction": [0.1, 1.0],
-            "user_exponent": [0.0, 0.5],
+            "reconstruction": [0.03, 0.1, 0.3],
+            "content_weight": [2.0, 4.0],
         }
 
     def reset_parameters(self) -> None:
@@ -260,13 +264,11 @@ class LD4MRec(Recommender):
         t, step_weight = self.steps.sample(num, generator)
         hidden = self.hidden(self._diffuse(tables, signals, row[visible], t, generator), t, signals)
 
-        degree = torch.bincount(row, minlength=num).clamp(min=1).to(hidden.dtype)
-        per_user = degree.pow(-config.user_exponent)
         weight = torch.where(visible, config.kept_weight, 1.0).to(hidden.dtype)
         loss = hidden.new_zeros(num)
         if config.reconstruction:
             error = self._reconstruct(tables, hidden, row, item, weight, generator)
-            loss = loss + config.reconstruction * per_user * error
+            loss = loss + config.reconstruction * error
         if config.ranking:
             ranking = sampled_softmax_loss(
                 self._query(hidden),
@@ -279,7 +281,7 @@ class LD4MRec(Recommender):
                 config.num_negatives,
                 generator,
             )
-            loss = loss + config.ranking * per_user * ranking
+            loss = loss + config.ranking * ranking
         self.steps.update(t, loss)
         return (step_weight * loss).mean()
 

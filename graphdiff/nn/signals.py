@@ -48,7 +48,7 @@ class ModalitySignal(torch.nn.Module):
     Each item's embedding is gated by its features and smoothed over the modality's item-item graph,
 
     .. math::
-        M = S^L \big(E \odot \sigma(Wx + b)\big),
+        M = w\, S^L \big(E \odot \sigma(Wx + b)\big),
 
     so that an item that nobody has touched gets an embedding from items that look alike. Items that
     lack the modality have none: their rows are zero.
@@ -62,6 +62,7 @@ class ModalitySignal(torch.nn.Module):
         channels: Width d of the table.
         num_layers: Smoothing layers L.
         max_features: Widest features that are used as they are.
+        weight: w.
 
     Source: gating embeddings by features and smoothing them over frozen item graphs are MGCN's
     (arXiv 2308.03588) and FREEDOM's (arXiv 2211.06924).
@@ -71,7 +72,13 @@ class ModalitySignal(torch.nn.Module):
     has: Tensor
 
     def __init__(
-        self, features: Tensor, has: Tensor, channels: int, num_layers: int, max_features: int
+        self,
+        features: Tensor,
+        has: Tensor,
+        channels: int,
+        num_layers: int,
+        max_features: int,
+        weight: float,
     ) -> None:
         super().__init__()
         self.register_buffer("features", _standardised(features, has, max_features))
@@ -80,6 +87,7 @@ class ModalitySignal(torch.nn.Module):
         self.project = torch.nn.Linear(self.features.size(1), channels)
         self.conv = FixedConv()
         self.num_layers = num_layers
+        self.weight = weight
 
     def reset_parameters(self) -> None:
         """Draws the weights anew."""
@@ -87,7 +95,8 @@ class ModalitySignal(torch.nn.Module):
 
     def forward(self, table: Tensor, similar: FixedGraph) -> Tensor:
         """``[I, d]`` to ``[I, d]``."""
-        out = table * torch.sigmoid(self.project(self.features)) * self.has.unsqueeze(-1)
+        gate = self.weight * torch.sigmoid(self.project(self.features))
+        out = table * gate * self.has.unsqueeze(-1)
         for _ in range(self.num_layers):
             out = self.conv(out, similar)
         return out

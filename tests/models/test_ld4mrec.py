@@ -137,7 +137,7 @@ def test_scores_follow_the_docstring():
             (source, target), weight = model.graph.similar(name)
             similar = torch.zeros(9, 9)
             similar[target, source] = weight
-            gate = torch.sigmoid(model.content[name].project(x))
+            gate = model.config.content_weight * torch.sigmoid(model.content[name].project(x))
             content.append(similar @ (table * gate))
         encoder = collaborative + sum(content) / 2
         rows = adjacency / user_degree.sqrt()[:, None]
