@@ -7,6 +7,9 @@ import sys
 import pytest
 import yaml
 
+from graphdiff.cli import main
+from graphdiff.errors import GraphDiffError
+
 TRAIN = ["train", "--dataset", "synthetic", "--epochs", "2", "--no-progress", "--accelerator=cpu"]
 
 
@@ -86,20 +89,33 @@ def test_doctor_says_that_all_is_well():
     ("arguments", "message"),
     [
         (["train", "--model", "nope", "--out", "x"], "no model 'nope'; there are"),
-        (["train", "--dataset", "nope", "--out", "x"], "nope"),
+        (["train", "--dataset", "nope", "--out", "x"], "no dataset 'nope'; there are"),
         (["train", "--set", "depth=3", "--out", "x"], "has no setting 'depth'"),
         (["train", "--set", "depth", "--out", "x"], "is not name=value"),
         (["evaluate", "no-such-run"], "is not a RUN folder"),
         (["recommend", "no-such-run", "--user", "1"], "is not a RUN folder"),
     ],
 )
-def test_a_mistake_prints_one_line_and_exits_with_2(arguments, message, tmp_path):
+def test_a_mistake_prints_one_line_and_exits_with_2(
+    arguments, message, tmp_path, capsys, monkeypatch
+):
     arguments = [str(tmp_path / "x") if a == "x" else a for a in arguments]
-    done = run(*arguments, expect=2)
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["graphdiff", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["graphdiff", "--debug", *arguments])
+    with pytest.raises(GraphDiffError):
+        main()
+
+
+def test_a_mistake_in_a_process_of_its_own():
+    done = run("evaluate", "no-such-run", expect=2)
     assert "Traceback" not in done.stderr
-    assert "Traceback" in run(*arguments, "--debug", expect=1).stderr
+    assert "Traceback" in run("evaluate", "no-such-run", "--debug", expect=1).stderr
 
 
 def test_requests_that_a_run_cannot_answer(trained):

@@ -26,8 +26,9 @@ def weights(model):
 
 @pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
 def test_fit_learns_and_restores_the_best_epoch(model_class):
-    model, result, data = train(model_class, epochs=12, settings={"lr": 0.02})
-    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    model, result, data = train(model_class, epochs=20, settings={"lr": 0.01})
+    losses = [row["loss"] for row in result.history]
+    assert sum(losses[-5:]) < sum(losses[:5])
     values = [row["recall@20"] for row in result.history]
     assert result.best_epoch == values.index(max(values)) + 1
     # The weights that came back are those that validation saw at that epoch.

@@ -102,6 +102,7 @@ class FREEDOM(Recommender):
             "num_layers": [2, 3],
             "dropout": [0.5, 0.8, 0.9],
             "modality_loss": [0.0, 1e-5, 1e-3, 1e-1],
+            "num_neighbors": [10, 20],
         }
 
     def reset_parameters(self) -> None:

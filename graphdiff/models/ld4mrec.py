@@ -38,7 +38,7 @@ class LD4MRecConfig(ModelConfig):
     num_blocks: int = Field(1, ge=0, description="Conditional residual blocks K of C-Net.")
     num_layers: int = Field(2, ge=0, description="Round trips over the user-item graph.")
     num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
-    num_neighbors: int = Field(10, ge=1, description="Neighbours k in each item-item graph.")
+    num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
     max_features: int = Field(
         256, ge=1, description="Wider features are reduced to so many principal components."
     )
