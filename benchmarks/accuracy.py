@@ -121,17 +121,16 @@ def read_earlier(path: Path, result: dict[str, Any]) -> dict[tuple[str, int, str
 
 def table(result: dict[str, Any]) -> Table:
     """Test metrics, best model first."""
-    out = Table("model", *SHOWN, "s / epoch", "train s", "inference s", "parameters")
+    out = Table("model", *SHOWN, "s/epoch", "train s")
     ranked = sorted(result["models"].items(), key=lambda kv: -kv[1]["mean"]["test"]["recall@20"])
     for name, entry in ranked:
         mean, std = entry["mean"], entry["std"]
+        spread = {m: f"±{std['test'][m]:.4f}" if len(entry["seeds"]) > 1 else "" for m in SHOWN}
         out.add_row(
             get_model(name).__name__,
-            *(f"{mean['test'][m]:.4f} ± {std['test'][m]:.4f}" for m in SHOWN),
+            *(f"{mean['test'][m]:.4f}{spread[m]}" for m in SHOWN),
             f"{mean['seconds_per_epoch']:.2f}",
             f"{mean['train_seconds']:.0f}",
-            f"{mean['inference_seconds']:.2f}",
-            f"{mean['parameters']:,.0f}",
         )
     return out
 

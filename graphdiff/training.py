@@ -400,6 +400,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Batches are slices of an index tensor: there is nothing for workers to do.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
             warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists.*")
             warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
             warnings.filterwarnings("ignore", ".*Sparse invariant checks are implicitly.*")
