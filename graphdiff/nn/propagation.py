@@ -113,7 +113,7 @@ def symmetric_norm(source: Tensor, target: Tensor, num_sources: int, num_targets
 
 
 def _sparse_tensor(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) -> SparseTensor:
-    return SparseTensor(row=row, col=col, value=value, sparse_sizes=size)
+    return SparseTensor(row=row, col=col, value=value, sparse_sizes=size).coalesce()
 
 
 def _sparse_csr(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
