@@ -1,0 +1,44 @@
+"""The same answers on a CUDA device as on the CPU; run with ``pytest -m gpu``."""
+
+import pytest
+import torch
+
+from graphdiff import evaluate, fit
+from graphdiff.models import MODELS
+from tests.conftest import random_data
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS)),
+]
+
+DATA = random_data(60, 50, {"image": 6, "text": 5})
+
+
+def make(model_class):
+    torch.manual_seed(0)
+    return model_class.from_data(DATA, hidden_channels=8)
+
+
+def test_scores_and_rankings_are_those_of_the_cpu(model_class):
+    model = make(model_class)
+    users = torch.arange(60)
+    with torch.no_grad():
+        expected = model.eval()(users)
+    items, scores = model.recommend(users, 10)
+    model.cuda()
+    with torch.no_grad():
+        found = model(users.cuda())
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+    gpu_items, gpu_scores = model.recommend(users, 10)
+    torch.testing.assert_close(gpu_scores.cpu(), scores, rtol=1e-4, atol=1e-5)
+    assert (gpu_items.cpu() == items).float().mean() > 0.99
+
+
+def test_training_runs_and_learns(model_class):
+    model = make(model_class)
+    result = fit(model, DATA, epochs=20, accelerator="cuda", progress=False)
+    losses = [row["loss"] for row in result.history]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert evaluate(model, DATA, "val") == pytest.approx(result.val, abs=1e-3)
