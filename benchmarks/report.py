@@ -65,17 +65,18 @@ def _bars(result: dict[str, Any], ranked: list[str], labels: dict[str, str]) -> 
     width = 0.8 / len(ranked)
     for position, name in enumerate(ranked):
         entry = result["models"][name]
+        several = len(entry["seeds"]) > 1
         axes.bar(
             [x + position * width for x in range(len(metrics))],
             [entry["mean"]["test"][m] for m in metrics],
             width,
-            yerr=[entry["std"]["test"][m] for m in metrics],
+            yerr=[entry["std"]["test"][m] for m in metrics] if several else None,
             capsize=2,
             label=labels[name],
             color=COLOURS[position % len(COLOURS)],
         )
     axes.set_xticks([x + 0.4 - width / 2 for x in range(len(metrics))], metrics)
-    axes.set_ylabel("test, mean ± std over seeds")
+    axes.set_ylabel("test, mean ± std over seeds" if several else "test")
     axes.legend(frameon=False)
     _plain(axes)
     return figure

@@ -85,6 +85,7 @@ class RecommenderModule(L.LightningModule):
             self.generator.set_state(self._generator_state)
         if self.model.config.ema_decay and not self.average:
             self.average = [p.detach().clone() for p in self.model.parameters()]
+        self.average = [average.to(self.device) for average in self.average]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with the model's own learning rate and weight decay."""
@@ -175,7 +176,7 @@ class RecommenderModule(L.LightningModule):
         state = checkpoint["graphdiff"]
         self._generator_state = state["generator"].cpu()
         self.history, self.seconds = state["history"], state["seconds"]
-        self.average = [average.to(self.device) for average in state["average"]]
+        self.average = state["average"]
 
 
 class KeepBest(Callback):
