@@ -24,7 +24,7 @@ from protocol import (
     summarise,
     tuned,
 )
-from report import write_report
+from report import write_markdown, write_report
 from rich.console import Console
 from rich.table import Table
 
@@ -96,10 +96,11 @@ def main() -> None:
             write_text(arguments.out, json.dumps(result, indent=1) + "\n")
     console.print(table(result))
     console.print(f"figures: {arguments.out}")
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        write_report(result, arguments.report)
-        console.print(f"report:  {arguments.report}")
+    for path, write in ((arguments.report, write_report), (arguments.markdown, write_markdown)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(result, path)
+            console.print(f"report:  {path}")
 
 
 def read_earlier(path: Path, result: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:
@@ -145,6 +146,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--report", type=Path, help="HTML report to write")
+    parser.add_argument("--markdown", type=Path, help="Markdown table to write")
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--patience", type=int, default=30, help="in validations")
     parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")

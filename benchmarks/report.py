@@ -1,4 +1,4 @@
-"""The HTML report of a comparison: one self-contained page with table, learning curves and bars."""
+"""A comparison to look at: one self-contained HTML page, and a table in Markdown."""
 
 from __future__ import annotations
 
@@ -42,6 +42,42 @@ def write_report(result: dict[str, Any], path: Path) -> None:
         cost=_svg(lambda: _cost(result, ranked, labels)),
     )
     write_text(path, page)
+
+
+def write_markdown(result: dict[str, Any], path: Path) -> None:
+    """The accuracy and cost of a comparison as a Markdown page."""
+    metrics = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+    protocol, machine = result["protocol"], result["machine"]
+    ranked = sorted(result["models"], key=lambda n: -_mean(result, n, "test", "recall@20"))
+    lines = [
+        f"# {result['dataset']}",
+        "",
+        f"Test figures, mean ± standard deviation over seeds; {protocol['ranking']}; epoch chosen by "
+        f"{protocol['epoch_chosen_by']}. *val* is the validation recall@20 of that epoch; *trials* "
+        "counts the settings that tuning tried, 0 standing for the defaults.",
+        "",
+        f"| model | {' | '.join(metrics)} | val | seeds | trials | epochs | s/epoch | parameters |",
+        "| --- |" + " ---: |" * (len(metrics) + 6),
+    ]
+    for name in ranked:
+        entry = result["models"][name]
+        mean, std = entry["mean"], entry["std"]
+        cells = [f"{mean['test'][m]:.4f} ± {std['test'][m]:.4f}" for m in metrics]
+        cells += [
+            f"{mean['val']['recall@20']:.4f}",
+            str(len(entry["seeds"])),
+            str(entry["tuning"]["trials"]),
+            f"{mean['epochs']:.0f}",
+            f"{mean['seconds_per_epoch']:.2f}",
+            f"{mean['parameters']:,.0f}",
+        ]
+        lines.append(f"| {get_model(name).__name__} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Measured on {machine['processor']}, {machine['threads']} thread(s), {machine['device']}; "
+        f"torch {machine['torch']}. Data fingerprint {result['fingerprint']}.",
+    ]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _mean(result: dict[str, Any], name: str, split: str, metric: str) -> float:

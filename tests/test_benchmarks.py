@@ -26,12 +26,12 @@ def run(program, *arguments, expect=0, **environment):
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     folder = tmp_path_factory.mktemp("accuracy")
-    out, report = folder / "a.json", folder / "a.html"
+    out, report, markdown = (folder / f"a.{ending}" for ending in ("json", "html", "md"))
     run(
         "accuracy.py", "--dataset", "synthetic", "--models", "lightgcn", "ld4mrec",
-        "--seeds", 2, "--epochs", 2, "--out", out, "--report", report, "--quiet",
+        "--seeds", 2, "--epochs", 2, "--out", out, "--report", report, "--markdown", markdown, "--quiet",
     )  # fmt: skip
-    return out, report
+    return out, report, markdown
 
 
 def test_accuracy_json_holds_what_readers_rely_on(comparison):
@@ -56,6 +56,15 @@ def test_report_is_one_self_contained_page(comparison):
     assert page.count("data:image/svg+xml;base64,") == 3
     assert "http" not in page
     assert "<script" not in page
+
+
+def test_markdown_holds_the_figures(comparison):
+    entry = json.loads(comparison[0].read_text())["models"]["ld4mrec"]
+    page = comparison[2].read_text()
+    assert (
+        f"{entry['mean']['test']['recall@20']:.4f} ± {entry['std']['test']['recall@20']:.4f}"
+        in page
+    )
 
 
 def test_resume_keeps_finished_cells(comparison, tmp_path):
