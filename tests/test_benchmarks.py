@@ -29,7 +29,8 @@ def comparison(tmp_path_factory):
     out, report, markdown = (folder / f"a.{ending}" for ending in ("json", "html", "md"))
     run(
         "accuracy.py", "--dataset", "synthetic", "--models", "lightgcn", "ld4mrec",
-        "--seeds", 2, "--epochs", 2, "--out", out, "--report", report, "--markdown", markdown, "--quiet",
+        "--seeds", 2, "--epochs", 2, "--out", out, "--report", report,
+        "--markdown", markdown, "--quiet",
     )  # fmt: skip
     return out, report, markdown
 
