@@ -53,8 +53,8 @@ def write_markdown(result: dict[str, Any], path: Path) -> None:
         f"# {result['dataset']}",
         "",
         f"Test figures, mean ± standard deviation over seeds; {protocol['ranking']}; epoch chosen "
-        f"by {protocol['epoch_chosen_by']}. *val* is the validation recall@20 of that epoch; *trials* "
-        "counts the settings that tuning tried, 0 standing for the defaults.",
+        f"by {protocol['epoch_chosen_by']}. *val* is the validation recall@20 of that epoch; "
+        "*trials* counts the settings that tuning tried, 0 standing for the defaults.",
         "",
         f"| model | {' | '.join(metrics)} | val | seeds | trials | epochs | s/epoch | parameters |",
         "| --- |" + " ---: |" * (len(metrics) + 6),
