@@ -38,7 +38,8 @@ def _package(requirement: Requirement, needed: bool) -> Finding:
     try:
         found = version(requirement.name)
     except PackageNotFoundError:
-        return Finding(requirement.name, f"not installed, wants {requirement}", False, needed)
+        wanted = f"not installed, wants {requirement.specifier}"
+        return Finding(requirement.name, wanted, False, needed)
     fits = requirement.specifier.contains(found, prereleases=True)
     text = found if fits else f"{found}, wants {requirement.specifier}"
     return Finding(requirement.name, text, fits, needed)
