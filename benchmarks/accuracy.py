@@ -40,7 +40,7 @@ def main() -> None:
     arguments = parse()
     console = Console()
     models = model_names(arguments.models)
-    data = load_data(arguments.dataset, arguments.root)
+    data = load_data(arguments.dataset, arguments.root, arguments.features)
     mask_validation = arguments.mask_validation or arguments.dataset in MASKS_VALIDATION
     training = {
         "epochs": arguments.epochs,
@@ -142,6 +142,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", default="synthetic")
     parser.add_argument("--root", type=Path, help="folder of the dataset's files")
+    parser.add_argument("--features", nargs="+", metavar="NAME=FILE", help="for mmrec")
     parser.add_argument("--models", nargs="+", default=["all"], help="names, or all")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")

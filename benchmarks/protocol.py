@@ -30,8 +30,10 @@ CONFIGS = Path(__file__).parent / "configs"
 MASKS_VALIDATION = {"ml-1m-clean", "ml-1m-noisy"}
 
 
-def load_data(dataset: str, root: Path | None) -> HeteroData:
-    return datasets.load(dataset, root)[0]
+def load_data(dataset: str, root: Path | None, features: list[str] | None = None) -> HeteroData:
+    """A dataset's graph; ``features`` are ``name=file`` for layouts that take them."""
+    options = {"features": dict(text.split("=", 1) for text in features)} if features else {}
+    return datasets.load(dataset, root, **options)[0]
 
 
 def model_names(wanted: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ from graphdiff.models.registry import get_model
 
 def main() -> None:
     arguments = parse()
-    data = load_data(arguments.dataset, arguments.root)
+    data = load_data(arguments.dataset, arguments.root, arguments.features)
     space = get_model(arguments.model).search_space()
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--root", type=Path, help="folder of the dataset's files")
+    parser.add_argument("--features", nargs="+", metavar="NAME=FILE", help="for mmrec")
     parser.add_argument("--model", required=True)
     parser.add_argument("--trials", type=int, default=10, help="total, an earlier run's included")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search")

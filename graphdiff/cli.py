@@ -40,6 +40,10 @@ def train(
     out: Annotated[Path, typer.Option(help="The RUN folder to write.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "synthetic",
     root: Root = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="A modality's file, as name=file.npy; repeatable; for mmrec."),
+    ] = None,
     model: Annotated[str, typer.Option(help="Name of the model.")] = "ld4mrec",
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings of the model.")
@@ -71,6 +75,7 @@ def train(
         model,
         root=root,
         settings=_settings(config, set_ or []),
+        options={"features": _pairs("--features", features)} if features else {},
         mask_validation=mask_validation,
         epochs=epochs,
         patience=patience,
@@ -164,12 +169,16 @@ def _settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
         if not isinstance(loaded, dict):
             raise ConfigError(f"{config} holds {type(loaded).__name__}; expected name: value lines")
         settings.update(loaded.get("settings", loaded))
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {pair!r} is not name=value")
-        settings[name] = yaml.safe_load(value)
+    settings.update((n, yaml.safe_load(value)) for n, value in _pairs("--set", pairs).items())
     return settings
+
+
+def _pairs(option: str, texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ConfigError(f"{option} {name + equals + value!r} is not name=value")
+    return {name: value for name, _, value in pairs}
 
 
 def _print_metrics(splits: dict[str, dict[str, float]]) -> None:

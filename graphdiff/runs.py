@@ -35,6 +35,7 @@ def train_run(
     model: str,
     root: Path | None = None,
     settings: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
     mask_validation: bool = False,
     **training: Any,
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def train_run(
         model: Name of a model; see :data:`graphdiff.models.registry.MODELS`.
         root: Folder of the dataset's files.
         settings: The model's settings; its defaults otherwise.
+        options: Further arguments of the dataset's class, such as ``features``.
         mask_validation: Leave validation items out of the test ranking.
         **training: Arguments of :func:`graphdiff.fit`.
 
@@ -56,7 +58,7 @@ def train_run(
         RunError: If a training that is to be resumed was begun on other data.
     """
     cls = get_model(model)
-    data = datasets.load(dataset, root)[0]
+    data = datasets.load(dataset, root, **(options or {}))[0]
     resume = bool(training.get("resume"))
     if resume:
         config = read_config(folder)
@@ -74,6 +76,7 @@ def train_run(
             "dataset": {
                 "name": dataset,
                 "root": str(Path(root).resolve()) if root is not None else None,
+                "options": options or {},
                 "fingerprint": fingerprint(data),
             },
             "training": {**kept, "mask_validation": mask_validation},
@@ -107,7 +110,7 @@ def open_run(folder: Path, root: Path | None = None) -> tuple[Recommender, Heter
         raise RunError(f"{folder} has no section 'dataset' in its config.yaml; is it a RUN folder?")
     model = load_model(folder, Recommender)  # type: ignore[type-abstract]
     where = root if root is not None else section.get("root")
-    data = datasets.load(section["name"], where)[0]
+    data = datasets.load(section["name"], where, **(section.get("options") or {}))[0]
     check_dataset(folder, config, data)
     return model, data
 

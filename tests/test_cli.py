@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -79,6 +80,22 @@ def test_settings_from_a_file(tmp_path):
     run(*TRAIN, "--model", "lightgcn", "--config", config, "--set", "lr=0.02", "--out", out)
     settings = yaml.safe_load((out / "config.yaml").read_text())["model"]["settings"]
     assert (settings["hidden_channels"], settings["lr"]) == (12, 0.02)
+
+
+def test_a_folder_in_the_layout_of_mmrec(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    root, out = tmp_path / "toys", tmp_path / "run"
+    root.mkdir()
+    rows = [(u, (u * 7 + n) % 30, min(2, max(0, n - 5))) for u in range(30) for n in range(8)]
+    lines = "".join(f"{user}\t{item}\t{label}\n" for user, item, label in rows)
+    (root / "toys.inter").write_text("userID\titemID\tx_label\n" + lines)
+    np.save(root / "clip.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    arguments = ["--dataset", "mmrec", "--root", root, "--features", "image=clip.npy"]
+    run("train", *arguments, "--epochs", "1", "--no-progress", "--out", out)
+    assert yaml.safe_load((out / "config.yaml").read_text())["dataset"]["options"] == {
+        "features": {"image": "clip.npy"}
+    }
+    run("evaluate", out)
 
 
 def test_doctor_says_that_all_is_well():

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.mmrec import MMRec
 from graphdiff.datasets.synthetic import SyntheticMultimedia, true_preference
 from graphdiff.datasets.tiktok import TikTok
 from graphdiff.errors import ConfigError, DataError
 
-__all__ = ["REGISTRY", "RecDataset", "SyntheticMultimedia", "TikTok", "load", "true_preference"]
+__all__ = [
+    "REGISTRY",
+    "MMRec",
+    "RecDataset",
+    "SyntheticMultimedia",
+    "TikTok",
+    "load",
+    "true_preference",
+]
 
 #: Datasets by the name under which the command line knows them.
 REGISTRY: dict[str, type[RecDataset]] = {
+    "mmrec": MMRec,
     "synthetic": SyntheticMultimedia,
     "tiktok": TikTok,
 }
@@ -42,4 +53,8 @@ def load(name: str, root: str | Path | None = None, **kwargs: Any) -> RecDataset
             f"the dataset {name!r} is read from files; give the folder that holds them (root, or "
             "--root on the command line)"
         )
+    known = inspect.signature(dataset).parameters
+    for name_ in kwargs:
+        if name_ not in known:
+            raise ConfigError(f"the dataset {name!r} takes no argument {name_!r}")
     return dataset(root=root, **kwargs)
