@@ -148,14 +148,11 @@ class FREEDOM(Recommender):
             {name: weight / total for name, weight in self.modality_weights.items()}
         )
 
-    def _whole_graph(self) -> FixedGraph:
-        return self.graph.once("both", self.graph.homogeneous_graph)
-
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """BPR on embeddings plus λ times BPR on projected features; ``batch`` long ``[B]``."""
         user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user_index, generator)
-        users, items = self._embeddings(self._pruned or self._whole_graph())
+        users, items = self._embeddings(self._pruned or self.graph.whole_graph())
         user = users[user_index]
         loss = bpr_loss(user, items[positive], items[negative])
         if self.config.modality_loss == 0:
@@ -174,5 +171,5 @@ class FREEDOM(Recommender):
 
     def tables(self) -> Tables:
         """Embeddings after message passing over the whole graphs."""
-        user, item = self._embeddings(self._whole_graph())
+        user, item = self._embeddings(self.graph.whole_graph())
         return Tables(item=item, user=user)

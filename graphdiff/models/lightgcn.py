@@ -84,4 +84,4 @@ class LightGCN(Recommender):
         return Tables(item=item, user=user)
 
     def _embeddings(self) -> Tensor:
-        return self.net.get_embedding(self.graph.once("both", self.graph.homogeneous_graph))
+        return self.net.get_embedding(self.graph.whole_graph())

@@ -178,6 +178,10 @@ class RecGraph(torch.nn.Module):
         weight = symmetric_norm(source, target, num_nodes, num_nodes)
         return FixedGraph(torch.stack([source, target]), weight, num_nodes, num_nodes)
 
+    def whole_graph(self) -> FixedGraph:
+        """:meth:`homogeneous_graph` of all interactions, made once."""
+        return self.once("homogeneous", self.homogeneous_graph)
+
     def item_to_user_graph(self) -> FixedGraph:
         r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`."""
         weight = symmetric_norm(self.col, self.user, self.num_items, self.num_users)
