@@ -334,6 +334,8 @@ def fit(
 
     torch.manual_seed(seed)
     model.reset_parameters()
+    if model.batch_over == "nothing":
+        return _solve(model, data, monitor, folder)
     module = RecommenderModule(model, data, seed)
     best = KeepBest(monitor, folder)
     callbacks: list[Callback] = [
@@ -384,6 +386,32 @@ def fit(
         train_seconds=sum(module.seconds),
         seconds_per_epoch=torch.tensor(module.seconds).median().item(),
         history=module.history,
+    )
+
+
+def _solve(model: Recommender, data: HeteroData, monitor: str, folder: Path | None) -> FitResult:
+    """:func:`fit` for a model that is solved at once: one epoch, on the CPU."""
+    start = time.perf_counter()
+    with torch.no_grad():
+        model.solve()
+    model.eval()
+    model.forget_tables()
+    seconds = time.perf_counter() - start
+    val = evaluate(model, data, "val")
+    if monitor not in val:
+        raise ConfigError(f"no metric {monitor!r} to monitor; there are {list(val)}")
+    history = [{"epoch": 1, "loss": 0.0, "seconds": seconds, **val}]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder)
+        _write_history(history, folder / "metrics.csv")
+    return FitResult(
+        epochs=1,
+        best_epoch=1,
+        val=val,
+        train_seconds=seconds,
+        seconds_per_epoch=seconds,
+        history=history,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -13,8 +14,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, DataError
-from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.topk import topk_inner_product
+from graphdiff.nn.graph import RecGraph, Rows
+from graphdiff.nn.topk import inner_product_scorer, topk_blocks
 from graphdiff.schema import validate
 
 
@@ -47,6 +48,19 @@ class Tables:
     user: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Query:
+    """Whom to recommend to.
+
+    Attributes:
+        rows: The items of each person.
+        user: Long ``[B]``, training users; None for people whom only their items tell of.
+    """
+
+    rows: Rows
+    user: Tensor | None = None
+
+
 class Recommender(torch.nn.Module, ABC):
     """Base of all models.
 
@@ -60,8 +74,11 @@ class Recommender(torch.nn.Module, ABC):
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
-    #: What a training batch indexes: users, or positions of training interactions.
-    batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
+    #: What a training batch indexes: users, or positions of training interactions. A model over
+    #: nothing is not trained by gradient: :meth:`solve` finds its weights at once.
+    batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
+    #: Whether a user is made from their items, so that anybody can be recommended to.
+    folds_in: ClassVar[bool] = False
     #: Whether item features and modality graphs are read.
     uses_content: ClassVar[bool] = False
 
@@ -71,6 +88,7 @@ class Recommender(torch.nn.Module, ABC):
         self.graph = graph
         self.user_ids: list[Any] | None = None
         self.item_ids: list[Any] | None = None
+        self._index: dict[str, dict[str, int]] = {}
         self._cached: tuple[tuple[Any, ...], Tables] | None = None
 
     @classmethod
@@ -140,7 +158,6 @@ class Recommender(torch.nn.Module, ABC):
     def start_epoch(self, generator: torch.Generator) -> None:
         """Called before each training epoch, for what is drawn or made once an epoch."""
 
-    @abstractmethod
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """The training loss of a batch.
 
@@ -151,15 +168,35 @@ class Recommender(torch.nn.Module, ABC):
         Returns:
             A scalar.
         """
+        raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
+
+    def solve(self) -> None:
+        """Finds the weights of a model over nothing at once, from its graph."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradient")
 
     @abstractmethod
     def tables(self) -> Tables:
         """What scoring needs beside a user; :meth:`recommend` keeps it while it is valid."""
 
-    def user_vectors(self, user_index: Tensor, tables: Tables) -> Tensor:
-        """Vectors ``[B, d]`` of training users, to be multiplied with ``tables.item``."""
+    def vectors(self, query: Query, tables: Tables) -> Tensor:
+        """Vectors ``[B, d]`` of people, to be multiplied with ``tables.item``.
+
+        By default these are rows of ``tables.user``. A model that makes a user from their items
+        overrides this and sets :attr:`folds_in`.
+        """
         assert tables.user is not None
-        return tables.user[user_index]
+        assert query.user is not None
+        return tables.user[query.user]
+
+    def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
+        """A function ``(start, stop)`` that gives the scores ``[B, stop - start]`` of these items.
+
+        By default an inner product of :meth:`vectors` with ``tables.item``; a model whose scores
+        are none overrides this.
+        """
+        return inner_product_scorer(
+            self.vectors(query, tables, **options), tables.item, tables.bias
+        )
 
     def forward(self, user_index: Tensor, item_index: Tensor | None = None) -> Tensor:
         """Scores.
@@ -171,58 +208,114 @@ class Recommender(torch.nn.Module, ABC):
         Returns:
             ``[B]``, or ``[B, I]`` without ``item_index``.
         """
-        tables = self.tables()
-        user = self.user_vectors(user_index, tables)
-        if item_index is None:
-            score = user @ tables.item.t()
-            return score if tables.bias is None else score + tables.bias
-        score = (user * tables.item[item_index]).sum(dim=-1)
-        return score if tables.bias is None else score + tables.bias[item_index]
+        query = Query(self.graph.rows(user_index), user_index)
+        score = self.scorer(query, self.tables())(0, self.num_items)
+        return score if item_index is None else score.gather(1, item_index.unsqueeze(1)).squeeze(1)
 
     @torch.no_grad()
     def recommend(
         self,
-        user_index: Tensor | int | list[int],
+        user_index: Tensor | int | list[int] | None = None,
         k: int = 20,
         exclude_seen: bool = True,
         exclude: tuple[Tensor, Tensor] | None = None,
+        *,
+        items: Sequence[Any] | Tensor | None = None,
+        candidates: Tensor | Sequence[int] | None = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """The best items of each user over the whole catalogue.
+        """The best items of each person over the whole catalogue.
 
         Args:
             user_index: User indices, long ``[B]``, a list, or one integer.
-            k: Number of items per user.
-            exclude_seen: Leave out the user's training items.
+            k: Number of items per person.
+            exclude_seen: Leave out a person's own items: those of training, or ``items``.
             exclude: More pairs to leave out: ``(row, item)``, long ``[P]`` each, where ``row``
-                is a position in ``user_index``.
-            **options: What a model's :meth:`user_vectors` takes beside users.
+                is a position in ``user_index`` or ``items``.
+            items: Instead of ``user_index``, what people have interacted with: one list of items,
+                or a list of such lists. Items are indices, or raw ids where they are text.
+                Repeats count once. For models that fold users in (:attr:`folds_in`).
+            candidates: Items that may be recommended at all: indices, long ``[C]``, or a bool mask
+                ``[I]``. All by default.
+            **options: What a model's :meth:`vectors` takes beside.
 
         Returns:
             ``(item_index [B, k] long, score [B, k])``, best first. Where fewer than ``k`` items
             remain, the end is filled with item -1 and score -inf.
 
         Raises:
-            ConfigError: If ``k`` is not in 1 … I, or a user index is out of range.
+            ConfigError: If ``k`` is not in 1 … I, an index is out of range, not exactly one of
+                ``user_index`` and ``items`` is given, or the model cannot fold in.
+            DataError: If a raw id is unknown.
         """
-        user_index = self._as_users(user_index)
+        if (user_index is None) == (items is None):
+            raise ConfigError("give either user_index or items, to say whom to recommend to")
+        if items is None:
+            user = self._as_users(user_index)  # type: ignore[arg-type]
+            query = Query(self.graph.rows(user), user)
+        elif self.folds_in:
+            query = Query(self._as_rows(items))
+        else:
+            raise ConfigError(
+                f"{type(self).__name__} knows only the users it was trained on; give user_index, "
+                "or take a model that makes a user from their items, such as LD4MRec"
+            )
         training = self.training
         self.eval()
         try:
-            tables = self._valid_tables()
-            user = self.user_vectors(user_index, tables, **options)
+            score_block = self.scorer(query, self._valid_tables(), **options)
         finally:
             self.train(training)  # which forgets the tables if the model is in training
         pairs = [] if exclude is None else [tuple(t.to(self.device) for t in exclude)]
         if exclude_seen:
-            pairs.append(self.graph.rows(user_index))
+            pairs.append((query.rows.row, query.rows.item))
         left_out = (
             (torch.cat([row for row, _ in pairs]), torch.cat([item for _, item in pairs]))
             if pairs
             else None
         )
-        score, item = topk_inner_product(user, tables.item, tables.bias, k, exclude=left_out)
+        score, item = topk_blocks(
+            score_block,
+            query.rows.num,
+            self.num_items,
+            k,
+            exclude=left_out,
+            allowed=None if candidates is None else self._as_mask(candidates),
+        )
         return item, score
+
+    def _as_rows(self, items: Sequence[Any] | Tensor) -> Rows:
+        if isinstance(items, Tensor):
+            items = items.tolist()
+        lists = [items] if not items or not isinstance(items[0], (list, tuple, Tensor)) else items
+        indices = [torch.as_tensor(self._item_indices(one), dtype=torch.long) for one in lists]
+        kept = [one.unique() for one in indices]
+        row = torch.arange(len(kept)).repeat_interleave(torch.tensor([len(one) for one in kept]))
+        return Rows(row.to(self.device), torch.cat(kept).to(self.device), len(kept))
+
+    def _item_indices(self, items: Sequence[Any] | Tensor) -> list[int]:
+        if isinstance(items, Tensor):
+            items = items.tolist()
+        indices = [self.index_of_item(one) if isinstance(one, str) else int(one) for one in items]
+        self._check_items(indices)
+        return indices
+
+    def _check_items(self, indices: list[int]) -> None:
+        for index in indices:
+            if not 0 <= index < self.num_items:
+                raise ConfigError(
+                    f"item index {index} is out of range; this model knows items "
+                    f"0 to {self.num_items - 1}"
+                )
+
+    def _as_mask(self, candidates: Tensor | Sequence[int]) -> Tensor:
+        chosen = torch.as_tensor(candidates, device=self.device)
+        if chosen.dtype == torch.bool:
+            return chosen
+        self._check_items(chosen.tolist())
+        mask = torch.zeros(self.num_items, dtype=torch.bool, device=self.device)
+        mask[chosen.long()] = True
+        return mask
 
     def _as_users(self, users: Tensor | int | list[int]) -> Tensor:
         index = torch.atleast_1d(torch.as_tensor(users, device=self.device))
@@ -266,14 +359,29 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             DataError: If the model does not know the user.
         """
-        for index, known in enumerate(
-            range(self.num_users) if self.user_ids is None else self.user_ids
-        ):
-            if str(known) == str(raw_id):
-                return index
-        raise DataError(
-            f"no user {raw_id!r} among the {self.num_users} users that this model was trained on"
-        )
+        return self._index_of("user", raw_id)
+
+    def index_of_item(self, raw_id: Any) -> int:
+        """The index of an item's raw id, which may also be given as text.
+
+        Raises:
+            DataError: If the model does not know the item.
+        """
+        return self._index_of("item", raw_id)
+
+    def _index_of(self, node: Literal["user", "item"], raw_id: Any) -> int:
+        known = self.user_ids if node == "user" else self.item_ids
+        size = self.num_users if node == "user" else self.num_items
+        if node not in self._index:
+            self._index[node] = {
+                str(one): n for n, one in enumerate(range(size) if known is None else known)
+            }
+        try:
+            return self._index[node][str(raw_id)]
+        except KeyError:
+            raise DataError(
+                f"no {node} {raw_id!r} among the {size} {node}s that this model was trained on"
+            ) from None
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes ``config.yaml`` and ``model.safetensors`` (and ``ids.json`` with raw ids).

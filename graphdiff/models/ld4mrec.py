@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
-from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.losses import sampled_softmax_loss
 from graphdiff.nn.propagation import FixedGraph
 from graphdiff.nn.reconstruction import (
@@ -148,6 +148,7 @@ class LD4MRec(Recommender):
 
     Config: ClassVar[type[ModelConfig]] = LD4MRecConfig
     batch_over: ClassVar[Literal["users", "interactions"]] = "users"
+    folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
     config: LD4MRecConfig
 
@@ -221,15 +222,9 @@ class LD4MRec(Recommender):
             content=torch.cat(content, dim=-1) if content else encoder[:, :0],
         )
 
-    def signals(self, tables: ItemTables, row: Tensor, item: Tensor, num_rows: int) -> Signals:
-        """Encodes sparse rows.
-
-        Args:
-            tables: From :meth:`tables`.
-            row: Long ``[nnz]``, 0 … ``num_rows - 1``.
-            item: Long ``[nnz]``.
-            num_rows: Number of rows B; rows without items are zero.
-        """
+    def signals(self, tables: ItemTables, rows: Rows) -> Signals:
+        """Encodes rows; those without items are zero."""
+        row, item, num_rows = rows
         channels = self.config.hidden_channels
         degree = torch.bincount(row, minlength=num_rows).clamp(min=1).to(tables.item.dtype)
         value = degree.pow(-self.config.row_exponent)[row]
@@ -255,12 +250,12 @@ class LD4MRec(Recommender):
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Soft reconstruction plus ranking, averaged over users; ``batch`` long ``[B]`` users."""
         config, num = self.config, batch.numel()
-        row, item = self.graph.rows(batch)
+        row, item, _ = self.graph.rows(batch)
         if item.numel() == 0:
             return 0 * self.embedding.sum()
         tables = self.tables()
         visible = self._uniform(row.numel(), generator) >= config.input_dropout
-        signals = self.signals(tables, row[visible], item[visible], num)
+        signals = self.signals(tables, Rows(row[visible], item[visible], num))
         t, step_weight = self.steps.sample(num, generator)
         hidden = self.hidden(self._diffuse(tables, signals, row[visible], t, generator), t, signals)
 
@@ -327,23 +322,24 @@ class LD4MRec(Recommender):
         )
         return reconstruction_error(hidden, items, row, item, target, weight)
 
-    def user_vectors(self, user_index: Tensor, tables: Tables, num_steps: int = 0) -> Tensor:
-        """Vectors ``[B, d]`` of users.
+    def vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
+        """Vectors ``[B, d]`` of people, made from their rows.
 
         Args:
-            user_index: Long ``[B]``.
+            query: Whom to recommend to.
             tables: From :meth:`tables`.
             num_steps: 0 for one pass on the observed row. Otherwise the classical way, to compare
                 with: the row is corrupted up to this step (at most T), and the reverse chain is
                 walked back, one pass for each step.
         """
         assert isinstance(tables, ItemTables)
-        row, item = self.graph.rows(user_index)
-        signals = self.signals(tables, row, item, user_index.numel())
+        rows = query.rows
+        signals = self.signals(tables, rows)
         if num_steps:
-            hidden = self._reverse_chain(tables, signals, row, num_steps)
+            hidden = self._reverse_chain(tables, signals, rows.row, num_steps)
         else:
-            hidden = self.hidden(signals.behaviour, torch.zeros_like(user_index), signals)
+            now = torch.zeros(rows.num, dtype=torch.long, device=self.device)
+            hidden = self.hidden(signals.behaviour, now, signals)
         return self._query(hidden)
 
     def _query(self, hidden: Tensor) -> Tensor:
@@ -390,8 +386,7 @@ class LD4MRec(Recommender):
             modality, and are zero for others.
         """
         user_index = self._as_users(user_index)
-        row, item = self.graph.rows(user_index)
-        gate = self.signals(self.tables(), row, item, user_index.numel()).gate
+        gate = self.signals(self.tables(), self.graph.rows(user_index)).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
 
     def _content(self) -> Iterable[tuple[str, ModalitySignal]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,20 @@ from graphdiff.nn.propagation import FixedGraph, symmetric_norm
 from graphdiff.schema import INTERACTS, modalities
 
 T = TypeVar("T")
+
+
+class Rows(NamedTuple):
+    """Rows of items, sparse: ``item[n]`` belongs to row ``row[n]``.
+
+    Attributes:
+        row: Long ``[nnz]``, 0 … ``num - 1``, ascending.
+        item: Long ``[nnz]``, without repeats in a row.
+        num: Number of rows B; some may be empty.
+    """
+
+    row: Tensor
+    item: Tensor
+    num: int
 
 
 class RecGraph(torch.nn.Module):
@@ -146,21 +160,14 @@ class RecGraph(torch.nn.Module):
             self.num_items,
         )
 
-    def rows(self, user_index: Tensor) -> tuple[Tensor, Tensor]:
-        """The items of a batch of users, without a loop over users.
-
-        Args:
-            user_index: Long ``[B]``.
-
-        Returns:
-            ``(row, item)``, both long ``[nnz]``: ``item[n]`` belongs to ``user_index[row[n]]``.
-        """
+    def rows(self, user_index: Tensor) -> Rows:
+        """The items of a batch of users, ``user_index`` long ``[B]``, without a loop over users."""
         start = self.rowptr[user_index]
         length = self.rowptr[user_index + 1] - start
         row = torch.arange(user_index.numel(), device=length.device).repeat_interleave(length)
         offset = length.cumsum(0) - length
         position = torch.arange(row.numel(), device=row.device) - offset[row] + start[row]
-        return row, self.col[position]
+        return Rows(row, self.col[position], user_index.numel())
 
     def homogeneous_graph(self, keep: Tensor | None = None) -> FixedGraph:
         r"""The user-item graph over ``U + I`` nodes, users first, with weights

@@ -20,6 +20,31 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return -F.logsigmoid((user * (positive - negative)).sum(dim=-1)).mean()
 
 
+def l2_penalty(*embeddings: Tensor) -> Tensor:
+    """Half the squared norm of a batch's embeddings ``[B, d]``, summed over them, per row."""
+    total = sum(embedding.square().sum() for embedding in embeddings)
+    return total / (2 * embeddings[0].size(0))
+
+
+def info_nce_loss(view: Tensor, other: Tensor, temperature: float) -> Tensor:
+    r"""Contrast of two views of the same rows, against all other rows of the batch.
+
+    .. math::
+        -\frac{1}{B} \sum_b \log \frac{e^{\cos(\mathbf{a}_b, \mathbf{b}_b) / \tau}}
+        {\sum_c e^{\cos(\mathbf{a}_b, \mathbf{b}_c) / \tau}}
+
+    Args:
+        view: a, ``[B, d]``.
+        other: b, ``[B, d]``.
+        temperature: τ.
+
+    Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding",
+    arXiv 1807.03748.
+    """
+    logit = F.normalize(view, dim=-1) @ F.normalize(other, dim=-1).t() / temperature
+    return F.cross_entropy(logit, torch.arange(logit.size(0), device=logit.device))
+
+
 def sampled_softmax_loss(
     user: Tensor,
     table: Tensor,

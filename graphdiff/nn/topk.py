@@ -63,22 +63,42 @@ def topk_inner_product(
             f"bias has shape {list(bias.shape)} but there are {num_items} items; give one value "
             "per item"
         )
+    score_block = inner_product_scorer(user, item, bias)
+    return topk_blocks(score_block, num_users, num_items, k, exclude, allowed, block_size)
+
+
+def inner_product_scorer(
+    user: Tensor, item: Tensor, bias: Tensor | None
+) -> Callable[[int, int], Tensor]:
+    """``user @ item.T + bias``, a block of items at a time, for :func:`topk_blocks`.
+
+    Args:
+        user: ``[B, d]``.
+        item: ``[I, d]``.
+        bias: ``[I]``, or None.
+
+    Returns:
+        A function ``(start, stop)`` that gives ``[B, stop - start]``. Where no gradient is asked
+        for, the next call overwrites the block.
+    """
     # One buffer for all blocks: fresh memory for each would cost page faults worth a good part
     # of the product itself.
     buffer: Tensor | None = None
 
     def score_block(start: int, stop: int) -> Tensor:
         nonlocal buffer
-        if buffer is None:
-            buffer = user.new_empty(num_users, stop - start)
-        out, block = buffer[:, : stop - start], item[start:stop].t()
+        block = item[start:stop].t()
+        out = None
+        # Writing into a buffer is not differentiable.
+        if not torch.is_grad_enabled():
+            if buffer is None:
+                buffer = user.new_empty(user.size(0), stop - start)
+            out = buffer[:, : stop - start]
         if bias is None:
             return torch.mm(user, block, out=out)
         return torch.addmm(bias[start:stop], user, block, out=out)
 
-    # Writing into a buffer is not differentiable, and neither is a ranking.
-    with torch.no_grad():
-        return topk_blocks(score_block, num_users, num_items, k, exclude, allowed, block_size)
+    return score_block
 
 
 @torch.no_grad()

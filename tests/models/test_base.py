@@ -24,7 +24,7 @@ def test_recommend_ranks_the_scores_and_leaves_seen_items_out(model_class):
     users = torch.tensor([3, 0, 11])
     with torch.no_grad():
         expected = model(users)
-    row, seen = model.graph.rows(users)
+    row, seen, _ = model.graph.rows(users)
     expected[row, seen] = -torch.inf
     items, scores = model.recommend(users, k=4)
     torch.testing.assert_close(scores, expected.topk(4).values)
@@ -208,3 +208,55 @@ class TestDamagedFolders:
         (folder / "config.yaml").write_text("!!python/object/apply:os.system ['true']")
         with pytest.raises(RunError, match="not readable YAML"):
             self.load(folder)
+
+
+@every_model
+def test_a_training_user_and_their_items_get_the_same(model_class):
+    model = make(model_class)
+    users = torch.tensor([3, 0, 11])
+    lists = [model.graph.rows(user[None]).item.tolist() for user in users]
+    if not model.folds_in:
+        with pytest.raises(ConfigError, match="knows only the users it was trained on"):
+            model.recommend(items=lists)
+        return
+    expected_items, expected_scores = model.recommend(users, k=4)
+    items, scores = model.recommend(items=[one[::-1] + one[:1] for one in lists], k=4)
+    assert torch.equal(items, expected_items)
+    torch.testing.assert_close(scores, expected_scores)
+    alone, _ = model.recommend(items=lists[1], k=4)
+    assert torch.equal(alone, expected_items[1:2])
+    nobody, scores = model.recommend(items=[[], lists[0]], k=4)
+    assert scores.isfinite().all()
+    assert torch.equal(nobody[1], expected_items[0])
+
+
+@every_model
+def test_only_candidates_are_recommended(model_class):
+    model = make(model_class)
+    items, _ = model.recommend([0, 1], k=9, exclude_seen=False, candidates=[2, 5, 7])
+    assert items.sort(dim=1).values.tolist() == [[-1] * 6 + [2, 5, 7]] * 2
+    mask = torch.zeros(9, dtype=torch.bool)
+    mask[[2, 5, 7]] = True
+    again, _ = model.recommend([0, 1], k=9, exclude_seen=False, candidates=mask)
+    assert torch.equal(again, items)
+    with pytest.raises(ConfigError, match="item index 9 is out of range"):
+        model.recommend(0, candidates=[9], k=1)
+
+
+def test_either_users_or_items_are_asked_for():
+    model = make(MODELS["ld4mrec"])
+    with pytest.raises(ConfigError, match="either user_index or items"):
+        model.recommend(k=3)
+    with pytest.raises(ConfigError, match="either user_index or items"):
+        model.recommend(0, k=3, items=[1])
+    with pytest.raises(ConfigError, match="item index 9 is out of range"):
+        model.recommend(items=[1, 9], k=3)
+
+
+def test_items_may_be_raw_ids():
+    model = make(MODELS["ld4mrec"])
+    model.item_ids = [f"film-{n}" for n in range(9)]
+    expected, _ = model.recommend(items=[2, 5], k=3)
+    assert torch.equal(model.recommend(items=["film-5", "film-2"], k=3)[0], expected)
+    with pytest.raises(DataError, match="no item 'film-99'"):
+        model.recommend(items=["film-99"], k=3)

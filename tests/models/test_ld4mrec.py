@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from graphdiff import LD4MRec
 from graphdiff.errors import ConfigError
 from graphdiff.models import ld4mrec
+from graphdiff.models.base import Query
 from graphdiff.nn.graph import RecGraph
 from tests.conftest import random_data
 from tests.watch import ForbidShape
@@ -79,14 +80,14 @@ def test_noise_has_the_law_of_noise_on_dense_rows():
     num, step = 100_000, 3
     with torch.no_grad():
         tables = model.tables()
-        row, item = model.graph.rows(torch.tensor([2]))
-        signals = model.signals(tables, row, item, 1)
+        row, item, _ = rows = model.graph.rows(torch.tensor([2]))
+        signals = model.signals(tables, rows)
         many = ld4mrec.Signals(*(value.expand(num, *value.shape[1:]) for value in signals))
         degree = len(item)
-        rows = torch.arange(num).repeat_interleave(degree)
+        repeated = torch.arange(num).repeat_interleave(degree)
         t = torch.full((num,), step)
         generator = torch.Generator().manual_seed(0)
-        encoded = model._diffuse(tables, many, rows, t, generator)
+        encoded = model._diffuse(tables, many, repeated, t, generator)
         x = dense_rows(row, item, torch.full((degree,), degree**-0.5), 1, model.num_items)
         alpha_bar = model.schedule.alpha_bar[step]
         sigma = x.norm() / model.num_items**0.5
@@ -190,8 +191,8 @@ def test_reverse_chain_equals_the_chain_on_dense_rows():
             p += 0.1 * torch.randn_like(p)
         users = torch.arange(12)
         tables = model.tables()
-        row, item = model.graph.rows(users)
-        signals = model.signals(tables, row, item, 12)
+        row, item, _ = rows = model.graph.rows(users)
+        signals = model.signals(tables, rows)
         value = model.graph.user_degree().float().rsqrt()
         x_t = dense_rows(row, item, value[row], 12, 9)
         start = model._diffuse(tables, signals, row, torch.full((12,), 4), fixed())
@@ -203,7 +204,7 @@ def test_reverse_chain_equals_the_chain_on_dense_rows():
             x_0 = model.log_scale.exp() * hidden @ tables.encoder.t() + model.reconstruction_bias
             x_t = model.schedule.step(value[:, None] * x_0, x_t, t)
         expected = model._query(hidden)
-        found = model.user_vectors(users, tables, num_steps=4)
+        found = model.vectors(Query(rows), tables, num_steps=4)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
