@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -18,12 +17,14 @@ from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
-from graphdiff.nn.losses import sampled_softmax_loss
+from graphdiff.nn.losses import Negatives, draw_negatives, log_partition
 from graphdiff.nn.propagation import FixedGraph
 from graphdiff.nn.reconstruction import (
-    catalogue,
+    Catalogue,
+    Quadratic,
     encode_rows,
     noise_factor,
+    read_catalogue,
     reconstruction_error,
 )
 from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
@@ -39,11 +40,9 @@ class LD4MRecConfig(ModelConfig):
     num_layers: int = Field(2, ge=0, description="Round trips over the user-item graph.")
     num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
     num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
-    max_features: int = Field(
-        256, ge=1, description="Wider features are reduced to so many principal components."
-    )
-    content_weight: float = Field(
-        4.0, ge=0, description="w of the content tables; their gates start at one half."
+    content_weight: float = Field(2.0, ge=0, description="w of the content tables.")
+    propagate_every: int = Field(
+        100, ge=1, description="Most training steps between two propagations over the graphs."
     )
     row_exponent: float = Field(0.5, ge=0, le=1, description="ν: a row is scaled by 1/|N_u|^ν.")
     num_steps: int = Field(20, ge=1, description="Diffusion steps T.")
@@ -64,37 +63,65 @@ class LD4MRecConfig(ModelConfig):
     num_negatives: int = Field(1024, ge=2, description="Negatives that a batch shares.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ItemTables(Tables):
-    """Item tables of LD4MRec: the same for all users, made once per step.
+    """Item tables of LD4MRec: the same for all users.
 
     Attributes:
         encoder: Z, ``[I, d]``; ``item`` is Z with rows of length one.
-        collaborative: C, ``[I, d]``.
-        content: M, ``[I, M * d]``, the modalities side by side.
+        guides: ``[I, (1 + M) * d]``: C and the M_m side by side.
     """
 
     encoder: Tensor
-    collaborative: Tensor
-    content: Tensor
+    guides: Tensor
+
+
+class Propagated(NamedTuple):
+    """What message passing last said, for the training steps until it is asked again.
+
+    Attributes:
+        shift: Z - E as it was then, ``[I, d]``.
+        guides: As in :class:`ItemTables`.
+    """
+
+    shift: Tensor
+    guides: Tensor
 
 
 class Signals(NamedTuple):
     """What a batch of rows says.
 
     Attributes:
-        behaviour: x̃·Z, ``[B, d]``.
         collaborative: x̃·C, ``[B, d]``.
         preference: The gated mix of x̃·M_m, ``[B, d]``.
         lean: What the gate adds to an equal mix, ``[B, d]``.
         gate: ``[B, M]``.
     """
 
-    behaviour: Tensor
     collaborative: Tensor
     preference: Tensor
     lean: Tensor
     gate: Tensor
+
+
+class Draw(NamedTuple):
+    """All that is random about a training step.
+
+    Attributes:
+        visible: Bool ``[nnz]``, items that the encoder sees.
+        t: Long ``[B]``, diffusion steps.
+        step_weight: ``[B]``, corrects for steps not being drawn uniformly.
+        noise: White, ``[B, d]``.
+        softened: Bool ``[nnz]``, items whose target is softened.
+        negatives: What the ranking loss contrasts with.
+    """
+
+    visible: Tensor
+    t: Tensor
+    step_weight: Tensor
+    noise: Tensor
+    softened: Tensor
+    negatives: Negatives
 
 
 class LD4MRec(Recommender):
@@ -106,7 +133,7 @@ class LD4MRec(Recommender):
 
     .. math::
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
-        M_m = w\, S_m \big(E \odot \sigma(W_m \mathbf{x}_m)\big), \qquad
+        M_m = w\, S_m E, \qquad
         Z = C + \mathrm{mean}_m M_m,
 
     and a user's row :math:`\tilde{\mathbf{x}}_u = \mathbf{x}_u / |N_u|^\nu` becomes scores by
@@ -117,6 +144,13 @@ class LD4MRec(Recommender):
         \mathbf{h} &= \mathrm{CNet}(\mathbf{h}_0 \mid t,\; \tilde{\mathbf{x}}_u C,\;
         \textstyle\sum_m g_{um} \tilde{\mathbf{x}}_u M_m), \\
         s_{ui} &= \cos(\mathbf{h}, \mathbf{z}_i) / \tau + b_i .
+
+    *Propagation off the step.* Message passing touches every interaction, a training step only a
+    batch's. So it is done at the start of an epoch, and every ``propagate_every`` steps, without
+    a gradient: in between :math:`Z = E + \Delta` with the shift :math:`\Delta = Z - E` of that
+    moment, and a step moves Z as it moves E. The next propagation spreads what was learned. (For a
+    symmetric filter F with non-negative eigenvalues, following the gradient of FE as if it were E's
+    is gradient descent on :math:`F^{1/2}E'`: smoothing once, not twice.)
 
     *Diffusion.* In training :math:`\mathbf{x}_t = \sqrt{\bar\alpha_t}\tilde{\mathbf{x}}_u +
     \sqrt{1 - \bar\alpha_t}\,\sigma_u \epsilon` with :math:`t` drawn by importance; a part of the
@@ -161,22 +195,13 @@ class LD4MRec(Recommender):
         self.reconstruction_bias = torch.nn.Parameter(torch.empty(graph.num_items))
         self.log_scale = torch.nn.Parameter(torch.empty(()))
         self.collaborative = CollaborativeSignal(config.num_layers)
-        self.content = torch.nn.ModuleDict(
-            {
-                name: ModalitySignal(
-                    *graph.features(name),
-                    channels,
-                    config.num_item_layers,
-                    config.max_features,
-                    config.content_weight,
-                )
-                for name in graph.modalities
-            }
-        )
+        self.content = ModalitySignal(config.num_item_layers, config.content_weight)
         self.gate = ModalityGate(len(graph.modalities), channels)
         self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
         self.steps = StepSampler(config.num_steps + 1)
         self.cnet = CNet(channels, config.num_blocks, config.num_steps)
+        self._propagated: Propagated | None = None
+        self._steps_since = 0
         self.reset_parameters()
 
     @classmethod
@@ -188,7 +213,7 @@ class LD4MRec(Recommender):
             "num_layers": [1, 2, 3],
             "input_dropout": [0.3, 0.5, 0.7],
             "reconstruction": [0.03, 0.1, 0.3],
-            "content_weight": [2.0, 4.0],
+            "content_weight": [1.0, 2.0, 4.0],
         }
 
     def reset_parameters(self) -> None:
@@ -198,44 +223,61 @@ class LD4MRec(Recommender):
         torch.nn.init.constant_(self.log_temperature, math.log(self.config.temperature))
         torch.nn.init.zeros_(self.reconstruction_bias)
         torch.nn.init.zeros_(self.log_scale)
-        for _, signal in self._content():
-            signal.reset_parameters()
+        self._propagated = None
         self.gate.reset_parameters()
         self.cnet.reset_parameters()
         self.steps.reset_parameters()
 
+    @torch.no_grad()
     def tables(self) -> ItemTables:
-        """Message passing over all graphs: what is the same for every user."""
+        """Message passing over all graphs."""
+        encoder, guides = self._propagate()
+        item = F.normalize(encoder, dim=-1)
+        return ItemTables(item=item, bias=self.bias, encoder=encoder, guides=guides)
+
+    def _propagate(self) -> tuple[Tensor, Tensor]:
+        """Z and the guides."""
         graph = self.graph
         interactions = graph.once("interactions", graph.item_to_user_graph)
         collaborative = self.collaborative(self.embedding, interactions)
-        content = [signal(self.embedding, self._similar(name)) for name, signal in self._content()]
+        guides = [collaborative]
         encoder = collaborative
-        if content:
-            num_present = torch.stack([signal.has for _, signal in self._content()]).sum(dim=0)
-            encoder = encoder + sum(content) / num_present.clamp(min=1).unsqueeze(-1)
-        return ItemTables(
-            item=F.normalize(encoder, dim=-1),
-            bias=self.bias,
-            encoder=encoder,
-            collaborative=collaborative,
-            content=torch.cat(content, dim=-1) if content else encoder[:, :0],
-        )
+        if graph.modalities:
+            has = torch.stack([graph.features(name)[1] for name in graph.modalities])
+            for name, present in zip(graph.modalities, has, strict=True):
+                guides.append(self.content(self.embedding, present, self._similar(name)))
+            encoder = encoder + sum(guides[1:]) / has.sum(dim=0).clamp(min=1).unsqueeze(-1)
+        return encoder, torch.cat(guides, dim=-1)
 
-    def signals(self, tables: ItemTables, rows: Rows) -> Signals:
-        """Encodes rows; those without items are zero."""
-        row, item, num_rows = rows
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Has message passing done anew."""
+        self._propagated = None
+
+    @torch.no_grad()
+    def _lately_propagated(self) -> Propagated:
+        """Message passing over the whole graphs, not in every step: see the class."""
+        if self._propagated is None or self._steps_since >= self.config.propagate_every:
+            encoder, guides = self._propagate()
+            self._propagated = Propagated(encoder - self.embedding, guides)
+            self._steps_since = 0
+        self._steps_since += 1
+        return self._propagated
+
+    def signals(self, guides: Tensor, rows: Rows) -> Signals:
+        """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
+        zero."""
         channels = self.config.hidden_channels
-        degree = torch.bincount(row, minlength=num_rows).clamp(min=1).to(tables.item.dtype)
-        value = degree.pow(-self.config.row_exponent)[row]
-        table = torch.cat([tables.encoder, tables.collaborative, tables.content], dim=-1)
-        encoded = encode_rows(table, row, item, value, num_rows)
-        behaviour, collaborative, content = encoded.tensor_split([channels, 2 * channels], dim=-1)
-        content = content.view(num_rows, -1, channels)
+        encoded = encode_rows(guides, rows, self._row_value(rows))
+        collaborative, content = encoded.tensor_split([channels], dim=-1)
+        content = content.view(rows.num, -1, channels)
         gate = self.gate(content)
         preference = (gate.unsqueeze(-1) * content).sum(dim=1)
         lean = preference - content.sum(dim=1) / max(1, content.size(1))
-        return Signals(behaviour, collaborative, preference, lean, gate)
+        return Signals(collaborative, preference, lean, gate)
+
+    def _row_value(self, rows: Rows) -> Tensor:
+        """The entries of scaled rows, :math:`1 / |N_u|^\\nu`, one for each row: ``[B]``."""
+        return rows.degree().clamp(min=1).to(self.bias.dtype).pow(-self.config.row_exponent)
 
     def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
         """C-Net's answer, ``[B, d]``.
@@ -249,78 +291,89 @@ class LD4MRec(Recommender):
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Soft reconstruction plus ranking, averaged over users; ``batch`` long ``[B]`` users."""
-        config, num = self.config, batch.numel()
-        row, item, _ = self.graph.rows(batch)
-        if item.numel() == 0:
+        rows = self.graph.rows(batch)
+        if rows.item.numel() == 0:
             return 0 * self.embedding.sum()
-        tables = self.tables()
-        visible = self._uniform(row.numel(), generator) >= config.input_dropout
-        signals = self.signals(tables, Rows(row[visible], item[visible], num))
-        t, step_weight = self.steps.sample(num, generator)
-        hidden = self.hidden(self._diffuse(tables, signals, row[visible], t, generator), t, signals)
+        draw = self.draw(rows, generator)
+        loss = self.row_losses(rows, draw)
+        self.steps.update(draw.t, loss)
+        return (draw.step_weight * loss).mean()
 
-        weight = torch.where(visible, config.kept_weight, 1.0).to(hidden.dtype)
-        loss = hidden.new_zeros(num)
-        if config.reconstruction:
-            error = self._reconstruct(tables, hidden, row, item, weight, generator)
-            loss = loss + config.reconstruction * error
-        if config.ranking:
-            ranking = sampled_softmax_loss(
-                self._query(hidden),
-                tables.item,
-                self.bias,
-                row,
-                item,
-                weight,
-                self.graph.once("frequency", self._frequency),
-                config.num_negatives,
-                generator,
-            )
-            loss = loss + config.ranking * ranking
-        self.steps.update(t, loss)
-        return (step_weight * loss).mean()
+    def draw(self, rows: Rows, generator: torch.Generator) -> Draw:
+        """Draws what is random about a training step on ``rows``, which are not all empty."""
+        config, nnz, device = self.config, rows.item.numel(), self.device
+        visible = torch.rand(nnz, generator=generator, device=device) >= config.input_dropout
+        t, step_weight = self.steps.sample(rows.num, generator)
+        size = (rows.num, config.hidden_channels)
+        # Drawn in float32 whatever the model's dtype, so that a seed means the same.
+        noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
+        softened = torch.rand(nnz, generator=generator, device=device) < config.soft_probability
+        negatives = draw_negatives(rows.item, self._frequency(), config.num_negatives, generator)
+        return Draw(visible, t, step_weight, noise.to(self.bias.dtype), softened, negatives)
+
+    def row_losses(self, rows: Rows, draw: Draw) -> Tensor:
+        """The loss of each row, ``[B]``, in one reading of the catalogue."""
+        config, propagated = self.config, self._lately_propagated()
+        row, item, num = rows
+        nnz, seen = item.numel(), draw.visible
+        catalogue = read_catalogue(
+            self.embedding + propagated.shift,
+            self.reconstruction_bias,
+            self._popularity().to(self.bias.dtype),
+            torch.cat([item, draw.negatives.item]),
+        )
+        read = catalogue.rows[:nnz]
+        visible = Rows(row[seen], item[seen], num)
+        signals = self.signals(propagated.guides[visible.item], visible)
+        behaviour = encode_rows(read[seen], visible, self._row_value(visible))
+        hidden = self.hidden(
+            self._diffuse(behaviour, catalogue.gram, visible, draw.t, draw.noise), draw.t, signals
+        )
+        weight = torch.where(seen, config.kept_weight, 1.0).to(hidden.dtype)
+        error = self._reconstruct(catalogue, read, hidden, rows, draw.softened, weight)
+
+        direction = F.normalize(catalogue.rows, dim=-1)
+        query, bias = self._query(hidden), self.bias
+        against = query @ direction[nnz:].t() + bias[draw.negatives.item]
+        score = (query[row] * direction[:nnz]).sum(dim=-1) + bias[item]
+        surprise = log_partition(against, draw.negatives)[row] - score
+        ranking = torch.zeros_like(error).index_add(0, row, weight * surprise)
+        return config.reconstruction * error + config.ranking * ranking
 
     def _diffuse(
-        self,
-        tables: ItemTables,
-        signals: Signals,
-        row: Tensor,
-        t: Tensor,
-        generator: torch.Generator,
+        self, behaviour: Tensor, gram: Tensor, rows: Rows, t: Tensor, noise: Tensor
     ) -> Tensor:
-        """x_t·Z, with noise drawn in d dimensions."""
-        white = torch.randn(
-            signals.behaviour.shape, generator=generator, device=self.device, dtype=torch.float32
-        ).to(signals.behaviour.dtype)
-        degree = torch.bincount(row, minlength=t.numel()).to(white.dtype)
+        """x_t·Z of encoded rows ``behaviour``, by white ``noise`` in d dimensions."""
         # A row of |N| entries 1/|N|^ν has length |N|^(1/2 - ν).
-        length = torch.where(degree > 0, degree.clamp(min=1).pow(0.5 - self.config.row_exponent), 0)
+        length = rows.degree().to(noise.dtype).sqrt() * self._row_value(rows)
         sigma = (length / self.num_items**0.5).unsqueeze(-1)
-        noise = sigma * (white @ noise_factor(tables.encoder).t())
-        return self.schedule.add_noise(signals.behaviour, noise, t)
+        return self.schedule.add_noise(behaviour, sigma * (noise @ noise_factor(gram).t()), t)
 
     def _reconstruct(
         self,
-        tables: ItemTables,
+        catalogue: Catalogue,
+        read: Tensor,
         hidden: Tensor,
-        row: Tensor,
-        item: Tensor,
+        rows: Rows,
+        softened: Tensor,
         weight: Tensor,
-        generator: torch.Generator,
     ) -> Tensor:
-        """Error of each user's soft reconstruction over the whole catalogue, ``[B]``."""
-        config = self.config
-        softened = self._uniform(row.numel(), generator) < config.soft_probability
-        target = 1 - config.soft_intensity * softened.to(hidden.dtype)
-        frequency = self.graph.once("frequency", self._frequency).to(hidden.dtype)
-        popularity = frequency / frequency.max()
-        items = catalogue(
-            self.log_scale.exp() * tables.encoder,
-            self.reconstruction_bias,
-            alpha=torch.full_like(popularity, config.unobserved_weight),
-            prior=config.soft_probability * config.soft_intensity * popularity,
+        """Error of each user's soft reconstruction over the whole catalogue, ``[B]``; ``read``
+        ``[nnz, d]`` are Z's rows of the users' items."""
+        config, scale, bias = self.config, self.log_scale.exp(), self.reconstruction_bias
+        soften = config.soft_probability * config.soft_intensity
+        prior = soften * self._popularity().to(bias.dtype)
+        everywhere = Quadratic(
+            weight=config.unobserved_weight,
+            matrix=scale.square() * catalogue.gram,
+            linear=scale * (soften * catalogue.prior - catalogue.bias),
+            constant=(prior - bias).square().sum(),
         )
-        return reconstruction_error(hidden, items, row, item, target, weight)
+        score = scale * (hidden[rows.row] * read).sum(dim=-1) + bias[rows.item]
+        target = 1 - config.soft_intensity * softened.to(hidden.dtype)
+        return reconstruction_error(
+            hidden, everywhere, rows.row, score, target, weight, prior[rows.item]
+        )
 
     def vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
         """Vectors ``[B, d]`` of people, made from their rows.
@@ -334,12 +387,13 @@ class LD4MRec(Recommender):
         """
         assert isinstance(tables, ItemTables)
         rows = query.rows
-        signals = self.signals(tables, rows)
+        signals = self.signals(tables.guides[rows.item], rows)
+        behaviour = encode_rows(tables.encoder[rows.item], rows, self._row_value(rows))
         if num_steps:
-            hidden = self._reverse_chain(tables, signals, rows.row, num_steps)
+            hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
         else:
             now = torch.zeros(rows.num, dtype=torch.long, device=self.device)
-            hidden = self.hidden(signals.behaviour, now, signals)
+            hidden = self.hidden(behaviour, now, signals)
         return self._query(hidden)
 
     def _query(self, hidden: Tensor) -> Tensor:
@@ -351,23 +405,22 @@ class LD4MRec(Recommender):
         return hidden / (length * temperature)
 
     def _reverse_chain(
-        self, tables: ItemTables, signals: Signals, row: Tensor, num_steps: int
+        self, encoder: Tensor, behaviour: Tensor, signals: Signals, rows: Rows, num_steps: int
     ) -> Tensor:
         if not 1 <= num_steps <= self.config.num_steps:
             raise ConfigError(
                 f"num_steps={num_steps}, but the model diffuses in {self.config.num_steps} steps; "
                 f"give 1 to {self.config.num_steps}, or 0 for one pass on the observed row"
             )
-        num = signals.behaviour.size(0)
         # Fixed, so that the same question has the same answer.
         generator = torch.Generator(self.device).manual_seed(0)
-        t = torch.full((num,), num_steps, device=self.device)
-        x_t = self._diffuse(tables, signals, row, t, generator)
+        noise = torch.randn(behaviour.shape, generator=generator, device=self.device)
+        t = torch.full((rows.num,), num_steps, device=self.device)
+        gram = encoder.t() @ encoder
+        x_t = self._diffuse(behaviour, gram, rows, t, noise.to(behaviour.dtype))
         # A predicted row times Z, without the row: decoder and encoder meet in a d x d matrix.
-        decode_encode = self.log_scale.exp() * tables.encoder.t() @ tables.encoder
-        offset = self.reconstruction_bias @ tables.encoder
-        degree = torch.bincount(row, minlength=num).clamp(min=1).to(x_t.dtype)
-        value = degree.pow(-self.config.row_exponent).unsqueeze(-1)
+        decode_encode, offset = self.log_scale.exp() * gram, self.reconstruction_bias @ encoder
+        value = self._row_value(rows).unsqueeze(-1)
         for step in range(num_steps, 0, -1):
             t = torch.full_like(t, step)
             hidden = self.hidden(x_t, t, signals)
@@ -385,20 +438,30 @@ class LD4MRec(Recommender):
             Per modality a share, float ``[B]``; they sum to one for a user whose items have any
             modality, and are zero for others.
         """
-        user_index = self._as_users(user_index)
-        gate = self.signals(self.tables(), self.graph.rows(user_index)).gate
+        rows = self.graph.rows(self._as_users(user_index))
+        tables = self._valid_tables()
+        assert isinstance(tables, ItemTables)
+        gate = self.signals(tables.guides[rows.item], rows).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
-
-    def _content(self) -> Iterable[tuple[str, ModalitySignal]]:
-        return self.content.items()  # type: ignore[return-value]
 
     def _similar(self, modality: str) -> FixedGraph:
         make = partial(self.graph.similarity_graph, {modality: 1.0})
         return self.graph.once(f"similar_{modality}", make)
 
     def _frequency(self) -> Tensor:
-        degree = self.graph.item_degree().float()
-        return degree / degree.sum()
+        """Each item's share of all interactions, ``[I]``."""
 
-    def _uniform(self, num: int, generator: torch.Generator) -> Tensor:
-        return torch.rand(num, generator=generator, device=self.device)
+        def make() -> Tensor:
+            degree = self.graph.item_degree().float()
+            return degree / degree.sum()
+
+        return self.graph.once("frequency", make)
+
+    def _popularity(self) -> Tensor:
+        """π, each item's interactions relative to the most popular one's, ``[I]``."""
+
+        def make() -> Tensor:
+            frequency = self._frequency()
+            return frequency / frequency.max()
+
+        return self.graph.once("popularity", make)

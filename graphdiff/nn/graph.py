@@ -28,6 +28,10 @@ class Rows(NamedTuple):
     item: Tensor
     num: int
 
+    def degree(self) -> Tensor:
+        """Number of items of each row, long ``[B]``."""
+        return torch.bincount(self.row, minlength=self.num)
+
 
 class RecGraph(torch.nn.Module):
     """Training interactions and item content as buffers, so that they move and save with a model.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +24,7 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 
 def l2_penalty(*embeddings: Tensor) -> Tensor:
     """Half the squared norm of a batch's embeddings ``[B, d]``, summed over them, per row."""
-    total = sum(embedding.square().sum() for embedding in embeddings)
+    total = torch.stack([embedding.square().sum() for embedding in embeddings]).sum()
     return total / (2 * embeddings[0].size(0))
 
 
@@ -45,51 +47,58 @@ def info_nce_loss(view: Tensor, other: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logit, torch.arange(logit.size(0), device=logit.device))
 
 
-def sampled_softmax_loss(
-    user: Tensor,
-    table: Tensor,
-    bias: Tensor,
-    row: Tensor,
-    item: Tensor,
-    weight: Tensor,
-    frequency: Tensor,
-    num_negatives: int,
-    generator: torch.Generator,
-) -> Tensor:
-    r"""Softmax cross-entropy of each row's items against negatives that all rows share.
+class Negatives(NamedTuple):
+    """Items that all rows of a batch compete with.
 
-    .. math::
-        \sum_{i \in N_u} w_{ui} \Big[\log \sum_{j \in S} \frac{e^{s_{uj}}}{|S|\, q_j}
-        - s_{ui}\Big], \qquad s_{ui} = \mathbf{u} \cdot \mathbf{v}_i + b_i.
+    Attributes:
+        item: Long ``[n]``.
+        log_chance: ``[n]``, logarithm of how often each is expected among the n.
+    """
 
-    Half of the negatives S are uniform over the catalogue and half are items of the batch's rows,
-    drawn as often as they occur; dividing by the chance :math:`q_j` of that mixture makes the sum
-    an unbiased estimate of the softmax's partition function.
+    item: Tensor
+    log_chance: Tensor
+
+
+def draw_negatives(
+    item: Tensor, frequency: Tensor, num: int, generator: torch.Generator
+) -> Negatives:
+    """Draws one half of the negatives uniformly over the catalogue, the other half from the items
+    of the batch's rows, as often as they occur.
 
     Args:
-        user: ``[B, d]``.
-        table: ``[I, d]``.
-        bias: ``[I]``.
-        row: Long ``[nnz]``.
         item: Long ``[nnz]``, at least one.
-        weight: ``[nnz]``.
         frequency: ``[I]``, each item's share of all interactions.
-        num_negatives: Size of S, at least 2.
+        num: Number n of negatives, at least 2.
         generator: Source of randomness, on the tensors' device.
+
+    Source: Yang et al., "Mixed negative sampling for learning two-tower neural networks in
+    recommendations", WWW 2020.
+    """
+    half, num_items, device = num // 2, frequency.numel(), item.device
+    uniform = torch.randint(num_items, (half,), generator=generator, device=device)
+    drawn = torch.randint(item.numel(), (half,), generator=generator, device=device)
+    negative = torch.cat([uniform, item[drawn]])
+    chance = 0.5 / num_items + 0.5 * frequency[negative]
+    return Negatives(negative, (negative.numel() * chance).log())
+
+
+def log_partition(score: Tensor, negatives: Negatives) -> Tensor:
+    r"""Logarithm of a softmax's partition function over the catalogue, estimated from negatives.
+
+    .. math::
+        \log \sum_{j \in S} \frac{e^{s_{uj}}}{|S|\, q_j}
+
+    Dividing by the chance :math:`q_j` of drawing j makes the sum unbiased. Minus an item's score it
+    is that item's softmax cross-entropy.
+
+    Args:
+        score: s of the negatives, ``[B, n]``.
+        negatives: S and its chances.
 
     Returns:
         ``[B]``.
 
-    Source: the correction is Bengio and Senécal's, "Adaptive importance sampling to accelerate
-    training of a neural probabilistic language model", 2008; the mixture is Yang et al.'s "Mixed
-    negative sampling for learning two-tower neural networks in recommendations", WWW 2020.
+    Source: Bengio and Senécal, "Adaptive importance sampling to accelerate training of a neural
+    probabilistic language model", 2008.
     """
-    half, device = num_negatives // 2, user.device
-    uniform = torch.randint(table.size(0), (half,), generator=generator, device=device)
-    drawn = torch.randint(item.numel(), (half,), generator=generator, device=device)
-    negative = torch.cat([uniform, item[drawn]])
-    chance = 0.5 / table.size(0) + 0.5 * frequency[negative]
-    logit = user @ table[negative].t() + bias[negative] - (negative.numel() * chance).log()
-    partition = logit.logsumexp(dim=-1)
-    score = (user[row] * table[item]).sum(dim=-1) + bias[item]
-    return user.new_zeros(user.size(0)).index_add(0, row, weight * (partition[row] - score))
+    return (score - negatives.log_chance).logsumexp(dim=-1)

@@ -12,115 +12,151 @@ Nothing is sampled or approximated. This is the project's own design; the paper 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from graphdiff.nn.graph import Rows
 
-def encode_rows(table: Tensor, row: Tensor, item: Tensor, weight: Tensor, num_rows: int) -> Tensor:
-    """``x @ table`` for sparse rows x.
+
+def encode_rows(read: Tensor, rows: Rows, value: Tensor) -> Tensor:
+    """``x @ table`` for sparse rows x whose entries are the same all along a row.
 
     Args:
-        table: ``[I, d]``.
-        row: Long ``[nnz]``, sorted or not.
-        item: Long ``[nnz]``.
-        weight: ``[nnz]``, the rows' values.
-        num_rows: Number of rows B.
+        read: ``table[rows.item]``, ``[nnz, d]``.
+        rows: The rows, B in number.
+        value: ``[B]``, the entry of each row.
 
     Returns:
         ``[B, d]``; a row without items is zero.
     """
-    out = table.new_zeros(num_rows, table.size(1))
-    return out.index_add(0, row, table[item] * weight.unsqueeze(-1))
+    out = read.new_zeros(rows.num, read.size(1))
+    return value.unsqueeze(-1) * out.index_add(0, rows.row, read)
 
 
-def noise_factor(table: Tensor) -> Tensor:
+class Catalogue(NamedTuple):
+    """What a training step needs to know of all items together: one pass over the tables.
+
+    With the columns of the item table Z, of an item bias β and of a prior π side by side, these are
+    the inner products of all pairs of columns.
+
+    Attributes:
+        rows: ``[n, d]``, the rows of Z that were asked for.
+        gram: :math:`Z^\\top Z`, ``[d, d]``.
+        bias: :math:`Z^\\top \\beta`, ``[d]``.
+        prior: :math:`Z^\\top \\pi`, ``[d]``.
+    """
+
+    rows: Tensor
+    gram: Tensor
+    bias: Tensor
+    prior: Tensor
+
+
+def read_catalogue(table: Tensor, bias: Tensor, prior: Tensor, index: Tensor) -> Catalogue:
+    """Reads an item table once, in :math:`O(I d^2)`, for everything that a step does with it.
+
+    All gradients into the table are made together: a catalogue of a million items has room for one
+    dense gradient, and no time for adding up several.
+
+    Args:
+        table: Z, ``[I, d]``.
+        bias: β, ``[I]``.
+        prior: π, ``[I]``; no gradient flows into it.
+        index: Long ``[n]``, items whose rows the step looks at; repeats are fine.
+    """
+    return Catalogue(*_ReadCatalogue.apply(table, bias, prior, index))
+
+
+class _ReadCatalogue(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, bias: Tensor, prior: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(table, bias, prior, index)
+        return table[index], table.t() @ table, table.t() @ bias, table.t() @ prior
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        table, bias, prior, index = ctx.saved_tensors
+        d_rows, d_gram, d_bias, d_prior = grads
+        d_table = table @ (d_gram + d_gram.t())
+        d_table.addr_(bias, d_bias).addr_(prior, d_prior)
+        d_table.index_add_(0, index, d_rows)
+        return d_table, table @ d_bias, None, None
+
+
+def noise_factor(gram: Tensor) -> Tensor:
     r"""A matrix L with :math:`L L^\top = Z^\top Z`: encoded white noise is ``xi @ L.T``.
 
     With :math:`\epsilon \sim \mathcal{N}(0, 1_I)`, :math:`\epsilon Z \sim
     \mathcal{N}(0, Z^\top Z)`, the law of :math:`\xi L^\top` with
-    :math:`\xi \sim \mathcal{N}(0, 1_d)`. Gradients flow into ``table``.
+    :math:`\xi \sim \mathcal{N}(0, 1_d)`. Gradients flow into the Gram matrix.
 
     Args:
-        table: Z, ``[I, d]``.
+        gram: :math:`Z^\top Z`, ``[d, d]``.
 
     Returns:
         ``[d, d]``, lower triangular. A table of rank below d is met with a ridge of 1e-6 of the
         mean squared column norm.
     """
-    gram = table.t() @ table
     ridge = 1e-6 * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
     return torch.linalg.cholesky(gram + ridge * torch.eye(gram.size(0), device=gram.device))
 
 
-class Catalogue(NamedTuple):
-    """What the loss needs to know of all items together; made once per step.
-
-    Attributes:
-        table: ``[I, d + 1]``, decoder table with the bias as last column.
-        alpha: ``[I]``, weight of an item where it is not observed.
-        prior: ``[I]``, soft target of an item where it is not observed.
-        gram: ``[d + 1, d + 1]``.
-        linear: ``[d + 1]``.
-        constant: Scalar.
-    """
-
-    table: Tensor
-    alpha: Tensor
-    prior: Tensor
-    gram: Tensor
-    linear: Tensor
-    constant: Tensor
-
-
-def catalogue(table: Tensor, bias: Tensor, alpha: Tensor, prior: Tensor) -> Catalogue:
-    """Prepares :func:`reconstruction_error`.
-
-    Args:
-        table: V, ``[I, d]``.
-        bias: ``[I]``.
-        alpha: ``[I]``, non-negative.
-        prior: ``[I]``.
-    """
-    table = torch.cat([table, bias.unsqueeze(-1)], dim=-1)
-    weighted = table * alpha.unsqueeze(-1)
-    return Catalogue(
-        table,
-        alpha,
-        prior,
-        gram=weighted.t() @ table,
-        linear=weighted.t() @ prior,
-        constant=(alpha * prior.square()).sum(),
-    )
-
-
 def reconstruction_error(
-    hidden: Tensor, items: Catalogue, row: Tensor, item: Tensor, target: Tensor, weight: Tensor
+    hidden: Tensor,
+    everywhere: Quadratic,
+    row: Tensor,
+    score: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    prior: Tensor,
 ) -> Tensor:
     r"""Weighted squared error of each row over the whole catalogue, exactly.
 
     .. math::
         \sum_{i \in N_u} w_{ui} (y_{ui} - \hat{y}_{ui})^2
-        + \sum_{i \notin N_u} \alpha_i (s_i - \hat{y}_{ui})^2, \qquad
+        + \alpha_0 \sum_{i \notin N_u} (s_i - \hat{y}_{ui})^2, \qquad
         \hat{y}_{ui} = \mathbf{h}_u \cdot \mathbf{v}_i + b_i,
 
-    in :math:`O(B d^2 + nnz\, d)` once :func:`catalogue` is made in :math:`O(I d^2)`.
+    in :math:`O(B d^2 + nnz\, d)`.
 
     Args:
         hidden: h, ``[B, d]``.
-        items: The catalogue, with V, b, α and s.
+        everywhere: :math:`\sum_i (s_i - \hat{y}_{ui})^2` as a function of h.
         row: Long ``[nnz]``.
-        item: Long ``[nnz]``, the items :math:`N_u` of each row, without repeats.
+        score: :math:`\hat{y}_{ui}` of the items :math:`N_u` of each row, without repeats,
+            ``[nnz]``.
         target: y, ``[nnz]``.
         weight: w, ``[nnz]``.
+        prior: s of these items, ``[nnz]``.
 
     Returns:
         ``[B]``.
     """
-    hidden = torch.cat([hidden, hidden.new_ones(hidden.size(0), 1)], dim=-1)
-    everywhere = ((hidden @ items.gram - 2 * items.linear) * hidden).sum(dim=-1) + items.constant
-    score = (hidden[row] * items.table[item]).sum(dim=-1)
-    observed = weight * (target - score).square()
-    unobserved = items.alpha[item] * (items.prior[item] - score).square()
-    return everywhere.index_add(0, row, observed - unobserved)
+    unobserved = everywhere.weight * (prior - score).square()
+    return everywhere(hidden).index_add(0, row, weight * (target - score).square() - unobserved)
+
+
+class Quadratic(NamedTuple):
+    r"""A quadratic function of rows, :math:`\alpha_0 (\mathbf{h} A \mathbf{h}^\top -
+    2\,\mathbf{l} \cdot \mathbf{h} + c)`.
+
+    Attributes:
+        weight: :math:`\alpha_0`.
+        matrix: A, ``[d, d]``.
+        linear: l, ``[d]``.
+        constant: c, a scalar.
+    """
+
+    weight: float
+    matrix: Tensor
+    linear: Tensor
+    constant: Tensor
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """``[B, d]`` to ``[B]``."""
+        quadratic = ((hidden @ self.matrix - 2 * self.linear) * hidden).sum(dim=-1)
+        return self.weight * (quadratic + self.constant)

@@ -20,8 +20,8 @@ class CollaborativeSignal(torch.nn.Module):
         \tilde{A}_{ui} = 1 / \sqrt{|N_u||N_i|},
 
     is a low-pass filter over the items: like the truncated SVD that LD4MRec encodes this signal
-    with, it keeps the directions of large singular values of :math:`\tilde{A}`, but it is learned
-    end to end. That choice is ours.
+    with, it keeps the directions of large singular values of :math:`\tilde{A}`, but for a learned
+    table. That choice is ours.
 
     Args:
         num_layers: Round trips L; 0 leaves the table as it is.
@@ -43,77 +43,30 @@ class CollaborativeSignal(torch.nn.Module):
 
 
 class ModalitySignal(torch.nn.Module):
-    r"""The item table seen through one modality.
+    r"""The item table smoothed over one modality's item-item graph, :math:`M = w\, S^L E`.
 
-    Each item's embedding is gated by its features and smoothed over the modality's item-item graph,
-
-    .. math::
-        M = w\, S^L \big(E \odot \sigma(Wx + b)\big),
-
-    so that an item that nobody has touched gets an embedding from items that look alike. Items that
-    lack the modality have none: their rows are zero.
-
-    Features are centred and scaled row by row once, not in each step; wider ones than
-    ``max_features`` are first reduced to their principal components.
+    An item that nobody has touched gets an embedding from items that look alike. Items that lack
+    the modality have none, and give none: their rows are zero.
 
     Args:
-        features: ``[I, F]``.
-        has: Bool ``[I]``, False where an item lacks the modality.
-        channels: Width d of the table.
         num_layers: Smoothing layers L.
-        max_features: Widest features that are used as they are.
         weight: w.
 
-    Source: gating embeddings by features and smoothing them over frozen item graphs are MGCN's
-    (arXiv 2308.03588) and FREEDOM's (arXiv 2211.06924).
+    Source: smoothing over frozen item graphs is FREEDOM's (arXiv 2211.06924).
     """
 
-    features: Tensor
-    has: Tensor
-
-    def __init__(
-        self,
-        features: Tensor,
-        has: Tensor,
-        channels: int,
-        num_layers: int,
-        max_features: int,
-        weight: float,
-    ) -> None:
+    def __init__(self, num_layers: int, weight: float) -> None:
         super().__init__()
-        self.register_buffer("features", _standardised(features, has, max_features))
-        # The graph that the model carries has it already.
-        self.register_buffer("has", has, persistent=False)
-        self.project = torch.nn.Linear(self.features.size(1), channels)
+        self.num_layers, self.weight = num_layers, weight
         self.conv = FixedConv()
-        self.num_layers = num_layers
-        self.weight = weight
 
-    def reset_parameters(self) -> None:
-        """Draws the weights anew."""
-        self.project.reset_parameters()
-
-    def forward(self, table: Tensor, similar: FixedGraph) -> Tensor:
-        """``[I, d]`` to ``[I, d]``."""
-        gate = self.weight * torch.sigmoid(self.project(self.features))
-        out = table * gate * self.has.unsqueeze(-1)
+    def forward(self, table: Tensor, has: Tensor, similar: FixedGraph) -> Tensor:
+        """``[I, d]`` to ``[I, d]``; ``has`` bool ``[I]`` is False where an item lacks the
+        modality."""
+        out = self.weight * table * has.unsqueeze(-1)
         for _ in range(self.num_layers):
             out = self.conv(out, similar)
         return out
-
-
-def _standardised(features: Tensor, has: Tensor, max_features: int) -> Tensor:
-    if not has.any():
-        return features.new_zeros(features.size(0), min(features.size(1), max_features))
-    x = features - features[has].mean(dim=0)
-    width = min(max_features, int(has.sum()))
-    if x.size(1) > max_features:
-        with torch.random.fork_rng():
-            # The randomised SVD draws from the global generator.
-            torch.manual_seed(0)
-            _, _, components = torch.pca_lowrank(x[has], q=width, center=False, niter=4)
-        x = F.pad(x @ components, (0, max_features - width))
-    return F.layer_norm(x, x.shape[-1:]) * has.unsqueeze(-1)
 
 
 class ModalityGate(torch.nn.Module):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from dense_reference import dense_losses, dense_rows
 
 from graphdiff import LD4MRec
 from graphdiff.errors import ConfigError
-from graphdiff.models import ld4mrec
 from graphdiff.models.base import Query
-from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.graph import RecGraph, Rows
 from tests.conftest import random_data
 from tests.watch import ForbidShape
 
@@ -21,39 +21,17 @@ def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
     return LD4MRec.from_data(data, **{"hidden_channels": 8, **settings})
 
 
-def dense_rows(row, item, value, num_rows, num_items):
-    rows = torch.zeros(num_rows, num_items, dtype=value.dtype)
-    rows[row, item] = value
-    return rows
-
-
-def dense_encode(table, row, item, weight, num_rows):
-    return dense_rows(row, item, weight, num_rows, table.size(0)) @ table
-
-
-def dense_error(hidden, items, row, item, target, weight):
-    table, alpha, prior = items
-    score = hidden @ table[:, :-1].t() + table[:, -1]
-    target_rows = prior.expand_as(score).clone()
-    weight_rows = alpha.expand_as(score).clone()
-    target_rows[row, item], weight_rows[row, item] = target, weight
-    return (weight_rows * (target_rows - score).square()).sum(dim=-1)
-
-
-def dense_catalogue(table, bias, alpha, prior):
-    return torch.cat([table, bias.unsqueeze(-1)], dim=-1), alpha, prior
-
-
-def loss_and_gradients(model, seed=3):
+def gradients(model, losses):
     model.zero_grad()
-    loss = model.loss(torch.arange(12), torch.Generator().manual_seed(seed))
-    loss.backward()
-    return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+    losses.mean().backward()
+    return {
+        name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.numel()
+    }
 
 
 @pytest.mark.parametrize("kept_weight", [0.0, 0.4])
 @pytest.mark.parametrize("features", [{}, {"image": 6}, FEATURES])
-def test_training_equals_dense_rows_in_double_precision(monkeypatch, features, kept_weight):
+def test_training_equals_dense_rows_in_double_precision(features, kept_weight):
     settings = {
         "soft_probability": 0.5, "soft_intensity": 0.3, "kept_weight": kept_weight,
         "unobserved_weight": 0.2,
@@ -63,36 +41,52 @@ def test_training_equals_dense_rows_in_double_precision(monkeypatch, features, k
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
     model.schedule.alpha_bar.fill_(1.0)  # no noise
-    sparse_loss, sparse_grads = loss_and_gradients(model)
-    model.steps.reset_parameters()
-    monkeypatch.setattr(ld4mrec, "encode_rows", dense_encode)
-    monkeypatch.setattr(ld4mrec, "catalogue", dense_catalogue)
-    monkeypatch.setattr(ld4mrec, "reconstruction_error", dense_error)
-    dense_loss, dense_grads = loss_and_gradients(model)
-    torch.testing.assert_close(sparse_loss, dense_loss, rtol=1e-9, atol=1e-9)
+    rows = model.graph.rows(torch.arange(12))
+    draw = model.draw(rows, fixed())
+    sparse = model.row_losses(rows, draw)
+    dense = dense_losses(model, rows, draw)
+    torch.testing.assert_close(sparse, dense, rtol=1e-9, atol=1e-9)
+    sparse_grads, dense_grads = gradients(model, sparse), gradients(model, dense)
+    assert sparse_grads.keys() == dense_grads.keys()
     for name, expected in dense_grads.items():
-        if expected is not None:
-            torch.testing.assert_close(sparse_grads[name], expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(sparse_grads[name], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_propagation_waits_for_its_turn():
+    model = make(propagate_every=2)
+    rows = model.graph.rows(torch.arange(12))
+    seen = []
+    for _ in range(4):
+        model.row_losses(rows, model.draw(rows, fixed()))
+        seen.append(model._propagated.shift)
+        with torch.no_grad():
+            model.embedding.mul_(1.5)
+    assert seen[0] is seen[1]
+    assert seen[2] is seen[3]
+    torch.testing.assert_close(seen[2], 1.5**2 * seen[0])
+    with torch.no_grad():
+        fresh = model.tables().encoder
+    model.start_epoch(fixed())
+    model.row_losses(rows, model.draw(rows, fixed()))
+    torch.testing.assert_close(model.embedding + model._propagated.shift, fresh)
 
 
 def test_noise_has_the_law_of_noise_on_dense_rows():
-    model = make(noise_scale=0.9, num_steps=4)
+    model = make(noise_scale=0.9, num_steps=4).double()
     num, step = 100_000, 3
     with torch.no_grad():
-        tables = model.tables()
-        row, item, _ = rows = model.graph.rows(torch.tensor([2]))
-        signals = model.signals(tables, rows)
-        many = ld4mrec.Signals(*(value.expand(num, *value.shape[1:]) for value in signals))
-        degree = len(item)
-        repeated = torch.arange(num).repeat_interleave(degree)
+        table = model.tables().encoder
+        item = model.graph.rows(torch.tensor([2])).item
+        many = Rows(torch.arange(num).repeat_interleave(len(item)), item.repeat(num), num)
+        x = dense_rows(Rows(torch.zeros_like(item), item, 1), 9, torch.float64) / len(item) ** 0.5
+        generator = fixed()
+        noise = torch.randn(num, 8, generator=generator, dtype=torch.float64)
         t = torch.full((num,), step)
-        generator = torch.Generator().manual_seed(0)
-        encoded = model._diffuse(tables, many, repeated, t, generator)
-        x = dense_rows(row, item, torch.full((degree,), degree**-0.5), 1, model.num_items)
+        encoded = model._diffuse((x @ table).expand(num, -1), table.t() @ table, many, t, noise)
         alpha_bar = model.schedule.alpha_bar[step]
         sigma = x.norm() / model.num_items**0.5
-        noise = torch.randn(num, model.num_items, generator=generator)
-        dense = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * sigma * noise) @ tables.encoder
+        noise = torch.randn(num, model.num_items, generator=generator, dtype=torch.float64)
+        dense = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * sigma * noise) @ table
     error = dense.std(dim=0) / num**0.5
     assert ((encoded.mean(0) - dense.mean(0)).abs() < 6 * error).all()
     scale = dense.t().cov().diagonal().mean()
@@ -112,11 +106,13 @@ def test_training_never_makes_a_tensor_of_batch_times_items():
         optimizer.step()
 
 
-def test_the_watch_would_have_seen_a_dense_training(monkeypatch):
-    monkeypatch.setattr(ld4mrec, "encode_rows", dense_encode)
-    model = make(num_users=23, num_items=71, num_negatives=10)
+def test_the_watch_would_have_seen_a_dense_training():
+    model = make(num_users=23, num_items=71, num_negatives=10).double()
+    rows = model.graph.rows(torch.arange(23))
+    draw = model.draw(rows, fixed())
+    model.row_losses(rows, draw)
     with pytest.raises(AssertionError), ForbidShape((23, 71)):
-        model.loss(torch.arange(23), torch.Generator().manual_seed(0))
+        dense_losses(model, rows, draw)
 
 
 def test_scores_follow_the_docstring():
@@ -133,13 +129,10 @@ def test_scores_follow_the_docstring():
         collaborative = (table + step @ table + step @ step @ table) / 3
         content = []
         for name in ("image", "text"):
-            x = model.graph.features(name)[0]
-            x = F.layer_norm(x - x.mean(dim=0), x.shape[-1:])
             (source, target), weight = model.graph.similar(name)
             similar = torch.zeros(9, 9)
             similar[target, source] = weight
-            gate = model.config.content_weight * torch.sigmoid(model.content[name].project(x))
-            content.append(similar @ (table * gate))
+            content.append(model.config.content_weight * similar @ table)
         encoder = collaborative + sum(content) / 2
         rows = adjacency / user_degree.sqrt()[:, None]
         preferences = torch.stack([rows @ m for m in content], dim=1)
@@ -185,24 +178,26 @@ def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
 
 
 def test_reverse_chain_equals_the_chain_on_dense_rows():
-    model = make(num_steps=4, noise_scale=0.5).eval()
+    model = make(num_steps=4, noise_scale=0.5).eval().double()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
-        users = torch.arange(12)
         tables = model.tables()
-        row, item, _ = rows = model.graph.rows(users)
-        signals = model.signals(tables, rows)
-        value = model.graph.user_degree().float().rsqrt()
-        x_t = dense_rows(row, item, value[row], 12, 9)
-        start = model._diffuse(tables, signals, row, torch.full((12,), 4), fixed())
+        rows = model.graph.rows(torch.arange(12))
+        signals = model.signals(tables.guides[rows.item], rows)
+        x = dense_rows(rows, 9, torch.float64)
+        value = x.sum(dim=1, keepdim=True).rsqrt()
+        t = torch.full((12,), 4)
+        noise = torch.randn(12, 8, generator=fixed()).double()
+        gram = tables.encoder.t() @ tables.encoder
+        start = model._diffuse(value * x @ tables.encoder, gram, rows, t, noise)
         # Any row that encodes to the start will do: the network sees rows only encoded.
         x_t = start @ torch.linalg.pinv(tables.encoder)
         for step in (4, 3, 2, 1):
             t = torch.full((12,), step)
             hidden = model.hidden(x_t @ tables.encoder, t, signals)
             x_0 = model.log_scale.exp() * hidden @ tables.encoder.t() + model.reconstruction_bias
-            x_t = model.schedule.step(value[:, None] * x_0, x_t, t)
+            x_t = model.schedule.step(value * x_0, x_t, t)
         expected = model._query(hidden)
         found = model.vectors(Query(rows), tables, num_steps=4)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
@@ -236,13 +231,6 @@ def test_no_modality_at_all():
     assert model.recommend(0, 3)[0].shape == (1, 3)
 
 
-def test_wide_features_are_reduced():
-    model = make(features={"image": 40}, max_features=4)
-    assert model.content["image"].features.shape == (9, 4)
-    again = make(seed=9, features={"image": 40}, max_features=4)
-    assert torch.equal(model.content["image"].features, again.content["image"].features)
-
-
 def test_an_item_without_interactions_is_scored_from_its_content():
     model = make(num_users=40, num_items=30, features={"image": 6}, num_neighbors=3).eval()
     cold = 29
@@ -251,20 +239,17 @@ def test_an_item_without_interactions_is_scored_from_its_content():
         model.embedding[cold] = 0
         before = model.tables().item[cold]
         assert before.norm() == pytest.approx(1.0)
-        # It points where its neighbours do, seen through their gates.
+        # It points where its neighbours do.
         (source, target), _ = model.graph.similar("image")
-        near = source[target == cold]
-        content = model.content["image"]
-        gate = torch.sigmoid(content.project(content.features))
-        expected = (model.embedding * gate)[near].sum(dim=0)
+        expected = model.embedding[source[target == cold]].sum(dim=0)
     torch.testing.assert_close(before, F.normalize(expected, dim=0))
 
 
 def test_users_of_whom_nothing_is_visible_do_no_harm():
     model = make(input_dropout=0.99)
-    loss, grads = loss_and_gradients(model)
+    loss = model.loss(torch.arange(12), fixed())
     assert loss.isfinite()
-    norms = [grad.norm() for grad in grads.values() if grad is not None]
+    norms = [grad.norm() for grad in gradients(model, loss).values()]
     assert torch.stack(norms).max() < 1e3
 
 

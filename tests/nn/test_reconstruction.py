@@ -5,12 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphdiff.nn.graph import Rows
 from graphdiff.nn.reconstruction import (
-    catalogue,
+    Quadratic,
     encode_rows,
     noise_factor,
+    read_catalogue,
     reconstruction_error,
 )
+
+ALPHA = 0.3
 
 
 def problem(num_rows: int, num_items: int, channels: int, seed: int) -> dict[str, torch.Tensor]:
@@ -24,7 +28,6 @@ def problem(num_rows: int, num_items: int, channels: int, seed: int) -> dict[str
         "hidden": rand(num_rows, channels),
         "table": rand(num_items, channels),
         "bias": rand(num_items),
-        "alpha": rand(num_items).abs(),
         "prior": rand(num_items),
         "row": row,
         "item": item,
@@ -36,22 +39,32 @@ def problem(num_rows: int, num_items: int, channels: int, seed: int) -> dict[str
 def dense_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
     score = p["hidden"] @ p["table"].t() + p["bias"]
     target = p["prior"].expand_as(score).clone()
-    weight = p["alpha"].expand_as(score).clone()
+    weight = torch.full_like(score, ALPHA)
     target[p["row"], p["item"]] = p["target"]
     weight[p["row"], p["item"]] = p["weight"]
     return (weight * (target - score).square()).sum(dim=-1)
 
 
 def sparse_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
-    items = catalogue(p["table"], p["bias"], p["alpha"], p["prior"])
-    return reconstruction_error(p["hidden"], items, p["row"], p["item"], p["target"], p["weight"])
+    table, bias, prior, row, item = (p[n] for n in ("table", "bias", "prior", "row", "item"))
+    read = read_catalogue(table, bias, prior, item)
+    everywhere = Quadratic(
+        weight=ALPHA,
+        matrix=read.gram,
+        linear=read.prior - read.bias,
+        constant=(prior - bias).square().sum(),
+    )
+    score = (p["hidden"][row] * read.rows).sum(dim=-1) + bias[item]
+    return reconstruction_error(
+        p["hidden"], everywhere, row, score, p["target"], p["weight"], prior[item]
+    )
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 12), st.integers(1, 5), st.integers(0, 10_000))
 def test_error_and_gradients_equal_dense(num_rows, num_items, channels, seed):
     p = problem(num_rows, num_items, channels, seed)
-    leaves = [p[name].requires_grad_() for name in ("hidden", "table", "bias", "prior", "alpha")]
+    leaves = [p[name].requires_grad_() for name in ("hidden", "table", "bias")]
     sparse, dense = sparse_error(p), dense_error(p)
     torch.testing.assert_close(sparse, dense, rtol=1e-9, atol=1e-9)
     outer = torch.linspace(1, 2, num_rows, dtype=torch.float64)
@@ -63,16 +76,31 @@ def test_error_and_gradients_equal_dense(num_rows, num_items, channels, seed):
 
 def test_encode_rows_equals_dense_product():
     p = problem(5, 7, 3, seed=1)
+    value = torch.linspace(1, 2, 5, dtype=torch.float64)
     dense = torch.zeros(5, 7, dtype=torch.float64)
-    dense[p["row"], p["item"]] = p["weight"]
-    encoded = encode_rows(p["table"], p["row"], p["item"], p["weight"], 5)
+    dense[p["row"], p["item"]] = value[p["row"]]
+    encoded = encode_rows(p["table"][p["item"]], Rows(p["row"], p["item"], 5), value)
     torch.testing.assert_close(encoded, dense @ p["table"])
+
+
+def test_reading_the_catalogue_has_the_gradients_of_its_parts():
+    p = problem(5, 7, 3, seed=1)
+    table, bias = p["table"].requires_grad_(), p["bias"].requires_grad_()
+    index = torch.tensor([2, 0, 2, 6])
+    assert torch.autograd.gradcheck(
+        lambda table, bias: tuple(read_catalogue(table, bias, p["prior"], index)), (table, bias)
+    )
+    read = read_catalogue(table, bias, p["prior"], index)
+    torch.testing.assert_close(read.rows, table[index])
+    torch.testing.assert_close(read.gram, table.t() @ table)
+    torch.testing.assert_close(read.bias, table.t() @ bias)
+    torch.testing.assert_close(read.prior, table.t() @ p["prior"])
 
 
 def test_encoded_noise_has_the_law_of_dense_noise():
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(30, 4, generator=generator, dtype=torch.float64)
-    factor = noise_factor(table)
+    factor = noise_factor(table.t() @ table)
     num = 200_000
     encoded = torch.randn(num, 4, generator=generator, dtype=torch.float64) @ factor.t()
     dense = torch.randn(num, 30, generator=generator, dtype=torch.float64) @ table
@@ -84,11 +112,11 @@ def test_encoded_noise_has_the_law_of_dense_noise():
 
 def test_noise_factor_passes_gradients():
     table = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(noise_factor, table)
+    assert torch.autograd.gradcheck(lambda x: noise_factor(x.t() @ x), table)
 
 
 @pytest.mark.parametrize("table", [torch.zeros(5, 3), torch.ones(5, 3)])
 def test_noise_factor_survives_a_singular_gram(table):
-    factor = noise_factor(table)
+    factor = noise_factor(table.t() @ table)
     assert factor.isfinite().all()
     torch.testing.assert_close(factor @ factor.t(), table.t() @ table, rtol=1e-4, atol=1e-4)

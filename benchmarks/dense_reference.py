@@ -1,0 +1,71 @@
+"""LD4MRec's training step on dense rows, as one would write it down from the equations.
+
+Same network, same tables, same loss, but with tensors ``[batch, items]``: what the tests compare
+the exact sparse step with, and what the scaling benchmark measures it against.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from graphdiff.models.ld4mrec import Draw, LD4MRec
+from graphdiff.nn.graph import Rows
+
+
+def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
+    """Rows of zeros and ones, ``[B, I]``."""
+    dense = torch.zeros(rows.num, num_items, dtype=dtype, device=rows.item.device)
+    dense[rows.row, rows.item] = 1
+    return dense
+
+
+def dense_losses(
+    model: LD4MRec, rows: Rows, draw: Draw, noise: torch.Generator | None = None
+) -> Tensor:
+    """The loss of each row, ``[B]``, as :meth:`LD4MRec.row_losses` has it.
+
+    Args:
+        model: The model.
+        rows: Rows of items.
+        draw: What is random about the step; its noise, which is in d dimensions, is not used.
+        noise: Source of noise on the rows themselves; without it there is none.
+    """
+    config, num_items, dtype = model.config, model.num_items, model.bias.dtype
+    propagated = model._lately_propagated()
+    table = model.embedding + propagated.shift
+    everything = dense_rows(rows, num_items, dtype)
+    shown = Rows(rows.row[draw.visible], rows.item[draw.visible], rows.num)
+    seen = dense_rows(shown, num_items, dtype)
+    scaled = seen * seen.sum(dim=1, keepdim=True).clamp(min=1).pow(-config.row_exponent)
+
+    x_t = scaled
+    if noise is not None:
+        white = torch.randn(x_t.shape, generator=noise, device=x_t.device, dtype=dtype)
+        sigma = scaled.norm(dim=1, keepdim=True) / num_items**0.5
+        x_t = model.schedule.add_noise(scaled, sigma * white, draw.t)
+    collaborative, *content = (scaled @ propagated.guides).split(config.hidden_channels, dim=1)
+    preference = lean = torch.zeros_like(collaborative)
+    if content:
+        gate = model.gate(torch.stack(content, dim=1))
+        preference = torch.einsum("bm,mbd->bd", gate, torch.stack(content))
+        lean = preference - torch.stack(content).mean(dim=0)
+    hidden = model.cnet(x_t @ table + lean, draw.t, collaborative, preference)
+
+    softened = torch.zeros_like(everything)
+    softened[rows.row, rows.item] = draw.softened.to(dtype)
+    degree = model.graph.item_degree().to(dtype)
+    prior = config.soft_probability * config.soft_intensity * degree / degree.max()
+    target = torch.where(everything > 0, 1 - config.soft_intensity * softened, prior)
+    observed = torch.where(seen > 0, config.kept_weight, 1.0).to(dtype)
+    weight = torch.where(everything > 0, observed, config.unobserved_weight)
+    score = model.log_scale.exp() * hidden @ table.t() + model.reconstruction_bias
+    error = (weight * (target - score).square()).sum(dim=1)
+
+    length = (hidden.square().sum(dim=1, keepdim=True) + 0.05**2).sqrt()
+    cosine = (hidden / length) @ F.normalize(table, dim=1).t()
+    logit = cosine / model.log_temperature.exp() + model.bias
+    against = (logit[:, draw.negatives.item] - draw.negatives.log_chance).logsumexp(dim=1)
+    surprise = (against[:, None] - logit) * observed * everything
+    return config.reconstruction * error + config.ranking * surprise.sum(dim=1)
