@@ -237,17 +237,20 @@ class LD4MRec(Recommender):
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
         """Z and the guides."""
-        graph = self.graph
+        graph, channels = self.graph, self.config.hidden_channels
+        # Filled piece by piece: tables are what a large catalogue's memory goes into.
+        guides = self.embedding.new_empty(
+            self.num_items, 1 + len(graph.modalities), channels, device=self.device
+        )
         interactions = graph.once("interactions", graph.item_to_user_graph)
-        collaborative = self.collaborative(self.embedding, interactions)
-        guides = [collaborative]
-        encoder = collaborative
-        if graph.modalities:
-            has = torch.stack([graph.features(name)[1] for name in graph.modalities])
-            for name, present in zip(graph.modalities, has, strict=True):
-                guides.append(self.content(self.embedding, present, self._similar(name)))
-            encoder = encoder + sum(guides[1:]) / has.sum(dim=0).clamp(min=1).unsqueeze(-1)
-        return encoder, torch.cat(guides, dim=-1)
+        guides[:, 0] = self.collaborative(self.embedding, interactions)
+        num_present = torch.zeros(self.num_items, 1, device=self.device)
+        for m, name in enumerate(graph.modalities, start=1):
+            _, has = graph.features(name)
+            guides[:, m] = self.content(self.embedding, has, self._similar(name))
+            num_present += has.unsqueeze(-1)
+        encoder = guides[:, 1:].sum(dim=1).div_(num_present.clamp_(min=1)).add_(guides[:, 0])
+        return encoder, guides.flatten(1)
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Has message passing done anew."""
@@ -258,7 +261,7 @@ class LD4MRec(Recommender):
         """Message passing over the whole graphs, not in every step: see the class."""
         if self._propagated is None or self._steps_since >= self.config.propagate_every:
             encoder, guides = self._propagate()
-            self._propagated = Propagated(encoder - self.embedding, guides)
+            self._propagated = Propagated(encoder.sub_(self.embedding), guides)
             self._steps_since = 0
         self._steps_since += 1
         return self._propagated
@@ -315,28 +318,33 @@ class LD4MRec(Recommender):
         """The loss of each row, ``[B]``, in one reading of the catalogue."""
         config, propagated = self.config, self._lately_propagated()
         row, item, num = rows
-        nnz, seen = item.numel(), draw.visible
+        nnz, seen = item.numel(), draw.visible.nonzero().flatten()
+        # Throughout: the gradient of x[index] is several times slower than index_select's.
+        index = torch.cat([item, draw.negatives.item])
         catalogue = read_catalogue(
-            self.embedding + propagated.shift,
+            self.embedding,
+            propagated.shift,
             self.reconstruction_bias,
             self._popularity().to(self.bias.dtype),
-            torch.cat([item, draw.negatives.item]),
+            index,
         )
         read = catalogue.rows[:nnz]
         visible = Rows(row[seen], item[seen], num)
-        signals = self.signals(propagated.guides[visible.item], visible)
-        behaviour = encode_rows(read[seen], visible, self._row_value(visible))
+        guides = propagated.guides.index_select(0, visible.item)
+        signals = self.signals(guides, visible)
+        behaviour = encode_rows(read.index_select(0, seen), visible, self._row_value(visible))
         hidden = self.hidden(
             self._diffuse(behaviour, catalogue.gram, visible, draw.t, draw.noise), draw.t, signals
         )
-        weight = torch.where(seen, config.kept_weight, 1.0).to(hidden.dtype)
+        weight = torch.where(draw.visible, config.kept_weight, 1.0).to(hidden.dtype)
         error = self._reconstruct(catalogue, read, hidden, rows, draw.softened, weight)
 
         direction = F.normalize(catalogue.rows, dim=-1)
-        query, bias = self._query(hidden), self.bias
-        against = query @ direction[nnz:].t() + bias[draw.negatives.item]
-        score = (query[row] * direction[:nnz]).sum(dim=-1) + bias[item]
-        surprise = log_partition(against, draw.negatives)[row] - score
+        query = self._query(hidden)
+        bias, against_bias = self.bias.index_select(0, index).tensor_split([nnz])
+        against = query @ direction[nnz:].t() + against_bias
+        score = (query.index_select(0, row) * direction[:nnz]).sum(dim=-1) + bias
+        surprise = log_partition(against, draw.negatives).index_select(0, row) - score
         ranking = torch.zeros_like(error).index_add(0, row, weight * surprise)
         return config.reconstruction * error + config.ranking * ranking
 
@@ -369,7 +377,8 @@ class LD4MRec(Recommender):
             linear=scale * (soften * catalogue.prior - catalogue.bias),
             constant=(prior - bias).square().sum(),
         )
-        score = scale * (hidden[rows.row] * read).sum(dim=-1) + bias[rows.item]
+        score = (hidden.index_select(0, rows.row) * read).sum(dim=-1)
+        score = scale * score + bias.index_select(0, rows.item)
         target = 1 - config.soft_intensity * softened.to(hidden.dtype)
         return reconstruction_error(
             hidden, everywhere, rows.row, score, target, weight, prior[rows.item]

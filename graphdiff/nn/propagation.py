@@ -5,11 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any, Self
 
+import scipy.sparse
 import torch
 from torch import Tensor
 from torch_geometric.nn import LGConv
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
 from torch_geometric.utils import spmm
+
+
+SPARSE_DEVICES = ("cpu", "cuda")
 
 
 class FixedGraph:
@@ -35,23 +39,27 @@ class FixedGraph:
         num_targets: int,
         use_torch_sparse: bool | None = None,
     ) -> None:
-        self.edge_index, self.edge_weight = edge_index, edge_weight
+        self.edge_index: Tensor | None = None
+        self.edge_weight: Tensor | None = None
         self.num_sources, self.num_targets = num_sources, num_targets
         self.matrix: Any = None
         self.transposed: Any = None
         # Other devices (MPS) have no sparse matrices: there messages go along the edges.
-        if edge_index.device.type in ("cpu", "cuda"):
+        if edge_index.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
                 use_torch_sparse = WITH_TORCH_SPARSE
             make = _sparse_tensor if use_torch_sparse else _sparse_csr
             source, target = edge_index
             self.matrix = make(target, source, edge_weight, (num_targets, num_sources))
             self.transposed = make(source, target, edge_weight, (num_sources, num_targets))
+        else:
+            self.edge_index, self.edge_weight = edge_index, edge_weight
 
     def reversed(self) -> Self:
         """The same graph with its edges turned round."""
         turned = object.__new__(type(self))
-        turned.edge_index, turned.edge_weight = self.edge_index.flip(0), self.edge_weight
+        turned.edge_index = None if self.edge_index is None else self.edge_index.flip(0)
+        turned.edge_weight = self.edge_weight
         turned.num_sources, turned.num_targets = self.num_targets, self.num_sources
         turned.matrix, turned.transposed = self.transposed, self.matrix
         return turned
@@ -117,8 +125,12 @@ def _sparse_tensor(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int
 
 
 def _sparse_csr(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
-    coo = torch.sparse_coo_tensor(torch.stack([row, col]), value, size, check_invariants=False)
+    # SciPy counts where torch sorts, and 32-bit indices are what the kernels use.
+    entries = (value.cpu().numpy(), (row.cpu().int().numpy(), col.cpu().int().numpy()))
+    csr = scipy.sparse.coo_matrix(entries, shape=size).tocsr()
     with warnings.catch_warnings():
         # PyG and torch rely on CSR; that it is "in beta" is no news to a user.
         warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-        return coo.coalesce().to_sparse_csr()
+        indptr, indices, data = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
+        matrix = torch.sparse_csr_tensor(indptr, indices, data, size, check_invariants=False)
+        return matrix.to(value.device)

@@ -12,6 +12,7 @@ Nothing is sampled or approximated. This is the project's own design; the paper 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -54,37 +55,68 @@ class Catalogue(NamedTuple):
     prior: Tensor
 
 
-def read_catalogue(table: Tensor, bias: Tensor, prior: Tensor, index: Tensor) -> Catalogue:
-    """Reads an item table once, in :math:`O(I d^2)`, for everything that a step does with it.
+#: Items read at a time: few enough for a piece of the table to stay in a processor's cache.
+PIECE = 2**16
 
-    All gradients into the table are made together: a catalogue of a million items has room for one
-    dense gradient, and no time for adding up several.
+
+def read_catalogue(
+    table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor, index: Tensor
+) -> Catalogue:
+    r"""Reads an item table :math:`Z = E + \Delta` once, in :math:`O(I d^2)`, for everything that a
+    training step does with it.
+
+    Z itself is never stored, and all gradients into E are made together, piece by piece: a
+    catalogue of a million items has room for one dense gradient, and no time for adding up several.
 
     Args:
-        table: Z, ``[I, d]``.
+        table: E, ``[I, d]``.
+        shift: Δ, ``[I, d]``; no gradient flows into it.
         bias: β, ``[I]``.
         prior: π, ``[I]``; no gradient flows into it.
         index: Long ``[n]``, items whose rows the step looks at; repeats are fine.
     """
-    return Catalogue(*_ReadCatalogue.apply(table, bias, prior, index))
+    return Catalogue(*_ReadCatalogue.apply(table, shift, bias, prior, index))
 
 
 class _ReadCatalogue(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, bias: Tensor, prior: Tensor, index: Tensor
+        ctx: Any, table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor, index: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(table, bias, prior, index)
-        return table[index], table.t() @ table, table.t() @ bias, table.t() @ prior
+        ctx.save_for_backward(table, shift, bias, prior, index)
+        d = table.size(1)
+        products = table.new_zeros(d + 2, d + 2)
+        for _, piece in _pieces(table, shift, bias, prior):
+            products.addmm_(piece.t(), piece)
+        rows = table.index_select(0, index) + shift.index_select(0, index)
+        products = products[:d]
+        return rows, products[:, :d].clone(), products[:, d].clone(), products[:, d + 1].clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        table, bias, prior, index = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        table, shift, bias, prior, index = ctx.saved_tensors
         d_rows, d_gram, d_bias, d_prior = grads
-        d_table = table @ (d_gram + d_gram.t())
-        d_table.addr_(bias, d_bias).addr_(prior, d_prior)
+        weight = torch.cat([d_gram + d_gram.t(), d_bias[None], d_prior[None]])
+        d_table, d_beta = torch.empty_like(table), torch.empty_like(bias)
+        for part, piece in _pieces(table, shift, bias, prior):
+            torch.mm(piece, weight, out=d_table[part])
+            torch.mv(piece[:, : table.size(1)], d_bias, out=d_beta[part])
         d_table.index_add_(0, index, d_rows)
-        return d_table, table @ d_bias, None, None
+        return d_table, None, d_beta, None, None
+
+
+def _pieces(
+    table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """``[Z | β | π]`` piece by piece, in one buffer."""
+    num, d = table.shape
+    buffer = table.new_empty(min(PIECE, num), d + 2)
+    for start in range(0, num, PIECE):
+        part = slice(start, min(start + PIECE, num))
+        piece = buffer[: part.stop - start]
+        torch.add(table[part], shift[part], out=piece[:, :d])
+        piece[:, d], piece[:, d + 1] = bias[part], prior[part]
+        yield part, piece
 
 
 def noise_factor(gram: Tensor) -> Tensor:
