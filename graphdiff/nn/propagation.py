@@ -12,7 +12,6 @@ from torch_geometric.nn import LGConv
 from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
 from torch_geometric.utils import spmm
 
-
 SPARSE_DEVICES = ("cpu", "cuda")
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
@@ -11,9 +15,12 @@ from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError
 from graphdiff.schema import ITEM, complete_masks, modalities, similar
+from graphdiff.transforms.approximate import approximate_neighbors, has_faiss
 
 # Cosines held at a time: 32 MiB in float64.
 BLOCK_ENTRIES = 2**22
+# Fewer items than this have their neighbours in seconds, and need no progress bar.
+SILENT = 20_000
 
 
 @functional_transform("modality_graph")
@@ -40,19 +47,24 @@ class ModalityGraph(BaseTransform):
     that of `"Mining Latent Structures for Multimedia Recommendation"
     <https://arxiv.org/abs/2104.09036>`_ (LATTICE), without the latter's self-loops.
 
-    Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F).
+    Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F). Larger
+    catalogues than ``exact_up_to`` are searched approximately with ``faiss``, of the extra
+    ``index``: see :func:`~graphdiff.transforms.approximate.approximate_neighbors`. What share of
+    the true neighbours is found is measured on a sample, printed, and kept as ``recall`` of the
+    edge store.
 
     Args:
         k: Number of neighbours (default: 10).
+        exact_up_to: Most items that are compared with all others (default: 100,000).
 
     Raises:
         ConfigError: If ``k`` is less than 1.
     """
 
-    def __init__(self, k: int = 10) -> None:
+    def __init__(self, k: int = 10, exact_up_to: int = 100_000) -> None:
         if k < 1:
             raise ConfigError(f"k is {k}; an item needs at least 1 neighbour")
-        self.k = k
+        self.k, self.exact_up_to = k, exact_up_to
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Adds the graphs, replacing those that are there."""
@@ -60,38 +72,64 @@ class ModalityGraph(BaseTransform):
         complete = complete_masks(data)
         for name in modalities(data):
             store = data[similar(name)]
-            store.edge_index, store.edge_weight = _knn_graph(
-                complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"], self.k
-            )
+            x, has = complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"]
+            item = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
+            k = min(self.k, item.numel() - 1)
+            if k < 1:
+                neighbor = item.new_empty(item.numel(), 0)
+            elif item.numel() <= self.exact_up_to or not self._may_search():
+                neighbor = _exact_neighbors(x, item, k)
+            else:
+                neighbor, store.recall = approximate_neighbors(x[item], k)
+                Console(stderr=True).print(
+                    f"{name}: {store.recall:.1%} of the {k} nearest found, by a sample of items"
+                )
+            store.edge_index, store.edge_weight = _graph(item, neighbor, x.size(0))
         return data
+
+    @staticmethod
+    def _may_search() -> bool:
+        if not has_faiss():
+            warnings.warn(
+                "a catalogue of this size is searched much faster with faiss, which is not "
+                "installed: `pip install 'graphdiff[index]'`; going on with the exact search",
+                stacklevel=4,
+            )
+        return has_faiss()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={self.k})"
 
 
-def _knn_graph(x: Tensor, has: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    # Rounding of float32 would decide between near-equal items, differently for each block size.
-    x = x.double()
-    norm = x.norm(dim=1)
-    item = (has & (norm > 0)).nonzero().flatten()
-    k = min(k, item.numel() - 1)
-    if k < 1:
-        return x.new_empty(2, 0, dtype=torch.long), x.new_empty(0, dtype=torch.float32)
-    unit = F.normalize(x[item], dim=1)
-    source, target = [], []
-    for rows in torch.arange(item.numel(), device=x.device).split(
-        max(1, BLOCK_ENTRIES // item.numel())
-    ):
-        row, column = _nearest(unit[rows] @ unit.t(), rows, k)
-        target.append(item[rows[row]])
-        source.append(item[column])
-    edge_index = torch.stack([torch.cat(source), torch.cat(target)])
-    degree = torch.bincount(edge_index[1], minlength=x.size(0)).float()
+def _graph(item: Tensor, neighbor: Tensor, num_items: int) -> tuple[Tensor, Tensor]:
+    """Edges and weights from positions ``[n, k]`` of each item's neighbours, ascending."""
+    edge_index = torch.stack([item[neighbor].flatten(), item.repeat_interleave(neighbor.size(1))])
+    degree = torch.bincount(edge_index[1], minlength=num_items).float()
     return edge_index, (degree[edge_index[0]] * degree[edge_index[1]]).rsqrt()
 
 
-def _nearest(cosine: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row other than its ``own`` column; the first of equal ones."""
+def _exact_neighbors(x: Tensor, item: Tensor, k: int) -> Tensor:
+    # Rounding of float32 would decide between near-equal items, differently for each block size.
+    unit = F.normalize(x[item].double(), dim=1)
+    everyone = torch.arange(item.numel(), device=x.device)
+    blocks = everyone.split(max(1, BLOCK_ENTRIES // item.numel()))
+    return torch.cat(
+        [
+            _nearest(unit[rows] @ unit.t(), rows, k)
+            for rows in track(
+                blocks,
+                "Nearest items",
+                console=Console(stderr=True),
+                disable=item.numel() < SILENT,
+                transient=True,
+            )
+        ]
+    )
+
+
+def _nearest(cosine: Tensor, own: Tensor, k: int) -> Tensor:
+    """The ``k`` largest of each row other than its ``own`` column, the first of equal ones,
+    ascending."""
     # What differs by less than this is equal, and differs by rounding.
     cosine.mul_(1e10).round_().scatter_(1, own[:, None], -torch.inf)
     threshold = cosine.topk(k, dim=1).values[:, -1:]
@@ -102,5 +140,4 @@ def _nearest(cosine: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor]:
         equal = chosen[crowded] & ~above
         room = k - above.sum(dim=1, keepdim=True)
         chosen[crowded] = above | (equal & (equal.cumsum(dim=1) <= room))
-    row, column = chosen.nonzero(as_tuple=True)
-    return row, column
+    return chosen.nonzero()[:, 1].view(-1, k)
