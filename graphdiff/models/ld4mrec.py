@@ -321,13 +321,14 @@ class LD4MRec(Recommender):
         nnz, seen = item.numel(), draw.visible.nonzero().flatten()
         # Throughout: the gradient of x[index] is several times slower than index_select's.
         index = torch.cat([item, draw.negatives.item])
-        catalogue = read_catalogue(
-            self.embedding,
-            propagated.shift,
-            self.reconstruction_bias,
-            self._popularity().to(self.bias.dtype),
-            index,
-        )
+        with self._full_precision():
+            catalogue = read_catalogue(
+                self.embedding,
+                propagated.shift,
+                self.reconstruction_bias,
+                self._popularity().to(self.bias.dtype),
+                index,
+            )
         read = catalogue.rows[:nnz]
         visible = Rows(row[seen], item[seen], num)
         guides = propagated.guides.index_select(0, visible.item)
@@ -336,8 +337,12 @@ class LD4MRec(Recommender):
         hidden = self.hidden(
             self._diffuse(behaviour, catalogue.gram, visible, draw.t, draw.noise), draw.t, signals
         )
-        weight = torch.where(draw.visible, config.kept_weight, 1.0).to(hidden.dtype)
-        error = self._reconstruct(catalogue, read, hidden, rows, draw.softened, weight)
+        weight = torch.where(draw.visible, config.kept_weight, 1.0).to(read.dtype)
+        with self._full_precision():
+            # A quadratic form in few digits would drown the error in its own rounding.
+            error = self._reconstruct(
+                catalogue, read, hidden.to(read.dtype), rows, draw.softened, weight
+            )
 
         direction = F.normalize(catalogue.rows, dim=-1)
         query = self._query(hidden)
@@ -347,6 +352,10 @@ class LD4MRec(Recommender):
         surprise = log_partition(against, draw.negatives).index_select(0, row) - score
         ranking = torch.zeros_like(error).index_add(0, row, weight * surprise)
         return config.reconstruction * error + config.ranking * ranking
+
+    def _full_precision(self) -> torch.autocast:
+        """Switches mixed precision off."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _diffuse(
         self, behaviour: Tensor, gram: Tensor, rows: Rows, t: Tensor, noise: Tensor

@@ -264,3 +264,15 @@ def test_a_batch_without_any_interaction():
 
 def test_repr_tells_the_sizes():
     assert str(make()).startswith("LD4MRec(12, 9, hidden_channels=8, parameters=")
+
+
+def test_mixed_precision_keeps_the_loss():
+    model = make(num_users=40, num_items=30, hidden_channels=16)
+    rows = model.graph.rows(torch.arange(40))
+    draw = model.draw(rows, fixed())
+    expected = model.row_losses(rows, draw)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model.row_losses(rows, draw)
+    losses.mean().backward()
+    torch.testing.assert_close(losses.float(), expected, rtol=0.02, atol=0.02)
+    assert model.embedding.grad.isfinite().all()
