@@ -103,9 +103,7 @@ class MultVAE(Recommender):
         seen = torch.rand(rows.item.shape, generator=generator, device=self.device)
         kept = (seen >= self.config.input_dropout) / (1 - self.config.input_dropout)
         mean, log_variance = self._encode(rows, kept)
-        noise = torch.randn(
-            mean.shape, generator=generator, device=self.device, dtype=mean.dtype
-        )
+        noise = torch.randn(mean.shape, generator=generator, device=self.device, dtype=mean.dtype)
         logit = self.decoder(self._decode(mean + (0.5 * log_variance).exp() * noise))
         partition = logit.logsumexp(dim=1)
         likelihood = (logit[rows.row, rows.item] - partition[rows.row]).sum()

@@ -184,7 +184,9 @@ class SLMRec(Recommender):
                 total = total + F.cross_entropy(logit, own)
         return total
 
-    def _view_pair(self, content: Tensor, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    def _view_pair(
+        self, content: Tensor, generator: torch.Generator
+    ) -> list[tuple[Tensor, Tensor]]:
         """Two views of :meth:`_propagate`, by masking channels, dropout, or both."""
         num, kept = content.size(1), 1 - self.config.dropout
 
