@@ -90,12 +90,13 @@ class SimGCL(Recommender):
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
         nodes = user, positive + self.num_users, negative + self.num_users
-        out = self._embeddings()
+        hop = self._first_hop()
+        out = self._encode(hop)
         loss = bpr_loss(*(F.embedding(node, out) for node in nodes))
         penalty = l2_penalty(*(self.embedding(node) for node in nodes))
         loss = loss + self.config.regularization * penalty
         if self.config.contrast:
-            view, other = self._embeddings(generator), self._embeddings(generator)
+            view, other = self._encode(hop, generator), self._encode(hop, generator)
             for node in nodes[:2]:
                 once = node.unique()
                 contrast = info_nce_loss(
@@ -106,20 +107,21 @@ class SimGCL(Recommender):
 
     def tables(self) -> Tables:
         """Propagated embeddings of users and items, without noise."""
-        user, item = self._embeddings().split([self.num_users, self.num_items])
+        user, item = self._encode(self._first_hop()).split([self.num_users, self.num_items])
         return Tables(item=item, user=user)
 
-    def _embeddings(self, generator: torch.Generator | None = None) -> Tensor:
-        """``[U + I, d]``; a noisy view with a generator."""
+    def _first_hop(self) -> Tensor:
+        """What encoder and views begin with, ``[U + I, d]``; noise comes after it."""
+        return propagate(self.embedding.weight, self.graph.whole_graph(), 1)[1]
+
+    def _encode(self, hop: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The mean of layers 1 to L, ``[U + I, d]``; a noisy view with a generator."""
 
         def perturb(x: Tensor) -> Tensor:
             noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             return x + self.config.noise * x.sign() * F.normalize(noise, dim=-1)
 
-        layers = propagate(
-            self.embedding.weight,
-            self.graph.whole_graph(),
-            self.config.num_layers,
-            None if generator is None else perturb,
-        )
-        return mean_layer(layers[1:])
+        graph, further = self.graph.whole_graph(), self.config.num_layers - 1
+        if generator is None:
+            return mean_layer(propagate(hop, graph, further))
+        return mean_layer(propagate(perturb(hop), graph, further, perturb))
