@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Self
 
 import scipy.sparse
@@ -88,6 +89,38 @@ class FixedConv(LGConv):
             return _Product.apply(graph, x)
         size = (graph.num_sources, graph.num_targets)
         return self.propagate(graph.edge_index, x=x, edge_weight=graph.edge_weight, size=size)
+
+
+def propagate(
+    x: Tensor,
+    graph: FixedGraph,
+    num_layers: int,
+    perturb: Callable[[Tensor], Tensor] | None = None,
+) -> list[Tensor]:
+    """LightGCN's layers: ``x`` and what comes out of each of ``num_layers`` hops.
+
+    Args:
+        x: ``[N, d]``, layer 0.
+        graph: Over N nodes.
+        num_layers: Hops L.
+        perturb: Applied to the result of each hop, before the next one.
+
+    Returns:
+        ``L + 1`` tensors ``[N, d]``.
+    """
+    conv, layers = FixedConv(), [x]
+    for _ in range(num_layers):
+        out = conv(layers[-1], graph)
+        layers.append(out if perturb is None else perturb(out))
+    return layers
+
+
+def mean_layer(layers: list[Tensor]) -> Tensor:
+    """The mean of some layers of one shape."""
+    total = layers[0]
+    for layer in layers[1:]:
+        total = total + layer
+    return total / len(layers)
 
 
 class _Product(torch.autograd.Function):

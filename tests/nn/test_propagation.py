@@ -9,7 +9,13 @@ from torch_geometric.typing import WITH_TORCH_SPARSE
 
 from graphdiff import FREEDOM, LightGCN
 from graphdiff.nn import propagation
-from graphdiff.nn.propagation import FixedConv, FixedGraph, symmetric_norm
+from graphdiff.nn.propagation import (
+    FixedConv,
+    FixedGraph,
+    mean_layer,
+    propagate,
+    symmetric_norm,
+)
 from tests.conftest import random_data
 
 KINDS = [
@@ -54,6 +60,20 @@ def test_symmetric_norm():
     # Degrees out: 2, 1, 1, 1; in: 2 (node 0), 2 (node 2), 1 (node 3).
     expected = torch.tensor([4.0, 2.0, 2.0, 2.0, 2.0]).rsqrt()
     torch.testing.assert_close(symmetric_norm(*edge_index, 4, 4), expected)
+
+
+def test_propagate_gives_each_layer_and_changes_it_before_the_next():
+    edge_index = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 1]])
+    edge_weight = torch.tensor([0.5, 2.0, 1.0, 3.0])
+    matrix = torch.zeros(3, 3)
+    matrix[edge_index[1], edge_index[0]] = edge_weight
+    x, ring = torch.randn(3, 4), FixedGraph(edge_index, edge_weight, 3, 3)
+    plain = propagate(x, ring, 2)
+    for found, expected in zip(plain, (x, matrix @ x, matrix @ matrix @ x), strict=True):
+        torch.testing.assert_close(found, expected)
+    changed = propagate(x, ring, 2, lambda layer: layer + 1)
+    torch.testing.assert_close(changed[2], matrix @ (matrix @ x + 1) + 1)
+    torch.testing.assert_close(mean_layer(plain), torch.stack(plain).mean(dim=0))
 
 
 @pytest.mark.parametrize("use_torch_sparse", KINDS)

@@ -1,0 +1,74 @@
+"""VBPR against its paper's equations in plain torch."""
+
+import pytest
+import torch
+
+from graphdiff import VBPR
+from graphdiff.errors import ConfigError
+from graphdiff.nn.graph import RecGraph
+
+
+@pytest.fixture
+def model(multimodal_data):
+    model = VBPR.from_data(
+        multimodal_data, hidden_channels=4, content_channels=3, regularization=0.3
+    )
+    with torch.no_grad():
+        torch.nn.init.normal_(model.item_bias.weight)
+        torch.nn.init.normal_(model.content_bias.weight)
+    return model
+
+
+def dense_features(data):
+    """Each modality of mean length one over the items that have it."""
+    parts = []
+    for name in ("image", "text"):
+        x, has = data["item"][f"x_{name}"], data["item"][f"has_{name}"]
+        parts.append(x / torch.stack([row.norm() for row in x[has]]).mean())
+    return torch.cat(parts, dim=1)
+
+
+def dense_scores(model, data):
+    f = dense_features(data)
+    latent = model.user_embedding.weight @ model.item_embedding.weight.t()
+    content = model.user_content.weight @ (f @ model.project.weight.t()).t()
+    return latent + content + model.item_bias.weight.t() + (f @ model.content_bias.weight.t()).t()
+
+
+def test_scores_follow_the_paper(model, multimodal_data):
+    expected = dense_scores(model, multimodal_data)
+    torch.testing.assert_close(model(torch.arange(12)), expected)
+
+
+def test_loss_follows_the_paper(model, multimodal_data):
+    batch = torch.arange(model.graph.num_interactions)
+    loss = model.loss(batch, torch.Generator().manual_seed(3))
+    user, positive = model.graph.user, model.graph.col
+    negative = model.graph.sample_negatives(user, torch.Generator().manual_seed(3))
+    score = dense_scores(model, multimodal_data)
+    expected = -torch.log(torch.sigmoid(score[user, positive] - score[user, negative])).mean()
+    for table, index in (
+        (model.user_embedding, user),
+        (model.user_content, user),
+        (model.item_embedding, positive),
+        (model.item_embedding, negative),
+        (model.item_bias, positive),
+        (model.item_bias, negative),
+    ):
+        expected = expected + 0.3 / 2 * table.weight[index].square().sum() / len(batch)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_features_under_the_mask_do_not_matter(multimodal_data):
+    tables = []
+    for value in (0.0, 100.0):
+        graph = RecGraph.from_data(multimodal_data)
+        graph.x_image[3] = value
+        torch.manual_seed(0)
+        tables.append(VBPR(VBPR.configure(hidden_channels=4), graph).tables())
+    torch.testing.assert_close(tables[0].item, tables[1].item)
+
+
+def test_data_without_modalities_is_refused(plain_data):
+    with pytest.raises(ConfigError, match="VBPR needs at least one modality"):
+        VBPR.from_data(plain_data)
