@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -80,9 +81,9 @@ class DiffRec(Recommender):
     :math:`\mathbf{x}_0`: the decoder on the last step's hidden layer. However large
     ``sampling_steps`` is, the network runs T times.
 
-    The chain is linear but for the network's inside. So it is walked on rows times the first layer's
-    matrix, where a step costs the same whatever the size of the catalogue; the scores are those of
-    the chain on rows. That is ours, as is drawing the noise there by its covariance.
+    The chain is linear but for the network's inside. So it is walked on rows times the first
+    layer's matrix, where a step costs the same whatever the size of the catalogue; the scores are
+    those of the chain on rows. That is ours, as is drawing the noise there by its covariance.
 
     The paper's prediction of ε in place of :math:`\mathbf{x}_0` and its other schedules, which its
     recommended settings do not use, are left out. Its code decays weights as AdamW does; here it is
@@ -182,7 +183,9 @@ class DiffRec(Recommender):
         rows = query.rows
         if on_rows or self.config.normalize:
             x_t = rows.dense(self.num_items).to(tables.item.dtype)
-            encode, decode, factor = self.net.encode, self.net.decoder, None
+            encode: Callable[[Tensor], Tensor] = self.net.encode
+            decode: Callable[[Tensor], Tensor] = self.net.decoder
+            factor = None
         else:
             one = torch.ones_like(rows.row, dtype=tables.encoder.dtype)
             x_t = encode_rows(tables.encoder, rows.row, rows.item, one, rows.num)

@@ -33,7 +33,7 @@ def timestep_embedding(t: Tensor, channels: int, max_period: float = 10_000.0) -
 
 
 def drop_out(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Dropout whose randomness comes from ``generator``; what stays is scaled by 1 / (1 - share)."""
+    """Dropout whose randomness comes from ``generator``; what stays is scaled up in return."""
     if share == 0:
         return x
     kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
@@ -87,9 +87,9 @@ class Denoiser(torch.nn.Module):
         for layer in (self.row_encoder, self.time_encoder):
             torch.nn.init.normal_(layer.weight, std=std)
         for layer in (self.time, *self.inner, self.decoder):
-            torch.nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]
+            torch.nn.init.xavier_normal_(layer.weight)
         for layer in (self.time, self.time_encoder, *self.inner, self.decoder):
-            torch.nn.init.normal_(layer.bias, std=1e-3)  # type: ignore[arg-type]
+            torch.nn.init.normal_(layer.bias, std=1e-3)
 
     def encode(self, x_t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What the first layer makes of rows ``[B, C]``, before time is added: ``[B, d_1]``.
