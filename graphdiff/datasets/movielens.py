@@ -20,13 +20,13 @@ class MovieLens1M(RecDataset):
     """Films on MovieLens, in the two splits of `"Diffusion Recommender Model"
     <https://arxiv.org/abs/2304.04971>`_.
 
-    Interactions were ordered by time and split 7:1:2 by users' histories. In *clean* only ratings of
-    4 and 5 are interactions. In *noisy* lower ratings were added to training and validation, as
-    natural noise; the test pairs are the same in number. The two number their items differently, so
-    nothing carries over from one to the other. There are no features.
+    In *clean*, ratings of 4 and 5 are interactions, and each user's are split by time into about
+    70 % for training, 20 % for validation and 10 % for test. In *noisy*, lower ratings were added
+    to training and validation as natural noise; the test pairs stay clean. The two number their
+    items differently, so nothing carries over from one to the other. There are no features.
 
-    ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy`` hold integer pairs ``[n, 2]`` of user
-    and item. Users and items are counted up to the largest index in any of the three.
+    ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy`` hold integer pairs ``[n, 2]`` of
+    user and item. Users and items are counted up to the largest index in any of the three.
 
     DiffRec leaves training *and* validation items out when it ranks for the test pairs:
     ``evaluate(..., mask_validation=True)``.
@@ -95,8 +95,9 @@ class MovieLens1M(RecDataset):
 
     def read(self) -> HeteroData:
         """Reads the pairs."""
-        splits = [load_pairs(Path(self.raw_dir) / name) for name in self.raw_file_names]
+        train, val, test = (load_pairs(Path(self.raw_dir) / name) for name in self.raw_file_names)
         num_users, num_items = (
-            1 + max(int(pairs[row].max(initial=-1)) for pairs in splits) for row in (0, 1)
+            1 + max(int(pairs[row].max(initial=-1)) for pairs in (train, val, test))
+            for row in (0, 1)
         )
-        return build_data(num_users, num_items, *splits)
+        return build_data(num_users, num_items, train, val, test)
