@@ -125,6 +125,7 @@ class DiffRec(Recommender):
             "hidden_channels": [600, 1000],
             "bottleneck_channels": [0, 200],
             "lr": [1e-4, 5e-4, 1e-3],
+            "ema_decay": [0.0, 0.98],
             "num_steps": [5, 40],
             "noise_scale": [1e-3, 5e-3, 1e-1],
             "reweight": [True, False],

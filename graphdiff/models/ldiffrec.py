@@ -106,6 +106,7 @@ class LDiffRec(Recommender):
         return {
             "num_clusters": [1, 2],
             "lr": [1e-4, 5e-4, 1e-3],
+            "ema_decay": [0.0, 0.98],
             "denoiser_lr": [1e-4, 5e-4],
             "num_steps": [5, 40],
             "noise_scale": [5e-3, 1e-1],

@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from graphdiff.errors import ConfigError
+from graphdiff.models.base import Query
 from graphdiff.models.diffrec import DiffRec
 from graphdiff.nn.denoiser import timestep_embedding
 from graphdiff.schema import build_data
 from tests.conftest import random_data
+from tests.watch import ForbidShape
 
 SMALL = {"hidden_channels": 8, "bottleneck_channels": 5, "time_channels": 5}
 NOISY = {"num_steps": 6, "noise_scale": 0.5, "noise_min": 0.1, "noise_max": 0.9}
@@ -120,6 +122,18 @@ def test_walking_on_rows_gives_the_same():
     again, slow = model.recommend([0, 3, 5], k=6, on_rows=True)
     assert torch.equal(items, again)
     torch.testing.assert_close(scores, slow)
+
+
+@torch.no_grad()
+def test_the_chain_never_makes_a_tensor_of_batch_times_items():
+    torch.manual_seed(0)
+    model = DiffRec.from_data(random_data(23, 71), **SMALL, **NOISY)
+    query = Query(model.graph.rows(torch.arange(23)))
+    tables = model.tables()
+    with ForbidShape((23, 71)):
+        model.vectors(query, tables, sampling_steps=3)
+    with pytest.raises(AssertionError), ForbidShape((23, 71)):
+        model.vectors(query, tables, on_rows=True)
 
 
 @torch.no_grad()
