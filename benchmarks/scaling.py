@@ -216,8 +216,8 @@ def make_step(
 
 def assert_equal(model: LD4MRec, batch: torch.Tensor, generator: torch.Generator) -> None:
     """The sparse loss and its gradient are the dense ones, noise apart, which has the same law."""
-    alpha_bar = model.schedule.alpha_bar.clone()
-    model.schedule.alpha_bar.fill_(1.0)
+    variance = model.schedule.variance.clone()
+    model.schedule.variance.zero_()
     rows = model.graph.rows(batch)
     draw = model.draw(rows, generator)
     gradients = []
@@ -231,7 +231,7 @@ def assert_equal(model: LD4MRec, batch: torch.Tensor, generator: torch.Generator
     scale = gradients[1].abs().max().item()
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3 * scale)
     model.zero_grad()
-    model.schedule.alpha_bar.copy_(alpha_bar)
+    model.schedule.variance.copy_(variance)
 
 
 def power_law_graph(num_items: int, modalities: bool) -> RecGraph:

@@ -88,12 +88,15 @@ class RecommenderModule(L.LightningModule):
         self.average = [average.to(self.device) for average in self.average]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with the model's own learning rate and weight decay."""
+        """Adam with the model's own learning rate and weight decay, or those of its groups."""
         config = self.model.config
         # The fused kernel is not there for every device.
         fused = self.device.type in ("cpu", "cuda")
         return torch.optim.Adam(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused
+            self.model.parameter_groups(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            fused=fused,
         )
 
     def on_train_epoch_start(self) -> None:

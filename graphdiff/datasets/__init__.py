@@ -8,6 +8,7 @@ from typing import Any
 
 from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.mmrec import MMRec
+from graphdiff.datasets.movielens import MovieLens1M
 from graphdiff.datasets.synthetic import SyntheticMultimedia, true_preference
 from graphdiff.datasets.tiktok import TikTok
 from graphdiff.errors import ConfigError, DataError
@@ -15,6 +16,7 @@ from graphdiff.errors import ConfigError, DataError
 __all__ = [
     "REGISTRY",
     "MMRec",
+    "MovieLens1M",
     "RecDataset",
     "SyntheticMultimedia",
     "TikTok",
@@ -24,9 +26,17 @@ __all__ = [
 
 #: Datasets by the name under which the command line knows them.
 REGISTRY: dict[str, type[RecDataset]] = {
+    "ml-1m-clean": MovieLens1M,
+    "ml-1m-noisy": MovieLens1M,
     "mmrec": MMRec,
     "synthetic": SyntheticMultimedia,
     "tiktok": TikTok,
+}
+
+#: Arguments that a name stands for, beside its class.
+_MEANT: dict[str, dict[str, Any]] = {
+    "ml-1m-clean": {"variant": "clean"},
+    "ml-1m-noisy": {"variant": "noisy"},
 }
 
 
@@ -53,8 +63,9 @@ def load(name: str, root: str | Path | None = None, **kwargs: Any) -> RecDataset
             f"the dataset {name!r} is read from files; give the folder that holds them (root, or "
             "--root on the command line)"
         )
-    known = inspect.signature(dataset).parameters
+    meant = _MEANT.get(name.lower(), {})
+    known = set(inspect.signature(dataset).parameters) - set(meant)
     for name_ in kwargs:
         if name_ not in known:
             raise ConfigError(f"the dataset {name!r} takes no argument {name_!r}")
-    return dataset(root=root, **kwargs)
+    return dataset(root=root, **meant, **kwargs)

@@ -174,6 +174,13 @@ class Recommender(torch.nn.Module, ABC):
         """Finds the weights of a model over nothing at once, from its graph."""
         raise NotImplementedError(f"{type(self).__name__} is trained by gradient")
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer is made with: by default one group of all parameters.
+
+        A group may have an ``lr`` or ``weight_decay`` of its own beside its ``params``.
+        """
+        return [{"params": list(self.parameters())}]
+
     @abstractmethod
     def tables(self) -> Tables:
         """What scoring needs beside a user; :meth:`recommend` keeps it while it is valid."""

@@ -22,10 +22,10 @@ from graphdiff.nn.propagation import FixedGraph
 from graphdiff.nn.reconstruction import (
     Catalogue,
     Quadratic,
-    encode_rows,
     noise_factor,
     read_catalogue,
     reconstruction_error,
+    sum_rows,
 )
 from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
 
@@ -270,13 +270,17 @@ class LD4MRec(Recommender):
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
         zero."""
         channels = self.config.hidden_channels
-        encoded = encode_rows(guides, rows, self._row_value(rows))
+        encoded = self._encode(guides, rows)
         collaborative, content = encoded.tensor_split([channels], dim=-1)
         content = content.view(rows.num, -1, channels)
         gate = self.gate(content)
         preference = (gate.unsqueeze(-1) * content).sum(dim=1)
         lean = preference - content.sum(dim=1) / max(1, content.size(1))
         return Signals(collaborative, preference, lean, gate)
+
+    def _encode(self, read: Tensor, rows: Rows) -> Tensor:
+        """Scaled rows times a table of which ``read`` ``[nnz, d]`` are the rows of their items."""
+        return self._row_value(rows).unsqueeze(-1) * sum_rows(read, rows.row, rows.num)
 
     def _row_value(self, rows: Rows) -> Tensor:
         """The entries of scaled rows, :math:`1 / |N_u|^\\nu`, one for each row: ``[B]``."""
@@ -333,7 +337,7 @@ class LD4MRec(Recommender):
         visible = Rows(row[seen], item[seen], num)
         guides = propagated.guides.index_select(0, visible.item)
         signals = self.signals(guides, visible)
-        behaviour = encode_rows(read.index_select(0, seen), visible, self._row_value(visible))
+        behaviour = self._encode(read.index_select(0, seen), visible)
         hidden = self.hidden(
             self._diffuse(behaviour, catalogue.gram, visible, draw.t, draw.noise), draw.t, signals
         )
@@ -406,7 +410,7 @@ class LD4MRec(Recommender):
         assert isinstance(tables, ItemTables)
         rows = query.rows
         signals = self.signals(tables.guides[rows.item], rows)
-        behaviour = encode_rows(tables.encoder[rows.item], rows, self._row_value(rows))
+        behaviour = self._encode(tables.encoder[rows.item], rows)
         if num_steps:
             hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,9 @@ class DiffusionSchedule(torch.nn.Module):
         noise_scale: s.
         noise_min: :math:`\alpha_{min}`.
         noise_max: :math:`\alpha_{max}`.
+        first_variance: If given, :math:`\beta_1`, in place of what the formula gives. The other
+            :math:`\beta_t = 1 - \bar\alpha_t / \bar\alpha_{t-1}` stay as they are. DiffRec's public
+            code sets it to 1e-5.
 
     Raises:
         ConfigError: If a variance would leave (0, 1) or shrink with t.
@@ -33,7 +38,8 @@ class DiffusionSchedule(torch.nn.Module):
     rows with; posterior and sampling follow Ho et al., arXiv 2006.11239, equations 6 and 7.
     """
 
-    alpha_bar: Tensor
+    # 1 - ᾱ and not ᾱ, which float32 could not tell from 1 where DiffRec's variances are 1e-5.
+    variance: Tensor
 
     def __init__(
         self,
@@ -41,11 +47,14 @@ class DiffusionSchedule(torch.nn.Module):
         noise_scale: float = 0.1,
         noise_min: float = 0.01,
         noise_max: float = 1.0,
+        first_variance: float | None = None,
     ) -> None:
         super().__init__()
         variance = noise_scale * torch.linspace(
             noise_min, noise_max, num_steps, dtype=torch.float64
         )
+        if first_variance is not None:
+            variance = 1 - (1 - first_variance) * (1 - variance) / (1 - variance[0])
         if not (variance[0] > 0 and variance[-1] < 1 and noise_min <= noise_max):
             raise ConfigError(
                 f"noise_scale={noise_scale}, noise_min={noise_min}, noise_max={noise_max} give "
@@ -53,12 +62,17 @@ class DiffusionSchedule(torch.nn.Module):
                 f"they must lie in (0, 1) and not shrink"
             )
         self.num_steps = num_steps
-        alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), 1 - variance])
+        variance = torch.cat([torch.zeros(1, dtype=torch.float64), variance])
         # Derived from the settings, so not worth a place in a saved model.
-        self.register_buffer("alpha_bar", alpha_bar.float(), persistent=False)
+        self.register_buffer("variance", variance.float(), persistent=False)
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        r""":math:`\bar\alpha_t`, float ``[T + 1]``."""
+        return 1 - self.variance
 
     def _at(self, t: Tensor, like: Tensor) -> Tensor:
-        return self.alpha_bar[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+        return self.variance[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
     def add_noise(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         r""":math:`x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon`.
@@ -68,8 +82,8 @@ class DiffusionSchedule(torch.nn.Module):
             noise: :math:`\epsilon`, of the same shape.
             t: Steps, long ``[B]``, 0 … T; 0 returns ``x_0``.
         """
-        alpha_bar = self._at(t, x_0)
-        return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
+        variance = self._at(t, x_0)
+        return (1 - variance).sqrt() * x_0 + variance.sqrt() * noise
 
     def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         r"""Mean and variance of :math:`q(x_{t-1} | x_t, x_0)`.
@@ -84,12 +98,10 @@ class DiffusionSchedule(torch.nn.Module):
             and 0.
         """
         now, before = self._at(t, x_0), self._at(t - 1, x_0)
-        alpha = now / before
-        mean = (
-            before.sqrt() * (1 - alpha) / (1 - now) * x_0
-            + alpha.sqrt() * (1 - before) / (1 - now) * x_t
-        )
-        return mean, (1 - alpha) * (1 - before) / (1 - now)
+        fresh = (now - before) / now  # the share of the noise that this step brought
+        signal = 1 - before
+        mean = fresh / signal.sqrt() * x_0 + ((1 - now) / signal).sqrt() * (1 - fresh) * x_t
+        return mean, fresh * before / signal
 
     def step(self, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """One step of the reverse chain, from ``t`` to ``t - 1``.
@@ -104,9 +116,55 @@ class DiffusionSchedule(torch.nn.Module):
         mean, variance = self.posterior(x_0, x_t, t)
         return mean if noise is None else mean + variance.sqrt() * noise
 
+    def reverse(
+        self, x: Tensor, predict: Callable[[Tensor, Tensor], Tensor], last: int = 0
+    ) -> Tensor:
+        """The whole reverse chain, from step T to step ``last``, along posterior means.
+
+        Args:
+            x: Rows taken to be at step T, ``[B, *]``.
+            predict: The network: from rows and steps (long ``[B]``) to clean rows, ``[B, *]``.
+            last: 0 … T; 0 gives the prediction at step 1.
+        """
+        for step in range(self.num_steps, last, -1):
+            t = self.full(step, x)
+            x = self.step(predict(x, t), x, t)
+        return x
+
+    def full(self, step: int, x: Tensor) -> Tensor:
+        """The same step for all rows of ``x`` ``[B, *]``: long ``[B]``.
+
+        Raises:
+            ConfigError: If it is not in 0 … T.
+        """
+        if not 0 <= step <= self.num_steps:
+            raise ConfigError(
+                f"step {step} of a diffusion of {self.num_steps} steps; give 0 to {self.num_steps}"
+            )
+        return torch.full((x.size(0),), step, device=x.device)
+
+    def elbo_weight(self, t: Tensor) -> Tensor:
+        r"""What a squared error of the predicted :math:`x_0` counts for in the evidence bound.
+
+        .. math::
+            w_t = \frac{\bar\alpha_{t-1}}{1 - \bar\alpha_{t-1}} -
+            \frac{\bar\alpha_t}{1 - \bar\alpha_t} \quad (t \ge 2), \qquad w_1 = 1.
+
+        Args:
+            t: Long ``[B]``, 1 … T.
+
+        Returns:
+            ``[B]``.
+
+        Source: DiffRec, equations 9 to 11, without the factor 1/2, as in its public code.
+        """
+        now, before = self.variance[t], self.variance[t - 1]
+        weight = (now - before) / (now * before.masked_fill(t == 1, 1))
+        return weight.masked_fill(t == 1, 1)
+
     def extra_repr(self) -> str:
         """Sizes for ``print``."""
-        return f"num_steps={self.num_steps}, alpha_bar_T={self.alpha_bar[-1].item():.4g}"
+        return f"num_steps={self.num_steps}, variance_T={self.variance[-1].item():.4g}"
 
 
 class StepSampler(torch.nn.Module):
@@ -161,3 +219,48 @@ class StepSampler(torch.nn.Module):
         mean = total / count.clamp(min=1)
         new = self.decay * self.squared_loss + (1 - self.decay) * mean
         self.squared_loss.copy_(torch.where(seen, new, self.squared_loss))
+
+
+class WindowStepSampler(StepSampler):
+    r"""A :class:`StepSampler` that looks at the last losses of each step, as DiffRec does.
+
+    :math:`E[L_t^2]` is the mean over the last ``window`` losses of step t. Until every step has had
+    so many, steps are drawn uniformly.
+
+    Args:
+        num_steps: Number n of steps to draw from; values are 0 … n - 1.
+        window: Losses remembered for each step.
+        uniform: Share of draws that stay uniform.
+
+    Source: Nichol and Dhariwal, arXiv 2102.09672, section 3.3, with the numbers of DiffRec's public
+    code.
+    """
+
+    history: Tensor
+    count: Tensor
+
+    def __init__(self, num_steps: int, window: int = 10, uniform: float = 0.001) -> None:
+        super().__init__(num_steps, uniform=uniform)
+        self.window = window
+        self.register_buffer("history", torch.zeros(num_steps, window))
+        self.register_buffer("count", torch.zeros(num_steps, dtype=torch.long))
+
+    def reset_parameters(self) -> None:
+        """Forgets all losses."""
+        super().reset_parameters()
+        self.history.zero_()
+        self.count.zero_()
+
+    @torch.no_grad()
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        """Takes in the losses ``[B]`` (not weighted by importance) seen at the steps ``t``."""
+        t, order = t.sort(stable=True)
+        new = torch.bincount(t, minlength=self.num_steps)
+        rank = torch.arange(t.numel(), device=t.device) - (new.cumsum(0) - new)[t]
+        # A step's losses go round a ring; of more than fit, the last stay.
+        kept = rank >= new[t] - self.window
+        t, place = t[kept], (self.count[t] + rank)[kept] % self.window
+        self.history[t, place] = loss.detach()[order][kept].to(self.history.dtype)
+        self.count += new
+        if bool((self.count >= self.window).all()):
+            self.squared_loss.copy_(self.history.square().mean(dim=1))

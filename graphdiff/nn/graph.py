@@ -32,6 +32,12 @@ class Rows(NamedTuple):
         """Number of items of each row, long ``[B]``."""
         return torch.bincount(self.row, minlength=self.num)
 
+    def dense(self, num_items: int) -> Tensor:
+        """The rows as float32 ``[B, I]`` of zeros and ones."""
+        x = torch.zeros(self.num, num_items, device=self.item.device)
+        x[self.row, self.item] = 1
+        return x
+
 
 class RecGraph(torch.nn.Module):
     """Training interactions and item content as buffers, so that they move and save with a model.

@@ -18,22 +18,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphdiff.nn.graph import Rows
 
-
-def encode_rows(read: Tensor, rows: Rows, value: Tensor) -> Tensor:
-    """``x @ table`` for sparse rows x whose entries are the same all along a row.
+def encode_rows(table: Tensor, row: Tensor, item: Tensor, weight: Tensor, num_rows: int) -> Tensor:
+    """``x @ table`` for sparse rows x.
 
     Args:
-        read: ``table[rows.item]``, ``[nnz, d]``.
-        rows: The rows, B in number.
-        value: ``[B]``, the entry of each row.
+        table: ``[I, d]``.
+        row: Long ``[nnz]``, sorted or not.
+        item: Long ``[nnz]``.
+        weight: ``[nnz]``, the rows' values.
+        num_rows: Number of rows B.
 
     Returns:
         ``[B, d]``; a row without items is zero.
     """
-    out = read.new_zeros(rows.num, read.size(1))
-    return value.unsqueeze(-1) * out.index_add(0, rows.row, read)
+    # The gradient of index_select is several times faster than that of table[item].
+    return sum_rows(table.index_select(0, item) * weight.unsqueeze(-1), row, num_rows)
+
+
+def sum_rows(read: Tensor, row: Tensor, num_rows: int) -> Tensor:
+    """Sums of what stands in each row: ``read`` ``[nnz, d]`` and ``row`` long ``[nnz]`` to
+    ``[num_rows, d]``."""
+    return read.new_zeros(num_rows, read.size(1)).index_add(0, row, read)
 
 
 class Catalogue(NamedTuple):

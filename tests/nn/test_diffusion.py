@@ -1,8 +1,10 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
 from graphdiff.errors import ConfigError
-from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
+from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler, WindowStepSampler
 
 
 def test_schedule_is_linear_in_the_variance():
@@ -93,3 +95,91 @@ def test_steps_without_news_keep_their_losses():
     assert sampler.squared_loss[0] == before[0]
     assert sampler.squared_loss[2] == before[2]
     assert sampler.squared_loss[1] > before[1]
+
+
+def betas(schedule):
+    bars = (1 - schedule.variance.double()).tolist()
+    return [1 - now / before for before, now in pairwise(bars)]
+
+
+def test_a_fixed_first_step_leaves_the_other_steps_as_they_are():
+    settings = {"num_steps": 4, "noise_scale": 0.8, "noise_min": 0.2, "noise_max": 0.9}
+    plain, fixed = DiffusionSchedule(**settings), DiffusionSchedule(**settings, first_variance=0.03)
+    assert betas(plain)[0] == pytest.approx(0.16)
+    assert betas(fixed) == pytest.approx([0.03, *betas(plain)[1:]], rel=1e-5)
+
+
+def test_tiny_variances_keep_their_digits():
+    # DiffRec's on MovieLens, where float32 cannot hold 1 - variance.
+    settings = {"num_steps": 40, "noise_scale": 0.005, "noise_min": 0.005, "noise_max": 0.01}
+    schedule = DiffusionSchedule(**settings, first_variance=1e-5)
+    level = [0.005 * (0.005 + n / 39 * 0.005) for n in range(40)]
+    expected = [1 - (1 - 1e-5) * (1 - v) / (1 - level[0]) for v in level]
+    assert schedule.variance[1:].tolist() == pytest.approx(expected, rel=1e-6)
+    snr = [(1 - v) / v for v in expected]
+    weights = [1.0, *(before - now for before, now in pairwise(snr))]
+    assert schedule.elbo_weight(torch.arange(1, 41)).tolist() == pytest.approx(weights, rel=1e-4)
+    mean, _ = schedule.posterior(torch.ones(1, 1), torch.zeros(1, 1), torch.tensor([30]))
+    beta = 1 - (1 - expected[29]) / (1 - expected[28])
+    share = beta * (1 - expected[28]) ** 0.5 / expected[29]
+    assert mean.item() == pytest.approx(share, rel=1e-4)
+
+
+def test_the_reverse_chain_is_step_after_step():
+    schedule = DiffusionSchedule(num_steps=3, noise_scale=0.9)
+    start, seen = torch.randn(4, 5), []
+
+    def predict(x, t):
+        seen.append(t.tolist())
+        return x.tanh()
+
+    x = start
+    for step in (3, 2, 1):
+        x = schedule.step(x.tanh(), x, torch.full((4,), step))
+    torch.testing.assert_close(schedule.reverse(start, predict), x)
+    assert seen == [[3] * 4, [2] * 4, [1] * 4]
+    one_left = schedule.reverse(start, predict, last=1)
+    torch.testing.assert_close(one_left.tanh(), x)
+
+
+def test_a_step_beyond_the_schedule_is_refused():
+    with pytest.raises(ConfigError, match="step 4 of a diffusion of 3 steps; give 0 to 3"):
+        DiffusionSchedule(num_steps=3).full(4, torch.ones(2, 1))
+
+
+class TestWindowStepSampler:
+    def test_it_draws_by_the_last_losses_as_a_plain_list_would(self):
+        sampler, kept = WindowStepSampler(4, window=3, uniform=0.2), [[] for _ in range(4)]
+        generator = torch.Generator().manual_seed(0)
+        for num in (3, 1, 9, 40, 2, 7):
+            t = torch.randint(4, (num,), generator=generator)
+            loss = torch.rand(num, generator=generator)
+            sampler.update(t, loss)
+            for step, value in zip(t.tolist(), loss.tolist(), strict=True):
+                kept[step] = [*kept[step], value][-3:]
+            if any(len(values) < 3 for values in kept):
+                expected = torch.full((4,), 0.25)
+            else:
+                root = torch.tensor(kept).square().mean(dim=1).sqrt()
+                expected = 0.8 * root / root.sum() + 0.05
+            torch.testing.assert_close(sampler.probability, expected)
+        assert not torch.allclose(sampler.probability, torch.full((4,), 0.25))
+
+    def test_it_is_uniform_until_every_window_is_full(self):
+        sampler = WindowStepSampler(2, window=2)
+        sampler.update(torch.tensor([0, 0, 1]), torch.tensor([5.0, 5.0, 1.0]))
+        assert sampler.probability.tolist() == [0.5, 0.5]
+        sampler.update(torch.tensor([1]), torch.tensor([1.0]))
+        torch.testing.assert_close(
+            sampler.probability, 0.999 * torch.tensor([5 / 6, 1 / 6]) + 0.0005
+        )
+        sampler.reset_parameters()
+        assert sampler.probability.tolist() == [0.5, 0.5]
+
+    def test_what_it_remembers_is_saved(self):
+        sampler, again = WindowStepSampler(2, window=3), WindowStepSampler(2, window=3)
+        sampler.update(torch.tensor([0, 1] * 3), torch.arange(1.0, 7.0))
+        again.load_state_dict(sampler.state_dict())
+        for one in (sampler, again):
+            one.update(torch.tensor([1]), torch.tensor([9.0]))
+        assert torch.equal(sampler.probability, again.probability)

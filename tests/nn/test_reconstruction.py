@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdiff.nn import reconstruction
-from graphdiff.nn.graph import Rows
 from graphdiff.nn.reconstruction import (
     Quadratic,
     encode_rows,
@@ -77,10 +76,9 @@ def test_error_and_gradients_equal_dense(num_rows, num_items, channels, seed):
 
 def test_encode_rows_equals_dense_product():
     p = problem(5, 7, 3, seed=1)
-    value = torch.linspace(1, 2, 5, dtype=torch.float64)
     dense = torch.zeros(5, 7, dtype=torch.float64)
-    dense[p["row"], p["item"]] = value[p["row"]]
-    encoded = encode_rows(p["table"][p["item"]], Rows(p["row"], p["item"], 5), value)
+    dense[p["row"], p["item"]] = p["weight"]
+    encoded = encode_rows(p["table"], p["row"], p["item"], p["weight"], 5)
     torch.testing.assert_close(encoded, dense @ p["table"])
 
 
