@@ -403,9 +403,10 @@ def _solve(
 ) -> FitResult:
     """:func:`fit` for a model that is solved at once: one epoch, on the model's device."""
     start = time.perf_counter()
-    console = Console(stderr=True, quiet=not progress)
-    told = f"Solving {type(model).__name__} for {model.num_items:,} items, in one step"
-    with torch.no_grad(), console.status(told):
+    if progress:
+        told = f"Solving {type(model).__name__} for {model.num_items:,} items, in one step"
+        Console(stderr=True, highlight=False).print(told)
+    with torch.no_grad():
         model.solve()
     model.eval()
     model.forget_tables()

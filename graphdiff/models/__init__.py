@@ -1,18 +1,32 @@
 """Models, one a file, all with the face of :class:`~graphdiff.models.base.Recommender`."""
 
 from graphdiff.models.base import BaseConfig, ModelConfig, Recommender, Tables
+from graphdiff.models.contentknn import ContentKNN
+from graphdiff.models.ease import EASE
+from graphdiff.models.easefeatures import EASEFeatures
 from graphdiff.models.freedom import FREEDOM
+from graphdiff.models.gfcf import GFCF
+from graphdiff.models.itemknn import ItemKNN
 from graphdiff.models.ld4mrec import LD4MRec
 from graphdiff.models.lightgcn import LightGCN
+from graphdiff.models.popularity import Popularity
+from graphdiff.models.puresvd import PureSVD
 from graphdiff.models.registry import MODELS, get_model
 
 __all__ = [
+    "EASE",
     "FREEDOM",
+    "GFCF",
     "MODELS",
     "BaseConfig",
+    "ContentKNN",
+    "EASEFeatures",
+    "ItemKNN",
     "LD4MRec",
     "LightGCN",
     "ModelConfig",
+    "Popularity",
+    "PureSVD",
     "Recommender",
     "Tables",
     "get_model",

@@ -31,11 +31,16 @@ class Neighbors(NamedTuple):
     weight: Tensor
 
 
-def interaction_neighbors(graph: RecGraph, k: int, shrinkage: float) -> Neighbors:
+def interaction_neighbors(
+    graph: RecGraph, k: int, shrinkage: float = 0.0, row_exponent: float = 0.0
+) -> Neighbors:
     r"""Neighbours by the users that two items share.
 
+    With users' rows scaled, :math:`x_{ui} = 1/|N_u|^\nu`,
+
     .. math::
-        s_{ij} = \frac{|U_i \cap U_j|}{\sqrt{|U_i||U_j|} + h}.
+        s_{ij} = \frac{\mathbf{x}_i \cdot \mathbf{x}_j}
+        {\lVert\mathbf{x}_i\rVert \lVert\mathbf{x}_j\rVert + h}.
 
     Items without a user in common are no neighbours. Of equally similar items the lower index
     comes first.
@@ -44,22 +49,27 @@ def interaction_neighbors(graph: RecGraph, k: int, shrinkage: float) -> Neighbor
         graph: Training interactions.
         k: Neighbours of each item.
         shrinkage: h; similarities that few users speak for become smaller.
+        row_exponent: ν; 0 for rows of ones.
 
     Returns:
         :class:`Neighbors`, on the CPU.
     """
     interactions = graph.to_scipy()
+    length = np.diff(interactions.indptr)
     by_item = interactions.T.tocsr()
-    degree = np.diff(by_item.indptr).astype(float)
     # One row of the product takes the time of the items that its users have.
-    terms = np.cumsum(by_item @ np.diff(interactions.indptr))
+    terms = np.cumsum(by_item @ length)
+    value = np.maximum(length, 1).astype(float) ** -row_exponent
+    interactions.data *= np.repeat(value, length)
+    by_item.data *= value[by_item.indices]
+    square = np.asarray(by_item.multiply(by_item).sum(axis=1)).ravel()
     cuts = np.searchsorted(terms, np.arange(_TERMS, terms[-1] + 1, _TERMS), side="right")
     index = np.zeros((graph.num_items, k), dtype=np.int64)
     weight = np.zeros((graph.num_items, k), dtype=np.float32)
-    for items in np.split(np.arange(graph.num_items), np.unique(cuts)):
+    for items in filter(len, np.split(np.arange(graph.num_items), cuts)):
         shared = by_item[items] @ interactions
         row = np.repeat(items, np.diff(shared.indptr))
-        similarity = shared.data / (np.sqrt(degree[row] * degree[shared.indices]) + shrinkage)
+        similarity = shared.data / (np.sqrt(square[row] * square[shared.indices]) + shrinkage)
         similarity[row == shared.indices] = 0
         shared.data = similarity.astype(np.float32)
         place = items[0], items[0] + items.size
