@@ -76,7 +76,7 @@ class GFCF(ClosedForm):
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
         return {
-            "hidden_channels": [32, 64, 128, 256, 512],
+            "hidden_channels": [16, 32, 64, 128, 256],
             "ideal_weight": [0.0, 0.1, 0.3, 1.0],
         }
 

@@ -48,7 +48,7 @@ class PureSVD(ClosedForm):
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
-        return {"hidden_channels": [4, 8, 16, 32, 64, 96, 128, 192, 256, 512]}
+        return {"hidden_channels": [4, 8, 16, 32, 48, 64, 96, 128, 192, 256]}
 
     def solution(self) -> dict[str, Tensor]:
         """V as ``directions``, ``[I, d]``."""
