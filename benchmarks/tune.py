@@ -3,13 +3,15 @@
     python benchmarks/tune.py --dataset tiktok --root DIR --model lightgcn --trials 8
 
 The search is optuna's TPE sampler with a seed. The study is kept beside the result and goes on
-where it was stopped; ``--trials`` is the total. The best settings go to
-``benchmarks/configs/<dataset>/<model>.yaml``. The test pairs are never looked at.
+where it was stopped; ``--trials`` is the total, or less where a model has fewer settings to try.
+The best settings go to ``benchmarks/configs/<dataset>/<model>.yaml``. The test pairs are never
+looked at.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,11 +62,9 @@ def main() -> None:
     if not study.trials:
         # The defaults take part, and count as a trial.
         study.enqueue_trial(defaults(arguments.model, space))
-    while len(tried := complete(study)) < arguments.trials:
-        # A seed for each trial: a search that was stopped goes on as if it had not been.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=1000 * arguments.seed + len(study.trials), n_startup_trials=5
-        )
+    num_settings = math.prod(len(values) for values in space.values())
+    while len(tried := complete(study)) < min(arguments.trials, num_settings):
+        study.sampler = sampler(arguments, len(study.trials), num_settings)
         trial = study.ask()
         settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
         if any(settings == earlier.params for earlier in tried):
@@ -73,6 +73,16 @@ def main() -> None:
             study.tell(trial, measure(trial, settings))
     write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(summary(study), sort_keys=False))
     print(f"best of {len(complete(study))} trials: {study.best_params} {study.best_value:.4f}")
+
+
+def sampler(
+    arguments: argparse.Namespace, num_trials: int, num_settings: int
+) -> optuna.samplers.BaseSampler:
+    # A seed for each trial: a search that was stopped goes on as if it had not been.
+    seed = 1000 * arguments.seed + num_trials
+    if num_settings <= arguments.trials:
+        return optuna.samplers.RandomSampler(seed)  # all are tried: there is nothing to learn
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
 
 
 def defaults(model: str, space: dict[str, list[Any]]) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def summary(study: optuna.Study) -> dict[str, Any]:
     return {
         "settings": best.params,
         "trials": len(tried),
-        "hours": round(sum(t.user_attrs["train_seconds"] for t in tried) / 3600, 2),
+        "hours": round(sum(t.user_attrs["train_seconds"] for t in tried) / 3600, 3),
         "val": {name: best.user_attrs["val"][name] for name in ("recall@20", "ndcg@20")},
         "epochs": best.user_attrs["epochs"],
     }

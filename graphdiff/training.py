@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch_geometric.data import HeteroData
@@ -23,7 +24,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.errors import ConfigError, GraphDiffError, RunError
 from graphdiff.evaluation import evaluate
 from graphdiff.files import write_text
-from graphdiff.models.base import Recommender
+from graphdiff.models.base import ModelConfig, Recommender
 from graphdiff.schema import INTERACTS, validate
 
 
@@ -64,6 +65,8 @@ class RecommenderModule(L.LightningModule):
 
     def __init__(self, model: Recommender, data: HeteroData, seed: int) -> None:
         super().__init__()
+        assert isinstance(model.config, ModelConfig)  # it says how to train by gradient
+        self.config = model.config
         self.model = model
         self.data = data
         self.seed = seed
@@ -83,13 +86,13 @@ class RecommenderModule(L.LightningModule):
             self.generator.manual_seed(self.seed)
         else:
             self.generator.set_state(self._generator_state)
-        if self.model.config.ema_decay and not self.average:
+        if self.config.ema_decay and not self.average:
             self.average = [p.detach().clone() for p in self.model.parameters()]
         self.average = [average.to(self.device) for average in self.average]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with the model's own learning rate and weight decay, or those of its groups."""
-        config = self.model.config
+        config = self.config
         # The fused kernel is not there for every device.
         fused = self.device.type in ("cpu", "cuda")
         return torch.optim.Adam(
@@ -120,7 +123,7 @@ class RecommenderModule(L.LightningModule):
         if self.average:
             # Early on the average follows faster, so that it forgets the first draw.
             step = self.trainer.global_step
-            decay = min(self.model.config.ema_decay, (1 + step) / (10 + step))
+            decay = min(self.config.ema_decay, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
         if self._num_steps == self.trainer.num_training_batches:
@@ -128,7 +131,7 @@ class RecommenderModule(L.LightningModule):
             if loss != loss or loss in (float("inf"), float("-inf")):
                 raise GraphDiffError(
                     f"the training loss became {loss} in epoch {self.current_epoch + 1}; "
-                    f"lower the learning rate (now {self.model.config.lr:g})"
+                    f"lower the learning rate (now {self.config.lr:g})"
                 )
             self.seconds.append(time.perf_counter() - self._epoch_start)
             self.log("loss", loss, prog_bar=True)
@@ -299,6 +302,10 @@ def fit(
 ) -> FitResult:
     """Trains a model until validation no longer improves, and gives it its best weights back.
 
+    A model that is not trained by gradient (its ``batch_over`` is ``"nothing"``) is solved at once,
+    on the device it is on: that counts as one epoch, and the settings of epochs, patience,
+    accelerator and precision mean nothing to it.
+
     Args:
         model: A model made from ``data``; trained in place.
         data: A graph that fits :mod:`graphdiff.schema`, with validation pairs.
@@ -310,7 +317,8 @@ def fit(
             same machine the result is the same.
         out: A RUN folder. The best model so far, the log ``metrics.csv`` and a checkpoint are
             kept there after each epoch.
-        resume: Go on from the checkpoint in ``out``.
+        resume: Go on from the checkpoint in ``out``. A model that is solved at once has none and
+            is solved anew, with the same result.
         accelerator: Lightning's name of the device kind; ``"auto"`` takes CUDA or MPS if there.
         precision: Lightning's precision, for example ``"bf16-mixed"``.
         progress: Show a progress bar.
@@ -332,13 +340,14 @@ def fit(
         )
     folder = Path(out) if out is not None else None
     checkpoint = folder / "checkpoints" / "last.ckpt" if folder is not None else None
-    if resume and (checkpoint is None or not checkpoint.is_file()):
+    solved = model.batch_over == "nothing"
+    if resume and not solved and (checkpoint is None or not checkpoint.is_file()):
         raise RunError(f"nothing to resume: there is no checkpoint in {folder}")
 
     torch.manual_seed(seed)
     model.reset_parameters()
-    if model.batch_over == "nothing":
-        return _solve(model, data, monitor, folder)
+    if solved:
+        return _solve(model, data, monitor, folder, progress)
     module = RecommenderModule(model, data, seed)
     best = KeepBest(monitor, folder)
     callbacks: list[Callback] = [
@@ -371,7 +380,7 @@ def fit(
         )
         trainer.fit(
             module,
-            _loader(num, model.config.batch_size, seed),
+            _loader(num, module.config.batch_size, seed),
             DataLoader([0]),  # type: ignore[arg-type]
             ckpt_path=checkpoint if resume else None,
             weights_only=True,
@@ -392,9 +401,14 @@ def fit(
     )
 
 
-def _solve(model: Recommender, data: HeteroData, monitor: str, folder: Path | None) -> FitResult:
-    """:func:`fit` for a model that is solved at once: one epoch, on the CPU."""
+def _solve(
+    model: Recommender, data: HeteroData, monitor: str, folder: Path | None, progress: bool
+) -> FitResult:
+    """:func:`fit` for a model that is solved at once: one epoch, on the model's device."""
     start = time.perf_counter()
+    if progress:
+        told = f"Solving {type(model).__name__} for {model.num_items:,} items, in one step"
+        Console(stderr=True, highlight=False).print(told)
     with torch.no_grad():
         model.solve()
     model.eval()

@@ -2,12 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+from graphdiff.models import MODELS, Recommender
 from graphdiff.schema import build_data
+
+#: Models trained by gradient, and those that are solved at once.
+TRAINED = {name: cls for name, cls in MODELS.items() if cls.batch_over != "nothing"}
+SOLVED = {name: cls for name, cls in MODELS.items() if cls.batch_over == "nothing"}
 
 
 def random_data(
@@ -40,6 +46,23 @@ def random_data(
             for name, width in (features or {}).items()
         },
     )
+
+
+def make_model(
+    model_class: type[Recommender], data: HeteroData, seed: int = 0, **settings: Any
+) -> Recommender:
+    """A small model ready to recommend: drawn, or solved where it is not trained by gradient.
+
+    ``hidden_channels`` is 8, or what is given, where the model has that setting.
+    """
+    torch.manual_seed(seed)
+    settings = {"hidden_channels": 8, **settings}
+    if "hidden_channels" not in model_class.Config.model_fields:
+        del settings["hidden_channels"]
+    model = model_class.from_data(data, **settings)
+    if model.batch_over == "nothing":
+        model.solve()
+    return model
 
 
 @pytest.fixture

@@ -99,6 +99,16 @@ def test_tune_is_resumable_and_writes_a_configuration(tmp_path):
     assert "num_layers" in found["settings"]
 
 
+def test_tune_stops_where_there_is_nothing_more_to_try(tmp_path):
+    arguments = ["--dataset", "synthetic", "--trials", 30, "--configs", tmp_path]
+    done = run("tune.py", *arguments, "--model", "popularity")
+    assert "best of 1 trials: {}" in done.stdout
+    import yaml
+
+    found = yaml.safe_load((tmp_path / "synthetic" / "popularity.yaml").read_text())
+    assert (found["settings"], found["trials"], found["epochs"]) == ({}, 1, 1)
+
+
 def test_a_mistake_is_told_in_one_line():
     done = run("accuracy.py", "--models", "nope", "--out", os.devnull, expect=1)
     assert "no model 'nope'" in done.stderr

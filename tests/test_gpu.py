@@ -5,22 +5,21 @@ import torch
 
 from graphdiff import evaluate, fit
 from graphdiff.models import MODELS
-from tests.conftest import random_data
+from tests.conftest import SOLVED, TRAINED, make_model, random_data
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS)),
 ]
 
 DATA = random_data(60, 50, {"image": 6, "text": 5})
 
 
 def make(model_class):
-    torch.manual_seed(0)
-    return model_class.from_data(DATA, hidden_channels=8)
+    return make_model(model_class, DATA)
 
 
+@pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
 def test_scores_and_rankings_are_those_of_the_cpu(model_class):
     model = make(model_class)
     users = torch.arange(60)
@@ -36,6 +35,17 @@ def test_scores_and_rankings_are_those_of_the_cpu(model_class):
     assert (gpu_items.cpu() == items).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("model_class", SOLVED.values(), ids=list(SOLVED))
+def test_solving_on_the_device_finds_what_the_cpu_finds(model_class):
+    expected = make(model_class)(torch.arange(60))
+    model = model_class.from_data(DATA, **dict(make(model_class).config)).cuda()
+    fit(model, DATA, progress=False)
+    assert model.device.type == "cuda"
+    found = model(torch.arange(60, device="cuda"))
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_class", TRAINED.values(), ids=list(TRAINED))
 def test_training_runs_and_learns(model_class):
     model = make(model_class)
     result = fit(model, DATA, epochs=20, accelerator="cuda", progress=False)

@@ -4,12 +4,13 @@ import math
 import pytest
 import torch
 
-from graphdiff import LD4MRec, LightGCN, evaluate, fit
+from graphdiff import EASE, LD4MRec, LightGCN, evaluate, fit
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
-from graphdiff.models import MODELS
 from graphdiff.training import ShuffledBatches
-from tests.conftest import random_data
+from tests.conftest import SOLVED, TRAINED, random_data
 
+trained_model = pytest.mark.parametrize("model_class", TRAINED.values(), ids=list(TRAINED))
+solved_model = pytest.mark.parametrize("model_class", SOLVED.values(), ids=list(SOLVED))
 SIZES = {"num_users": 40, "num_items": 30, "features": {"image": 6}}
 
 
@@ -24,7 +25,7 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
+@trained_model
 def test_fit_learns_and_restores_the_best_epoch(model_class):
     model, result, data = train(model_class, epochs=20, settings={"lr": 0.01})
     losses = [row["loss"] for row in result.history]
@@ -36,7 +37,7 @@ def test_fit_learns_and_restores_the_best_epoch(model_class):
     assert not model.training
 
 
-@pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
+@trained_model
 def test_same_seed_same_weights(model_class):
     first, second, other = (
         weights(train(model_class, seed=seed, epochs=3)[0]) for seed in (1, 1, 2)
@@ -56,7 +57,7 @@ def test_eval_every():
     assert [row["epoch"] for row in result.history] == [3, 6]
 
 
-@pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
+@trained_model
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model_class, tmp_path):
     whole, whole_result, _ = train(model_class, epochs=5, out=tmp_path / "whole")
     train(model_class, epochs=2, out=tmp_path / "cut")
@@ -77,6 +78,38 @@ def test_out_holds_the_best_model_and_the_log(tmp_path):
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert float(rows[2]["recall@20"]) == result.history[2]["recall@20"]
     assert not list(tmp_path.glob(".*"))
+
+
+@solved_model
+def test_models_without_gradient_are_solved_in_one_epoch(model_class, tmp_path):
+    data = random_data(**SIZES)
+    model = model_class.from_data(data)
+    result = fit(model, data, epochs=9, out=tmp_path, progress=False)
+    assert (result.epochs, result.best_epoch) == (1, 1)
+    assert result.val == pytest.approx(evaluate(model, data, "val"))
+    assert result.val["recall@20"] > 0
+    again = model_class.from_pretrained(tmp_path)
+    for found, expected in zip(again.recommend([0, 7], 9), model.recommend([0, 7], 9), strict=True):
+        assert torch.equal(found, expected)
+    with open(tmp_path / "metrics.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["recall@20"]) == result.val["recall@20"]
+    resumed = fit(model_class.from_data(data), data, out=tmp_path, resume=True, progress=False)
+    assert resumed.val == result.val
+
+
+def test_solving_is_told(capsys):
+    data = random_data(**SIZES)
+    fit(EASE.from_data(data), data)
+    assert "Solving EASE for 30 items" in capsys.readouterr().err
+    fit(EASE.from_data(data), data, progress=False)
+    assert not capsys.readouterr().err
+
+
+def test_an_unknown_metric_is_refused_by_models_without_gradient_too():
+    data = random_data(**SIZES)
+    with pytest.raises(ConfigError, match="no metric 'recall@7' to monitor; there are"):
+        fit(EASE.from_data(data), data, monitor="recall@7", progress=False)
 
 
 def test_nothing_to_resume(tmp_path):

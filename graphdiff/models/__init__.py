@@ -1,12 +1,19 @@
 """Models, one a file, all with the face of :class:`~graphdiff.models.base.Recommender`."""
 
-from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.models.base import BaseConfig, ModelConfig, Recommender, Tables
 from graphdiff.models.bprmf import BPRMF
+from graphdiff.models.contentknn import ContentKNN
+from graphdiff.models.ease import EASE
+from graphdiff.models.easefeatures import EASEFeatures
 from graphdiff.models.freedom import FREEDOM
+from graphdiff.models.gfcf import GFCF
+from graphdiff.models.itemknn import ItemKNN
 from graphdiff.models.lattice import LATTICE
 from graphdiff.models.ld4mrec import LD4MRec
 from graphdiff.models.lightgcn import LightGCN
 from graphdiff.models.multvae import MultVAE
+from graphdiff.models.popularity import Popularity
+from graphdiff.models.puresvd import PureSVD
 from graphdiff.models.registry import MODELS, get_model
 from graphdiff.models.simgcl import SimGCL
 from graphdiff.models.slmrec import SLMRec
@@ -14,14 +21,22 @@ from graphdiff.models.vbpr import VBPR
 
 __all__ = [
     "BPRMF",
+    "EASE",
     "FREEDOM",
+    "GFCF",
     "LATTICE",
     "MODELS",
     "VBPR",
+    "BaseConfig",
+    "ContentKNN",
+    "EASEFeatures",
+    "ItemKNN",
     "LD4MRec",
     "LightGCN",
     "ModelConfig",
     "MultVAE",
+    "Popularity",
+    "PureSVD",
     "Recommender",
     "SLMRec",
     "SimGCL",

@@ -19,10 +19,14 @@ from graphdiff.nn.topk import inner_product_scorer, topk_blocks
 from graphdiff.schema import validate
 
 
-class ModelConfig(BaseModel):
-    """Settings that every trained model has; each model adds its own."""
+class BaseConfig(BaseModel):
+    """Settings of a model: none to begin with, and each model adds its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(BaseConfig):
+    """Settings that every model trained by gradient has."""
 
     hidden_channels: int = Field(64, ge=1, description="Width d of the embeddings.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
@@ -73,16 +77,18 @@ class Recommender(torch.nn.Module, ABC):
             saved model answers without the dataset.
     """
 
-    Config: ClassVar[type[ModelConfig]] = ModelConfig
+    Config: ClassVar[type[BaseConfig]] = ModelConfig
     #: What a training batch indexes: users, or positions of training interactions. A model over
     #: nothing is not trained by gradient: :meth:`solve` finds its weights at once.
     batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
     #: Whether a user is made from their items, so that anybody can be recommended to.
     folds_in: ClassVar[bool] = False
-    #: Whether item features and modality graphs are read.
+    #: Whether item features are read.
     uses_content: ClassVar[bool] = False
+    #: Whether, with them, the item-item graphs of the modalities are read too.
+    uses_similarity: ClassVar[bool] = True
 
-    def __init__(self, config: ModelConfig, graph: RecGraph) -> None:
+    def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__()
         self.config = config
         self.graph = graph
@@ -106,13 +112,14 @@ class Recommender(torch.nn.Module, ABC):
         validate(data)
         config = cls.configure(**settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
-        model = cls(config, RecGraph.from_data(data, cls.uses_content, num_neighbors))
+        graph = RecGraph.from_data(data, cls.uses_content, num_neighbors, cls.uses_similarity)
+        model = cls(config, graph)
         model.user_ids = _listed(data["user"].get("raw_id"))
         model.item_ids = _listed(data["item"].get("raw_id"))
         return model
 
     @classmethod
-    def configure(cls, **settings: Any) -> ModelConfig:
+    def configure(cls, **settings: Any) -> BaseConfig:
         """The model's settings, checked.
 
         Raises:
@@ -122,7 +129,7 @@ class Recommender(torch.nn.Module, ABC):
         if unknown:
             raise ConfigError(
                 f"{cls.__name__} has no setting {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(cls.Config.model_fields)}"
+                f"it has {', '.join(cls.Config.model_fields) or 'none'}"
             )
         try:
             return cls.Config(**settings)
@@ -415,11 +422,11 @@ class Recommender(torch.nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_users}, {self.num_items}, "
-            f"hidden_channels={self.config.hidden_channels}, "
-            f"parameters={self.num_parameters()})"
-        )
+        shown = {"parameters": self.num_parameters()}
+        if isinstance(self.config, ModelConfig):
+            shown = {"hidden_channels": self.config.hidden_channels, **shown}
+        sizes = ", ".join(f"{name}={value}" for name, value in shown.items())
+        return f"{type(self).__name__}({self.num_users}, {self.num_items}, {sizes})"
 
 
 def _listed(ids: Any) -> list[Any] | None:

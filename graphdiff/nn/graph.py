@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -79,8 +81,15 @@ class RecGraph(torch.nn.Module):
         self._made: dict[tuple[str, torch.device], Any] = {}
 
     @classmethod
-    def from_data(cls, data: HeteroData, content: bool = True, num_neighbors: int = 10) -> RecGraph:
-        """Reads the training interactions and, with ``content``, features and modality graphs.
+    def from_data(
+        cls,
+        data: HeteroData,
+        content: bool = True,
+        num_neighbors: int = 10,
+        similarity: bool = True,
+    ) -> RecGraph:
+        """Reads the training interactions and, with ``content``, features and, with ``similarity``
+        too, modality graphs.
 
         A modality graph that ``data`` lacks is built with
         :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``.
@@ -91,24 +100,26 @@ class RecGraph(torch.nn.Module):
         rowptr = torch.zeros(num_users + 1, dtype=torch.long)
         rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
         names = modalities(data) if content else []
-        if any(("item", f"similar_{name}", "item") not in data.edge_types for name in names):
+        compared = names if similarity else []
+        if any(("item", f"similar_{name}", "item") not in data.edge_types for name in compared):
             from graphdiff.transforms import ModalityGraph
 
             data = ModalityGraph(k=num_neighbors)(data)
-        edges = {name: data["item", f"similar_{name}", "item"] for name in names}
+        edges = {name: data["item", f"similar_{name}", "item"] for name in compared}
         return cls(
             rowptr,
             item[order],
             num_items,
             {name: data["item"][f"x_{name}"] for name in names},
             {name: data["item"][f"has_{name}"] for name in names},
-            {name: (store.edge_index, store.edge_weight) for name, store in edges.items()},
+            {name: (store.edge_index, store.edge_weight) for name, store in edges.items()} or None,
         )
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_items: int) -> RecGraph:
         """The graph back from its own ``state_dict``."""
         names = [key.removeprefix("x_") for key in tensors if key.startswith("x_")]
+        compared = [name for name in names if f"similar_{name}_index" in tensors]
         return cls(
             tensors["rowptr"],
             tensors["col"],
@@ -117,8 +128,9 @@ class RecGraph(torch.nn.Module):
             {name: tensors[f"has_{name}"] for name in names},
             {
                 name: (tensors[f"similar_{name}_index"], tensors[f"similar_{name}_weight"])
-                for name in names
-            },
+                for name in compared
+            }
+            or None,
         )
 
     @property
@@ -169,6 +181,11 @@ class RecGraph(torch.nn.Module):
             self.num_items,
             self.num_items,
         )
+
+    def to_scipy(self) -> csr_matrix:
+        """The interactions as a matrix of ones, float64 ``[U, I]``, on the CPU."""
+        rowptr, col = self.rowptr.cpu().numpy(), self.col.cpu().numpy()
+        return csr_matrix((np.ones(col.size), col, rowptr), (self.num_users, self.num_items))
 
     def rows(self, user_index: Tensor) -> Rows:
         """The items of a batch of users, ``user_index`` long ``[B]``, without a loop over users."""

@@ -6,19 +6,22 @@ from safetensors.torch import load_file, save_file
 
 from graphdiff.errors import ConfigError, DataError, RunError
 from graphdiff.models import MODELS, Recommender
+from graphdiff.models.base import Query
 from graphdiff.schema import build_data
-from tests.conftest import random_data
+from tests.conftest import SOLVED, TRAINED, make_model, random_data
 
 every_model = pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
+trained_model = pytest.mark.parametrize("model_class", TRAINED.values(), ids=list(TRAINED))
+solved_model = pytest.mark.parametrize("model_class", SOLVED.values(), ids=list(SOLVED))
 
 
 def make(model_class, seed=0, data=None, **settings):
-    torch.manual_seed(seed)
-    data = data if data is not None else random_data(features={"image": 6, "text": 5})
+    features = {"image": 6, "text": 5}
+    data = data if data is not None else random_data(features=features, density=0.5)
     if "num_neighbors" in model_class.Config.model_fields:
         # With all others as neighbours, the graphs of all modalities would be the same.
         settings = {"num_neighbors": 3, **settings}
-    return model_class.from_data(data, hidden_channels=8, **settings)
+    return make_model(model_class, data, seed, **settings)
 
 
 @every_model
@@ -71,11 +74,62 @@ def test_bad_requests_are_refused(model_class):
         model.recommend(12, k=3)
     with pytest.raises(ConfigError, match="has no setting 'hiden_channels'; it has"):
         model_class.configure(hiden_channels=3)
+
+
+@trained_model
+def test_a_setting_out_of_range_is_refused(model_class):
     with pytest.raises(ConfigError, match="lr=-1"):
         model_class.configure(lr=-1)
 
 
-@every_model
+@solved_model
+def test_models_without_gradient_have_no_settings_of_training(model_class):
+    with pytest.raises(ConfigError, match="has no setting 'lr'"):
+        model_class.configure(lr=0.1)
+    model = make(model_class)
+    with pytest.raises(NotImplementedError, match="is not trained by gradient"):
+        model.loss(torch.arange(3), torch.Generator())
+    assert not list(model.parameters())
+    assert model.num_parameters() > 0
+
+
+@trained_model
+def test_models_with_gradient_are_not_solved(model_class):
+    with pytest.raises(NotImplementedError, match="is trained by gradient"):
+        make(model_class).solve()
+
+
+@solved_model
+def test_solving_changes_what_is_recommended_at_once(model_class):
+    data = random_data(features={"image": 6, "text": 5}, density=0.5)
+    model = make(model_class, data=data)
+    expected = model.recommend(list(range(12)), k=3)
+    unsolved = model_class(model.config, model.graph)
+    before = unsolved.recommend(list(range(12)), k=3)[1]
+    unsolved.solve()
+    assert not torch.equal(unsolved.recommend(list(range(12)), k=3)[1], before)
+    for found, wanted in zip(unsolved.recommend(list(range(12)), k=3), expected, strict=True):
+        assert torch.equal(found, wanted)
+
+
+@solved_model
+def test_scores_come_in_blocks(model_class):
+    model = make(model_class)
+    users = torch.tensor([3, 0, 11])
+    score_block = model.scorer(Query(model.graph.rows(users), users), model.tables())
+    blocks = [score_block(start, min(start + 4, 9)).clone() for start in range(0, 9, 4)]
+    torch.testing.assert_close(torch.cat(blocks, dim=1), model(users))
+
+
+@solved_model
+def test_items_of_people_who_share_nothing_with_anybody(model_class):
+    # The last item has no training interaction.
+    items, scores = make(model_class).recommend(items=[[8]], k=8)
+    assert items.sort().values.tolist() == [list(range(8))]
+    assert scores.isfinite().all()
+
+
+@trained_model
 def test_training_changes_what_is_recommended_at_once(model_class):
     model = make(model_class)
     before = model.recommend(0, k=3)[1]
@@ -89,7 +143,7 @@ def test_training_changes_what_is_recommended_at_once(model_class):
     assert model.training
 
 
-@every_model
+@trained_model
 def test_every_parameter_is_trained(model_class):
     model = make(model_class)
     generator = torch.Generator().manual_seed(0)
@@ -120,7 +174,7 @@ def test_saved_models_come_back_the_same(model_class, tmp_path):
             assert torch.equal(found, expected)
 
 
-@every_model
+@trained_model
 def test_reset_parameters_follows_the_seed(model_class):
     model = make(model_class)
     drawn = []
@@ -142,7 +196,7 @@ def test_raw_ids_survive_saving(model_class, tmp_path):
         user_ids=["ann", "bob", "cy"],
         item_ids=[10, 20, 30, 40],
     )
-    model = model_class.from_data(data, hidden_channels=4)
+    model = make(model_class, data=data, hidden_channels=4)
     model.save_pretrained(tmp_path)
     again = model_class.from_pretrained(tmp_path)
     assert again.index_of_user("bob") == 1

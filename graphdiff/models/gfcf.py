@@ -1,0 +1,143 @@
+"""GF-CF: recommending as filtering of signals on the item graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from scipy.sparse import diags
+from torch import Tensor
+
+from graphdiff.models.base import BaseConfig, Query, Tables
+from graphdiff.models.closed_form import ClosedForm
+from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.item_item import sum_rows
+from graphdiff.nn.propagation import symmetric_norm
+from graphdiff.nn.reconstruction import encode_rows
+from graphdiff.nn.spectral import right_singular_vectors
+
+
+class GFCFConfig(BaseConfig):
+    """Settings of :class:`GFCF`."""
+
+    hidden_channels: int = Field(256, ge=1, description="Number K that the ideal filter passes.")
+    ideal_weight: float = Field(0.3, ge=0, description="α of the ideal low-pass filter.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterTables(Tables):
+    """Both filters. ``item`` is :math:`D_I^{1/2} V`, ``[I, K]``.
+
+    Attributes:
+        encoder: :math:`\\alpha D_I^{-1/2} V`, ``[I, K]``.
+        start: Long ``[I + 1]``; an item has the interactions ``by_item[start[i]:start[i + 1]]``.
+        by_item: Long ``[E]``, positions of the interactions in the order of the items.
+        weight: Float32 ``[E]``, :math:`\\tilde{R}`, beside the graph's ``col``.
+    """
+
+    encoder: Tensor
+    start: Tensor
+    by_item: Tensor
+    weight: Tensor
+
+
+class GFCF(ClosedForm):
+    r"""GF-CF from `"How Powerful is Graph Convolution for Recommendation?"
+    <https://arxiv.org/abs/2108.07567>`_.
+
+    With :math:`\tilde{R} = D_U^{-1/2} R D_I^{-1/2}` and V its K largest right singular vectors, a
+    user's row passes a linear and an ideal low-pass filter on the item graph:
+
+    .. math::
+        \hat{\mathbf{y}}_u = \mathbf{x}_u \big(\tilde{R}^\top \tilde{R}
+        + \alpha D_I^{-1/2} V V^\top D_I^{1/2}\big).
+
+    The linear filter is applied in two hops over the training interactions, so that no item-item
+    matrix is made: a batch of B people takes O(B · U) memory.
+
+    Args:
+        config: :class:`GFCFConfig`.
+        graph: Training interactions.
+    """
+
+    Config: ClassVar[type[BaseConfig]] = GFCFConfig
+    config: GFCFConfig
+    directions: Tensor
+
+    def __init__(self, config: GFCFConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        rank = min(config.hidden_channels, graph.num_users, graph.num_items)
+        self.register_buffer("directions", torch.zeros(graph.num_items, rank))
+
+    @classmethod
+    def search_space(cls) -> dict[str, list[Any]]:
+        """The values that tuning tries for each setting."""
+        return {
+            "hidden_channels": [16, 32, 64, 128, 256],
+            "ideal_weight": [0.0, 0.1, 0.3, 1.0],
+        }
+
+    def solution(self) -> dict[str, Tensor]:
+        """V as ``directions``, ``[I, K]``."""
+        interactions = self.graph.to_scipy()
+        user, item = (
+            diags(degree.clamp(min=1).double().rsqrt().cpu().numpy())
+            for degree in (self.graph.user_degree(), self.graph.item_degree())
+        )
+        normed = (user @ interactions @ item).tocsr()
+        return {"directions": right_singular_vectors(normed, self.directions.size(1))}
+
+    def tables(self) -> FilterTables:
+        """Both filters, made ready."""
+        graph = self.graph
+        degree = graph.item_degree()
+        start = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+        root = degree.float().sqrt().unsqueeze(1)
+        return FilterTables(
+            item=root * self.directions,
+            encoder=self.config.ideal_weight * self.directions / root.clamp(min=1),
+            start=start,
+            by_item=torch.argsort(graph.col, stable=True),
+            weight=symmetric_norm(graph.col, graph.user, graph.num_items, graph.num_users),
+        )
+
+    def vectors(self, query: Query, tables: Tables) -> Tensor:
+        """Rows in the ideal filter's frequencies, ``[B, K]``; the linear filter is left out."""
+        assert isinstance(tables, FilterTables)
+        row, item, num = query.rows
+        return encode_rows(tables.encoder, row, item, torch.ones_like(tables.encoder[item, 0]), num)
+
+    def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
+        """Both filters' scores, a block of items at a time."""
+        assert isinstance(tables, FilterTables)
+        filters = tables  # for the closure, whose types are checked apart
+        ideal = self.vectors(query, filters)
+        at_users = self._at_users(query, filters)
+
+        def score_block(start: int, stop: int) -> Tensor:
+            first, last = filters.start[[start, stop]].tolist()
+            interaction = filters.by_item[first:last]
+            linear = sum_rows(
+                at_users,
+                self.graph.col[interaction] - start,
+                self.graph.user_of(interaction),
+                filters.weight[interaction],
+                stop - start,
+            )
+            return torch.addmm(linear.t(), ideal, filters.item[start:stop].t())
+
+        return score_block
+
+    def _at_users(self, query: Query, tables: FilterTables) -> Tensor:
+        """People's rows after the first hop, to the training users: ``[U, B]``."""
+        own, column = query.rows.item.unique(return_inverse=True)
+        has = tables.weight.new_zeros(own.numel(), query.rows.num)
+        has[column, query.rows.row] = 1
+        place = own.new_full((self.num_items,), -1)
+        place[own] = torch.arange(own.numel(), device=own.device)
+        known = place[self.graph.col]
+        met = known >= 0
+        return sum_rows(has, self.graph.user[met], known[met], tables.weight[met], self.num_users)

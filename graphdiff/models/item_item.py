@@ -1,0 +1,49 @@
+"""Base of the linear models with a dense item-item matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphdiff.models.base import BaseConfig, Query, Tables
+from graphdiff.models.closed_form import ClosedForm
+from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.item_item import check_dense, item_item_scorer
+
+
+class ItemItem(ClosedForm):
+    r"""Base of models whose scores are a user's row times an item-item matrix,
+    :math:`\hat{\mathbf{y}}_u = \mathbf{x}_u W`.
+
+    Args:
+        config: The model's settings.
+        graph: Training interactions and item content.
+
+    Raises:
+        ConfigError: Above :data:`graphdiff.nn.item_item.MAX_DENSE_ITEMS` items, for W is dense.
+    """
+
+    weight: Tensor
+
+    def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        check_dense(graph.num_items, type(self).__name__)
+        self.register_buffer("weight", torch.zeros(graph.num_items, graph.num_items))
+
+    def tables(self) -> Tables:
+        """The columns of W."""
+        return Tables(item=self.weight.t())
+
+    def vectors(self, query: Query, tables: Tables) -> Tensor:
+        """People's rows, dense ``[B, I]``; :meth:`scorer` does without them."""
+        row, item, num = query.rows
+        vectors = self.weight.new_zeros(num, self.num_items)
+        vectors[row, item] = 1
+        return vectors
+
+    def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
+        """Sums of the rows of W, a block of items at a time."""
+        return item_item_scorer(query.rows, tables.item.t())
