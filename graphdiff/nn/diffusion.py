@@ -25,6 +25,8 @@ class DiffusionSchedule(torch.nn.Module):
         noise_scale: s.
         noise_min: :math:`\alpha_{min}`.
         noise_max: :math:`\alpha_{max}`.
+        first_variance: Variance added by step 1, in place of the schedule's own; the later steps
+            add what they would have added. DiffRec's and DiffMM's code set it to 1e-4.
 
     Raises:
         ConfigError: If a variance would leave (0, 1) or shrink with t.
@@ -34,6 +36,7 @@ class DiffusionSchedule(torch.nn.Module):
     """
 
     alpha_bar: Tensor
+    snr: Tensor
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class DiffusionSchedule(torch.nn.Module):
         noise_scale: float = 0.1,
         noise_min: float = 0.01,
         noise_max: float = 1.0,
+        first_variance: float | None = None,
     ) -> None:
         super().__init__()
         variance = noise_scale * torch.linspace(
@@ -53,9 +57,14 @@ class DiffusionSchedule(torch.nn.Module):
                 f"they must lie in (0, 1) and not shrink"
             )
         self.num_steps = num_steps
-        alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), 1 - variance])
+        kept = 1 - variance
+        if first_variance is not None:
+            kept = kept * (1 - first_variance) / kept[0]
+        alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), kept])
         # Derived from the settings, so not worth a place in a saved model.
         self.register_buffer("alpha_bar", alpha_bar.float(), persistent=False)
+        # Signal-to-noise ratios, from double precision: 1 - alpha_bar cancels.
+        self.register_buffer("snr", (alpha_bar / (1 - alpha_bar)).float(), persistent=False)
 
     def _at(self, t: Tensor, like: Tensor) -> Tensor:
         return self.alpha_bar[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
@@ -90,6 +99,21 @@ class DiffusionSchedule(torch.nn.Module):
             + alpha.sqrt() * (1 - before) / (1 - now) * x_t
         )
         return mean, (1 - alpha) * (1 - before) / (1 - now)
+
+    def elbo_weight(self, t: Tensor) -> Tensor:
+        r"""Weight of the squared error of a predicted :math:`x_0` in the evidence lower bound.
+
+        :math:`\mathrm{SNR}(t-1) - \mathrm{SNR}(t)` with :math:`\mathrm{SNR}(t) =
+        \bar\alpha_t / (1 - \bar\alpha_t)`, and 1 at the first step (DiffRec, equation 11, but
+        for a factor of one half).
+
+        Args:
+            t: Long ``[B]``, 1 … T.
+
+        Returns:
+            ``[B]``.
+        """
+        return torch.where(t == 1, 1.0, self.snr[t - 1] - self.snr[t])
 
     def step(self, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """One step of the reverse chain, from ``t`` to ``t - 1``.
