@@ -104,8 +104,8 @@ class DiffusionSchedule(torch.nn.Module):
         r"""Weight of the squared error of a predicted :math:`x_0` in the evidence lower bound.
 
         :math:`\mathrm{SNR}(t-1) - \mathrm{SNR}(t)` with :math:`\mathrm{SNR}(t) =
-        \bar\alpha_t / (1 - \bar\alpha_t)`, and 1 at the first step (DiffRec, equation 11, but
-        for a factor of one half).
+        \bar\alpha_t / (1 - \bar\alpha_t)`, and 1 at the first step, as DiffRec's and DiffMM's code
+        has it: the bound's factor of one half is left out.
 
         Args:
             t: Long ``[B]``, 1 … T.

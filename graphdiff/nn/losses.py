@@ -108,7 +108,7 @@ def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: 
         node: Long ``[B]``, 0 … N - 1; repeats count as often as they come, and cost nothing.
         temperature: τ.
 
-    Source: SGL's (Wu et al., arXiv 2010.10783, equation 10), and DiffMM's.
+    Source: SGL's (Wu et al., arXiv 2010.10783), and DiffMM's.
     """
     node, count = node.unique(return_counts=True)
     table = F.normalize(other, dim=-1)
