@@ -121,9 +121,11 @@ def encode_similarities(user: Tensor, item: Tensor, rows: Rows, table: Tensor) -
     seen = (user[rows.row] * item[rows.item]).sum(dim=-1)
     encoded = user @ (item.t() @ table)
     encoded = encoded - encode_rows(table, rows.row, rows.item, seen, rows.num)
-    square = ((user @ (item.t() @ item)) * user).sum(dim=-1)
-    square = square.index_add(0, rows.row, -seen.square())
-    return encoded / square.clamp(min=1e-12).sqrt().unsqueeze(-1)
+    whole = ((user @ (item.t() @ item)) * user).sum(dim=-1)
+    square = whole.index_add(0, rows.row, -seen.square())
+    # A row with nothing outside the user's own items is zero but for rounding.
+    there = square > 1e-5 * whole
+    return encoded * (there / torch.where(there, square, 1).sqrt()).unsqueeze(-1)
 
 
 def gumbel_rows(

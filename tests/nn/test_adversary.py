@@ -81,6 +81,17 @@ def test_similarities_are_encoded_without_rows():
         torch.testing.assert_close(one, other)
 
 
+def test_a_row_with_nothing_but_seen_items_is_zero():
+    item = torch.zeros(7, 4)
+    item[[1, 4]] = torch.randn(2, 4)
+    user = torch.randn(3, 4).requires_grad_()
+    found = encode_similarities(user, item, ROWS, torch.randn(7, 5))
+    assert not found[0].any()
+    assert found[1].any()
+    (grad,) = torch.autograd.grad(found.sum(), user)
+    assert grad.isfinite().all()
+
+
 def test_soft_rows_without_noise_are_a_softmax_of_what_is_observed():
     rows = gumbel_rows(ROWS, 6, 0.0, 0.5, seed(0))
     observed = torch.zeros(3, 6)
