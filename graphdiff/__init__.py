@@ -5,13 +5,16 @@ from importlib.metadata import version
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 from graphdiff.evaluation import evaluate
 from graphdiff.models import (
+    BM3,
     BPRMF,
     EASE,
     FREEDOM,
     GFCF,
     LATTICE,
+    MMSSL,
     VBPR,
     ContentKNN,
+    DiffMM,
     EASEFeatures,
     ItemKNN,
     LD4MRec,
@@ -28,15 +31,18 @@ from graphdiff.training import FitResult, fit
 __version__ = version("graphdiff")
 
 __all__ = [
+    "BM3",
     "BPRMF",
     "EASE",
     "FREEDOM",
     "GFCF",
     "LATTICE",
+    "MMSSL",
     "VBPR",
     "ConfigError",
     "ContentKNN",
     "DataError",
+    "DiffMM",
     "EASEFeatures",
     "FitResult",
     "GraphDiffError",

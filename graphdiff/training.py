@@ -175,6 +175,7 @@ class RecommenderModule(L.LightningModule):
             "history": self.history,
             "seconds": self.seconds,
             "average": self.average,
+            "model": self.model.training_state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -183,6 +184,7 @@ class RecommenderModule(L.LightningModule):
         self._generator_state = state["generator"].cpu()
         self.history, self.seconds = state["history"], state["seconds"]
         self.average = state["average"]
+        self.model.load_training_state(state["model"])
 
 
 class KeepBest(Callback):

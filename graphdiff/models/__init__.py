@@ -1,8 +1,10 @@
 """Models, one a file, all with the face of :class:`~graphdiff.models.base.Recommender`."""
 
 from graphdiff.models.base import BaseConfig, ModelConfig, Recommender, Tables
+from graphdiff.models.bm3 import BM3
 from graphdiff.models.bprmf import BPRMF
 from graphdiff.models.contentknn import ContentKNN
+from graphdiff.models.diffmm import DiffMM
 from graphdiff.models.ease import EASE
 from graphdiff.models.easefeatures import EASEFeatures
 from graphdiff.models.freedom import FREEDOM
@@ -11,6 +13,7 @@ from graphdiff.models.itemknn import ItemKNN
 from graphdiff.models.lattice import LATTICE
 from graphdiff.models.ld4mrec import LD4MRec
 from graphdiff.models.lightgcn import LightGCN
+from graphdiff.models.mmssl import MMSSL
 from graphdiff.models.multvae import MultVAE
 from graphdiff.models.popularity import Popularity
 from graphdiff.models.puresvd import PureSVD
@@ -20,15 +23,18 @@ from graphdiff.models.slmrec import SLMRec
 from graphdiff.models.vbpr import VBPR
 
 __all__ = [
+    "BM3",
     "BPRMF",
     "EASE",
     "FREEDOM",
     "GFCF",
     "LATTICE",
+    "MMSSL",
     "MODELS",
     "VBPR",
     "BaseConfig",
     "ContentKNN",
+    "DiffMM",
     "EASEFeatures",
     "ItemKNN",
     "LD4MRec",

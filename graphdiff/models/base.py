@@ -165,6 +165,15 @@ class Recommender(torch.nn.Module, ABC):
     def start_epoch(self, generator: torch.Generator) -> None:
         """Called before each training epoch, for what is drawn or made once an epoch."""
 
+    def training_state(self) -> dict[str, Any]:
+        """What a resumed training needs of the model beside its weights, for a checkpoint: plain
+        values and tensors. Nothing by default; a model with an optimizer of its own
+        (:class:`~graphdiff.nn.part_optimizer.PartOptimizer`) keeps that one's state here."""
+        return {}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`training_state` gave."""
+
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """The training loss of a batch.
 
@@ -416,6 +425,13 @@ class Recommender(torch.nn.Module, ABC):
         from graphdiff.models.storage import load_model
 
         return load_model(Path(folder), expected=cls)
+
+    def _require_modality(self) -> None:
+        if not self.graph.modalities:
+            raise ConfigError(
+                f"{type(self).__name__} needs at least one modality, and the data has none; "
+                "give item features (x_image, x_text, …) or use LightGCN"
+            )
 
     def num_parameters(self) -> int:
         """Number of learnable values."""

@@ -65,11 +65,7 @@ class FREEDOM(Recommender):
 
     def __init__(self, config: FREEDOMConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        if not graph.modalities:
-            raise ConfigError(
-                "FREEDOM needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use LightGCN"
-            )
+        self._require_modality()
         weights = config.modality_weights or dict.fromkeys(graph.modalities, 1.0)
         if sorted(weights) != graph.modalities:
             raise ConfigError(

@@ -84,7 +84,9 @@ def load_model(folder: Path, expected: type[M]) -> M:
     try:
         with safe_open(path, framework="pt") as file:
             num_items = int((file.metadata() or {})["num_items"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies lie in memory as a trained model's tensors do; at another alignment a product
+            # may round otherwise.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         prefix = "graph."
         graph = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         model = cls(config, RecGraph.from_tensors(graph, num_items))

@@ -29,7 +29,7 @@ class DiffusionSchedule(torch.nn.Module):
         noise_max: :math:`\alpha_{max}`.
         first_variance: If given, :math:`\beta_1`, in place of what the formula gives. The other
             :math:`\beta_t = 1 - \bar\alpha_t / \bar\alpha_{t-1}` stay as they are. DiffRec's public
-            code sets it to 1e-5.
+            code sets it to 1e-5, DiffMM's to 1e-4.
 
     Raises:
         ConfigError: If a variance would leave (0, 1) or shrink with t.

@@ -102,3 +102,48 @@ def log_partition(score: Tensor, negatives: Negatives) -> Tensor:
     probabilistic language model", 2008.
     """
     return (score - negatives.log_chance).logsumexp(dim=-1)
+
+
+def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: float) -> Tensor:
+    r"""Contrast of two views of some nodes, against *all* nodes.
+
+    .. math::
+        -\frac{1}{B} \sum_{b} \log \frac{e^{\cos(\mathbf{a}_{n_b}, \mathbf{b}_{n_b}) / \tau}}
+        {\sum_v e^{\cos(\mathbf{a}_{n_b}, \mathbf{b}_v) / \tau}}
+
+    Args:
+        view: a, ``[N, d]``.
+        other: b, ``[N, d]``.
+        node: Long ``[B]``, 0 … N - 1; repeats count as often as they come, and cost nothing.
+        temperature: τ.
+
+    Source: SGL's (Wu et al., arXiv 2010.10783), and DiffMM's.
+    """
+    node, count = node.unique(return_counts=True)
+    table = F.normalize(other, dim=-1)
+    logit = (F.normalize(view[node], dim=-1) / temperature) @ table.t()
+    loss = F.cross_entropy(logit, node, reduction="none")
+    return (count * loss).sum() / count.sum()
+
+
+def two_sided_contrast_loss(view: Tensor, other: Tensor, temperature: float) -> Tensor:
+    r"""Contrast of two views of the same rows, against all other rows of *both* views.
+
+    .. math::
+        -\frac{1}{B} \sum_b \log \frac{e^{\cos(\mathbf{a}_b, \mathbf{b}_b) / \tau}}
+        {\sum_c e^{\cos(\mathbf{a}_b, \mathbf{b}_c) / \tau}
+        + \sum_{c \ne b} e^{\cos(\mathbf{a}_b, \mathbf{a}_c) / \tau}}
+
+    Args:
+        view: a, ``[B, d]``.
+        other: b, ``[B, d]``.
+        temperature: τ.
+
+    Source: Zhu et al., "Deep Graph Contrastive Representation Learning", arXiv 2006.04131,
+    equation 1, as used by MMSSL.
+    """
+    view, other = F.normalize(view, dim=-1), F.normalize(other, dim=-1)
+    own = torch.eye(view.size(0), dtype=torch.bool, device=view.device)
+    within = (view @ view.t() / temperature).masked_fill(own, -torch.inf)
+    logit = torch.cat([view @ other.t() / temperature, within], dim=1)
+    return F.cross_entropy(logit, torch.arange(view.size(0), device=view.device))
