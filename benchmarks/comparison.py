@@ -169,15 +169,10 @@ class Comparison:
 
     def _earlier_section(self, section: Section) -> dict[str, Any]:
         """Earlier entries of the same graph, by the model's name."""
-        candidates = [self.earlier, *self.earlier.get("dropped_features", {}).values()]
-        return next(
-            (
-                one["models"]
-                for one in candidates
-                if one.get("fingerprint") == section["fingerprint"]
-            ),
-            {},
-        )
+        for one in (self.earlier, *self.earlier.get("dropped_features", {}).values()):
+            if one.get("fingerprint") == section["fingerprint"]:
+                return one["models"]
+        return {}
 
     def _run_model(self, section: Section, graph: Path, name: str, earlier: dict) -> None:
         cls, found = get_model(name), tuned(self.arguments.dataset, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -28,10 +29,9 @@ class PeakMemory:
         if self.cuda:
             torch.cuda.init()
             torch.cuda.reset_peak_memory_stats()
-        try:
+        # Where it is not Linux, or /proc cannot be written, the mark stays where it is.
+        with suppress(OSError):
             CLEAR.write_text("5")
-        except OSError:
-            pass  # Not Linux, or a /proc that cannot be written: the mark stays where it is.
         self._before = resident_bytes()
         self._peak: int | None = None
         return self

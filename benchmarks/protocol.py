@@ -102,13 +102,11 @@ def measure(graph: Path, model: str, settings: dict[str, Any], seed: int, **opti
     except (MemoryError, RuntimeError) as error:
         text = str(error)
         # What the CPU's allocator raises has no type of its own.
-        if (
-            isinstance(error, MemoryError | torch.OutOfMemoryError)
-            or "can't allocate memory" in text
-        ):
-            first, _, _ = text.partition("\n")
-            raise RunError(f"out of memory: {first}") from None
-        raise
+        on_cpu = "can't allocate memory" in text
+        if not (on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+            raise
+        first, _, _ = text.partition("\n")
+        raise RunError(f"out of memory: {first}") from None
 
 
 def run_cell(

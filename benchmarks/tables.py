@@ -157,8 +157,18 @@ def evidence(result: dict[str, Any]) -> list[Table]:
     for metric, models in found.get("metrics", {}).items():
         table = Table(
             f"Significance, {metric}",
-            ["model", "mean", "95 % interval", "against", "difference", "95 % interval"]
-            + ["t-test p", "Holm", "Wilcoxon p", "Holm"],
+            [
+                "model",
+                "mean",
+                "95 % interval",
+                "against",
+                "difference",
+                "95 % interval",
+                "t-test p",
+                "Holm",
+                "Wilcoxon p",
+                "Holm",
+            ],
             note=f"Over {found['users']:,} {found['sample']}. Tests: {found['tests']}. "
             f"Correction: {found['correction']}. Intervals: {found['interval']}.",
         )
@@ -247,11 +257,19 @@ def cost(result: dict[str, Any]) -> Table:
     """What training and asking take."""
     table = Table(
         "Cost",
-        ["model", "epochs", "s/epoch", "training s", "inference s", "parameters"]
-        + ["peak memory MiB", "of it training"],
-        note="Means over seeds. Inference: ranking the whole catalogue for all test users, 20 items "
-        "each, median of three. Peak memory: resident memory of a process that makes and trains "
-        "one model, libraries included.",
+        [
+            "model",
+            "epochs",
+            "s/epoch",
+            "training s",
+            "inference s",
+            "parameters",
+            "peak memory MiB",
+            "of it training",
+        ],
+        note="Means over seeds. Inference: ranking the whole catalogue for all test users, 20 "
+        "items each, median of three. Peak memory: resident memory of a process that makes and "
+        "trains one model, libraries included.",
     )
     means = {name: result["models"][name]["mean"] for name in ranked(result["models"])}
     has_cuda = any("peak_cuda_bytes" in mean for mean in means.values())
@@ -288,8 +306,8 @@ def dropped(result: dict[str, Any]) -> Table | None:
     table = Table(
         "With features taken away",
         ["model", *(f"{metric}, {one}" for metric in metrics for one in told)],
-        note="Share of the rows of each modality that were taken away before training. A model that "
-        "reads no features keeps its figures.",
+        note="Share of the rows of each modality that were taken away before training. A model "
+        "that reads no features keeps its figures.",
     )
     for name in ranked(result["models"]):
         cells = []
