@@ -35,7 +35,7 @@ def main(given: list[str] | None = None) -> None:
     data = load_data(
         arguments.dataset, arguments.root, arguments.features, arguments.dataset_options
     )
-    space = get_model(arguments.model).search_space()
+    space = search_space(arguments.model)
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
     training = {
@@ -68,7 +68,7 @@ def main(given: list[str] | None = None) -> None:
     )
     if not study.trials:
         # The defaults take part, and count as a trial.
-        study.enqueue_trial(defaults(arguments.model, space))
+        study.enqueue_trial(defaults(arguments.model, list(space)))
     reason = ""
     while within_budget(study, space, arguments.trials, arguments.hours):
         # A seed for each trial: a search that was stopped goes on as if it had not been.
@@ -120,9 +120,18 @@ def hours_of(study: optuna.Study) -> float:
     return sum(seconds) / 3600
 
 
-def defaults(model: str, space: dict[str, list[Any]]) -> dict[str, Any]:
+def search_space(model: str) -> dict[str, list[Any]]:
+    """The values to try for each setting, the default among them."""
+    space = get_model(model).search_space()
+    return {
+        name: space[name] if default in space[name] else [default, *space[name]]
+        for name, default in defaults(model, list(space)).items()
+    }
+
+
+def defaults(model: str, names: list[str]) -> dict[str, Any]:
     config = get_model(model).configure()
-    return {name: getattr(config, name) for name in space}
+    return {name: getattr(config, name) for name in names}
 
 
 def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
