@@ -126,12 +126,28 @@ class Comparison:
         others = [earlier["machine"], *earlier.get("earlier_machines", [])]
         if others := [one for one in others if one != self.result["machine"]]:
             self.result["earlier_machines"] = others
-        # What is finished stays, though this time it was not asked for.
-        for name, entry in earlier["models"].items():
-            if name not in self.models:
-                self.result["models"][name] = entry
+        # What is finished stays from the start, whether asked for again or not: a comparison that
+        # is stopped a second time loses nothing.
+        for section, _ in self.sections:
+            self._restore(section)
         for share, section in earlier.get("dropped_features", {}).items():
             self.result.setdefault("dropped_features", {}).setdefault(share, section)
+
+    def _restore(self, section: Section) -> None:
+        """Takes the earlier cells of the same graph, but those of other settings."""
+        for one in (self.earlier, *self.earlier.get("dropped_features", {}).values()):
+            if one.get("fingerprint") == section["fingerprint"]:
+                break
+        else:
+            return
+        for name, entry in one["models"].items():
+            if name in self.models:
+                new = self._new_entry(name)
+                # As JSON gives them back: tuples have become lists.
+                if entry["settings"] != json.loads(json.dumps(new["settings"])):
+                    continue
+                entry = {**entry, "name": new["name"], "tuning": new["tuning"]}
+            section["models"][name] = entry
 
     def run(self) -> Section:
         """Measures what is not finished yet, and compares.
@@ -156,48 +172,39 @@ class Comparison:
 
     def _run_section(self, section: Section, graph: Path) -> None:
         is_whole = section is self.result
-        earlier = self._earlier_section(section)
         for name in self.models:
             if not is_whole and not get_model(name).uses_content:
                 continue  # What it does not read cannot be missed.
             if not is_whole and name not in self.result["models"]:
                 continue  # It has been skipped, for a reason that is told already.
             try:
-                self._run_model(section, graph, name, earlier.get(name, {}))
+                self._run_model(section, graph, name)
             except GraphDiffError as error:
                 self._skip(section, name, None, error)
 
-    def _earlier_section(self, section: Section) -> dict[str, Any]:
-        """Earlier entries of the same graph, by the model's name."""
-        for one in (self.earlier, *self.earlier.get("dropped_features", {}).values()):
-            if one.get("fingerprint") == section["fingerprint"]:
-                return one["models"]
-        return {}
-
-    def _run_model(self, section: Section, graph: Path, name: str, earlier: dict) -> None:
+    def _new_entry(self, name: str) -> dict[str, Any]:
         cls, found = get_model(name), tuned(self.arguments.dataset, name)
-        settings = cls.configure(**found.get("settings", {})).model_dump()
-        entry: dict[str, Any] = {
+        return {
             "name": cls.__name__,
-            "settings": settings,
+            "settings": cls.configure(**found.get("settings", {})).model_dump(),
             "tuning": budget(found, searchable=bool(cls.search_space())),
             "seeds": [],
         }
-        finished = {}
-        # As JSON gives them back: tuples have become lists.
-        if earlier.get("settings") == json.loads(json.dumps(settings)):
-            finished = {cell["seed"]: cell for cell in earlier["seeds"]}
-        for seed in sorted({*range(self.arguments.seeds), *finished}):
-            cell = finished.get(seed)
-            if cell is None:
-                try:
-                    cell = self._measure(section, graph, name, settings, seed)
-                except ConfigError:
-                    raise  # The model does not fit the data, whatever the seed.
-                except GraphDiffError as error:
-                    self._skip(section, name, seed, error)
-                    continue
-            entry["seeds"].append(cell)
+
+    def _run_model(self, section: Section, graph: Path, name: str) -> None:
+        entry = section["models"].get(name) or self._new_entry(name)
+        finished = {cell["seed"] for cell in entry["seeds"]}
+        if finished:
+            self.console.print(f"[bold]{name}[/]: {len(finished)} finished earlier")
+        for seed in sorted(set(range(self.arguments.seeds)) - finished):
+            try:
+                cell = self._measure(section, graph, name, entry["settings"], seed)
+            except ConfigError:
+                raise  # The model does not fit the data, whatever the seed.
+            except GraphDiffError as error:
+                self._skip(section, name, seed, error)
+                continue
+            entry["seeds"] = sorted([*entry["seeds"], cell], key=lambda one: one["seed"])
             entry.update(summarise(entry["seeds"]))
             section["models"][name] = entry
             self.console.print(

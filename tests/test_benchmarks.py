@@ -315,6 +315,34 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
     assert again["statistics"]["left_out"] == []
 
 
+def test_a_comparison_that_is_stopped_twice_loses_nothing(pages, result, tmp_path, monkeypatch):
+    out = tmp_path / "a.json"
+    del result["models"]["ld4mrec"]["seeds"][0]
+    out.write_text(json.dumps(result))
+    values = (pages / "a.users.safetensors").read_bytes()
+    out.with_suffix(".users.safetensors").write_bytes(values)
+
+    def stop_at_the_second(*_, **__):
+        stopped.append(1)
+        if len(stopped) == 2:
+            raise KeyboardInterrupt
+        return cell, users
+
+    stopped = []
+    cell = {**result["models"]["ld4mrec"]["seeds"][0], "seed": 0}
+    users = {name: np.zeros(3, np.float32) for name in ("user", "recall@20", "ndcg@20")}
+    monkeypatch.setattr(running, "in_own_process", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        compare(
+            out, "--models", "ld4mrec", "lightgcn", "--seeds", 3, "--epochs", 2, "--resume",
+            "--drop-features", 0.5,
+        )  # fmt: skip
+    again = json.loads(out.read_text())
+    assert [one["seed"] for one in again["models"]["ld4mrec"]["seeds"]] == [0, 1]
+    assert again["models"]["lightgcn"]["seeds"] == result["models"]["lightgcn"]["seeds"]
+    assert again["dropped_features"] == result["dropped_features"]
+
+
 def test_another_protocol_is_not_resumed(pages):
     with pytest.raises(SystemExit) as stop:
         compare(pages / "a.json", "--models", "lightgcn", "--epochs", 3, "--resume")
