@@ -13,13 +13,19 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from memory import PeakMemory
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 import graphdiff
 from graphdiff import datasets
-from graphdiff.evaluation import evaluate
+from graphdiff.datasets.storage import load_graph
+from graphdiff.errors import ConfigError, RunError
+from graphdiff.evaluation import Ranking, rank
+from graphdiff.groups import item_groups, user_groups
 from graphdiff.models.registry import MODELS, get_model
 from graphdiff.schema import INTERACTS
 from graphdiff.training import fit
@@ -29,21 +35,78 @@ CONFIGS = Path(__file__).parent / "configs"
 #: Which published protocol leaves validation items out of the test ranking.
 MASKS_VALIDATION = {"ml-1m-clean", "ml-1m-noisy"}
 
+KS = (10, 20)
+#: What is kept for each user, tested, and told for groups.
+EVIDENCE = ("recall@20", "ndcg@20")
 
-def load_data(dataset: str, root: Path | None, features: list[str] | None = None) -> HeteroData:
-    """A dataset's graph; ``features`` are ``name=file`` for layouts that take them."""
-    options = {"features": dict(text.split("=", 1) for text in features)} if features else {}
-    return datasets.load(dataset, root, **options)[0]
+
+def load_data(
+    dataset: str,
+    root: Path | None,
+    features: list[str] | None = None,
+    options: list[str] | None = None,
+) -> HeteroData:
+    """A dataset's graph.
+
+    Args:
+        dataset: Its name.
+        root: Folder of its files.
+        features: ``name=file``, for layouts that take them.
+        options: ``name=value``, further arguments of the dataset's class.
+
+    Raises:
+        ConfigError: If an option is not ``name=value``.
+    """
+    given: dict[str, Any] = {
+        name: yaml.safe_load(value) for name, value in map(_split, options or [])
+    }
+    if features:
+        given["features"] = dict(map(_split, features))
+    return datasets.load(dataset, root, **given)[0]
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not name=value")
+    return name, value
 
 
 def model_names(wanted: list[str]) -> list[str]:
-    return list(MODELS) if wanted == ["all"] else [name.lower() for name in wanted]
+    """Registry names of the models asked for; ``["all"]`` asks for every one.
+
+    Raises:
+        ConfigError: If there is no such model.
+    """
+    names = list(MODELS) if wanted == ["all"] else [name.lower() for name in wanted]
+    for name in names:
+        get_model(name)
+    return list(dict.fromkeys(names))
 
 
 def tuned(dataset: str, model: str) -> dict[str, Any]:
     """What tuning found for a model on a dataset: ``settings``, ``trials``, ``val``, or nothing."""
     path = CONFIGS / dataset / f"{model}.yaml"
     return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+def measure(graph: Path, model: str, settings: dict[str, Any], seed: int, **options: Any) -> Any:
+    """:func:`run_cell` on a graph file, for a process of its own.
+
+    Raises:
+        RunError: If memory does not suffice.
+        GraphDiffError: As :func:`run_cell` does.
+    """
+    try:
+        return run_cell(load_graph(graph), model, settings, seed, **options)
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        # What the CPU's allocator raises has no type of its own.
+        on_cpu = "can't allocate memory" in text
+        if not (on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+            raise
+        first, _, _ = text.partition("\n")
+        raise RunError(f"out of memory: {first}") from None
 
 
 def run_cell(
@@ -56,13 +119,21 @@ def run_cell(
     mask_validation: bool = False,
     progress: bool = True,
     **training: Any,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Trains one model with one seed and measures it.
 
     With ``test=False`` the test pairs are not looked at.
+
+    Returns:
+        The figures, which JSON can hold, and per test user (``"user"``) the values of
+        :data:`EVIDENCE`, arrays ``[n]``; no arrays without the test.
+
+    Raises:
+        GraphDiffError: If the model cannot be made from the data, or not be trained.
     """
-    recommender = get_model(model).from_data(data, **settings)
-    fitted = fit(recommender, data, seed=seed, progress=progress, **training)
+    with PeakMemory() as memory:
+        recommender = get_model(model).from_data(data, **settings)
+        fitted = fit(recommender, data, seed=seed, progress=progress, **training)
     cell: dict[str, Any] = {
         "seed": seed,
         "val": fitted.val,
@@ -71,15 +142,63 @@ def run_cell(
         "train_seconds": fitted.train_seconds,
         "seconds_per_epoch": fitted.seconds_per_epoch,
         "parameters": recommender.num_parameters(),
+        **memory.figures(),
         "history": [
             {key: row[key] for key in ("epoch", "loss", "recall@20", "ndcg@20")}
             for row in fitted.history
         ],
     }
-    if test:
-        cell["test"] = evaluate(recommender, data, "test", mask_validation=mask_validation)
-        cell["inference_seconds"] = inference_seconds(recommender, data)
-    return cell
+    if not test:
+        return cell, {}
+    ranking = rank(recommender, data, "test", KS, mask_validation)
+    users = ranking.users()
+    cell["test"] = ranking.mean()
+    cell["groups"] = {
+        "users": {
+            name: _means(users, members[users["user"]])
+            for name, members in user_groups(data, ranking.user).items()
+        },
+        "items": {
+            name: _means(of_group.users()) for name, of_group in _by_items(ranking, data).items()
+        },
+    }
+    cell["inference_seconds"] = inference_seconds(recommender, data)
+    return cell, {name: users[name].numpy() for name in ("user", *EVIDENCE)}
+
+
+def _by_items(ranking: Ranking, data: HeteroData) -> dict[str, Ranking]:
+    """The ranking of each group of items that somebody held out."""
+    rankings = {name: ranking.of_items(items) for name, items in item_groups(data).items()}
+    return {name: found for name, found in rankings.items() if found.user.numel()}
+
+
+def _means(users: dict[str, Tensor], chosen: Tensor | slice = slice(None)) -> dict[str, float]:
+    return {name: users[name][chosen].double().mean().item() for name in EVIDENCE}
+
+
+def describe_groups(data: HeteroData) -> dict[str, list[dict[str, Any]]]:
+    """How many test users and items the groups of a cell's figures have.
+
+    ``users``: name and size of each group. ``items``: name, size, and the least and most training
+    interactions of an item; groups that nothing is held out of are told too.
+    """
+    pairs = data[INTERACTS]
+    popularity = torch.bincount(pairs.edge_index[1], minlength=data["item"].num_nodes)
+    return {
+        "users": [
+            {"name": name, "users": int(members.sum())}
+            for name, members in user_groups(data, pairs.test_edge_label_index[0]).items()
+        ],
+        "items": [
+            {
+                "name": name,
+                "items": int(members.sum()),
+                "interactions": [int(popularity[members].min()), int(popularity[members].max())],
+                "test_pairs": int(members[pairs.test_edge_label_index[1]].sum()),
+            }
+            for name, members in item_groups(data).items()
+        ],
+    }
 
 
 def inference_seconds(model: graphdiff.models.Recommender, data: HeteroData) -> float:
@@ -95,19 +214,22 @@ def inference_seconds(model: graphdiff.models.Recommender, data: HeteroData) -> 
 
 
 def summarise(cells: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """``mean`` and ``std`` (n - 1) over seeds, in the form of a cell."""
-    out: dict[str, dict[str, Any]] = {"mean": {}, "std": {}}
-    for key, value in cells[0].items():
-        if key in ("seed", "history"):
-            continue
-        if isinstance(value, dict):
-            columns = {name: [cell[key][name] for cell in cells] for name in value}
-            out["mean"][key] = {name: mean(column) for name, column in columns.items()}
-            out["std"][key] = {name: _std(column) for name, column in columns.items()}
-        else:
-            column = [cell[key] for cell in cells]
-            out["mean"][key], out["std"][key] = mean(column), _std(column)
-    return out
+    """``mean`` and ``std`` (n - 1) over seeds, in the form of a cell.
+
+    What some cells lack, because an earlier version measured them, is left out.
+    """
+    plain = [{k: v for k, v in cell.items() if k not in ("seed", "history")} for cell in cells]
+    return {"mean": _over(mean, plain), "std": _over(_std, plain)}
+
+
+def _over(statistic: Any, values: list[Any]) -> Any:
+    if not isinstance(values[0], dict):
+        return statistic(values)
+    return {
+        key: _over(statistic, [value[key] for value in values])
+        for key in values[0]
+        if all(key in value for value in values)
+    }
 
 
 def _std(values: list[float]) -> float:
@@ -121,7 +243,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "graphdiff": graphdiff.__version__,
     }
 

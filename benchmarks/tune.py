@@ -1,11 +1,15 @@
-"""Searches a model's settings on validation, with the same number of trials for every model.
+"""Searches a model's settings on validation, with the same budget for every model.
 
     python benchmarks/tune.py --dataset tiktok --root DIR --model lightgcn --trials 8
 
+The budget is a number of trials, the same for all models. Where a trial takes more than 20 minutes
+on two cores it is a number of hours instead, the same for all such models: ``--hours``. The search
+ends at whichever limit comes first, or when the whole grid has been tried. A trial that fails
+counts.
+
 The search is optuna's TPE sampler with a seed. The study is kept beside the result and goes on
-where it was stopped; ``--trials`` is the total, or less where a model has fewer settings to try.
-The best settings go to ``benchmarks/configs/<dataset>/<model>.yaml``. The test pairs are never
-looked at.
+where it was stopped; both limits are totals. The best settings, and what finding them took, go to
+``benchmarks/configs/<dataset>/<model>.yaml``. The test pairs are never looked at.
 """
 
 from __future__ import annotations
@@ -13,22 +17,25 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
-from protocol import CONFIGS, load_data, run_cell
+from protocol import CONFIGS, load_data, machine, run_cell
 
 from graphdiff.errors import GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models.registry import get_model
 
 
-def main() -> None:
-    arguments = parse()
-    data = load_data(arguments.dataset, arguments.root, arguments.features)
-    space = get_model(arguments.model).search_space()
+def main(given: list[str] | None = None) -> None:
+    arguments = parse(given)
+    data = load_data(
+        arguments.dataset, arguments.root, arguments.features, arguments.dataset_options
+    )
+    space = search_space(arguments.model)
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
     training = {
@@ -39,7 +46,7 @@ def main() -> None:
     }
 
     def measure(trial: optuna.Trial, settings: dict[str, Any]) -> float:
-        cell = run_cell(
+        cell, _ = run_cell(
             data, arguments.model, settings, seed=0, test=False, progress=False, **training
         )
         for key in ("val", "best_epoch", "epochs", "train_seconds"):
@@ -61,18 +68,28 @@ def main() -> None:
     )
     if not study.trials:
         # The defaults take part, and count as a trial.
-        study.enqueue_trial(defaults(arguments.model, space))
-    num_settings = math.prod(len(values) for values in space.values())
-    while len(tried := complete(study)) < min(arguments.trials, num_settings):
-        study.sampler = sampler(arguments, len(study.trials), num_settings)
+        study.enqueue_trial(defaults(arguments.model, list(space)))
+    reason = ""
+    while within_budget(study, space, arguments.trials, arguments.hours):
+        study.sampler = sampler(arguments, len(study.trials), grid_size(space))
         trial = study.ask()
         settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-        if any(settings == earlier.params for earlier in tried):
+        if any(settings == earlier.params for earlier in tried(study)):
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            study.tell(trial, measure(trial, settings))
-    write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(summary(study), sort_keys=False))
-    print(f"best of {len(complete(study))} trials: {study.best_params} {study.best_value:.4f}")
+            continue
+        start = time.perf_counter()
+        try:
+            value, state = measure(trial, settings), optuna.trial.TrialState.COMPLETE
+        except GraphDiffError as error:
+            value, state, reason = None, optuna.trial.TrialState.FAIL, str(error)
+            print(f"trial {trial.number}: {settings} -> failed: {reason}", flush=True)
+        trial.set_user_attr("seconds", time.perf_counter() - start)
+        study.tell(trial, value, state=state)
+    if not complete(study):
+        raise GraphDiffError(f"no trial of {arguments.model} succeeded; the last one: {reason}")
+    found = summary(study, space, arguments)
+    write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(found, sort_keys=False))
+    print(f"best of {found['trials']} trials: {study.best_params} {study.best_value:.4f}")
 
 
 def sampler(
@@ -85,42 +102,96 @@ def sampler(
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
 
 
-def defaults(model: str, space: dict[str, list[Any]]) -> dict[str, Any]:
+def within_budget(
+    study: optuna.Study, space: dict[str, list[Any]], trials: int, hours: float | None
+) -> bool:
+    """Whether another trial may start."""
+    done = len(tried(study))
+    return (
+        done < min(trials, grid_size(space)) and (hours is None or hours_of(study) < hours)
+    ) or not done
+
+
+def grid_size(space: dict[str, list[Any]]) -> int:
+    """Number of settings that there are to try; 1 for a model without any."""
+    return math.prod(len(values) for values in space.values())
+
+
+def hours_of(study: optuna.Study) -> float:
+    """Hours that the trials took, evaluation on validation included."""
+    seconds = (
+        # Earlier versions kept the seconds of training alone.
+        one.user_attrs.get("seconds", one.user_attrs.get("train_seconds", 0.0))
+        for one in tried(study)
+    )
+    return sum(seconds) / 3600
+
+
+def search_space(model: str) -> dict[str, list[Any]]:
+    """The values to try for each setting, the default among them."""
+    space = get_model(model).search_space()
+    return {
+        name: space[name] if default in space[name] else [default, *space[name]]
+        for name, default in defaults(model, list(space)).items()
+    }
+
+
+def defaults(model: str, names: list[str]) -> dict[str, Any]:
     config = get_model(model).configure()
-    return {name: getattr(config, name) for name in space}
+    return {name: getattr(config, name) for name in names}
 
 
 def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
 
 
-def summary(study: optuna.Study) -> dict[str, Any]:
-    best, tried = study.best_trial, complete(study)
+def tried(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that were measured or failed; not those that a stop cut off."""
+    states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL]
+    return [one for one in study.get_trials(states=states) if one.user_attrs]
+
+
+def summary(
+    study: optuna.Study, space: dict[str, list[Any]], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    best, done = study.best_trial, tried(study)
     return {
         "settings": best.params,
-        "trials": len(tried),
-        "hours": round(sum(t.user_attrs["train_seconds"] for t in tried) / 3600, 3),
+        "trials": len(done),
+        "hours": round(hours_of(study), 3),
         "val": {name: best.user_attrs["val"][name] for name in ("recall@20", "ndcg@20")},
         "epochs": best.user_attrs["epochs"],
+        "search": {
+            "sampler": "TPE",
+            "seed": arguments.seed,
+            "limits": {"trials": arguments.trials, "hours": arguments.hours},
+            "whole_grid": len(done) >= grid_size(space),
+            "failed": len(done) - len(complete(study)),
+        },
+        "machine": machine(),
     }
 
 
-def parse() -> argparse.Namespace:
+def parse(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--root", type=Path, help="folder of the dataset's files")
     parser.add_argument("--features", nargs="+", metavar="NAME=FILE", help="for mmrec")
+    parser.add_argument("--dataset-options", nargs="+", metavar="NAME=VALUE")
     parser.add_argument("--model", required=True)
     parser.add_argument("--trials", type=int, default=10, help="total, an earlier run's included")
+    parser.add_argument(
+        "--hours", type=float, help="total, an earlier run's included; no trial starts after it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the search")
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--patience", type=int, default=30, help="in validations")
     parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
     parser.add_argument("--monitor", default="recall@20")
     parser.add_argument("--configs", type=Path, default=CONFIGS, help="folder of the results")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

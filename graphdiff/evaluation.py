@@ -18,6 +18,8 @@ All but coverage are averaged over the users that have held-out items; the other
 of coverage too. The values are those of :mod:`torch_geometric.metrics`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,13 +118,7 @@ def evaluate(
         DataError: If the split has no held-out pairs.
         GraphDiffError: If the model's answer is not a ranking.
     """
-    ranking = _rank(model, data, split, ks, mask_validation, batch_size, progress)
-    result = {}
-    for k in ks:
-        for name, value in _per_user(ranking, k).items():
-            result[name] = value.double().mean().item()
-        result[f"coverage@{k}"] = _coverage(ranking, k)
-    return result
+    return rank(model, data, split, ks, mask_validation, batch_size, progress).mean()
 
 
 def evaluate_users(
@@ -143,32 +139,72 @@ def evaluate_users(
         ``"recall@10"``, ``"ndcg@10"``, ... their values, float32 ``[n]``. There is no coverage,
         which belongs to no single user. All on the CPU.
     """
-    ranking = _rank(model, data, split, ks, mask_validation, batch_size, progress)
-    result = {"user": ranking.user}
-    for k in ks:
-        result |= _per_user(ranking, k)
-    return result
+    return rank(model, data, split, ks, mask_validation, batch_size, progress).users()
 
 
 @dataclass
-class _Ranking:
-    """What a model recommends to the users of a split, and what they were to get. On the CPU."""
+class Ranking:
+    """What a model recommends to the users of a split, and what they were to get. On the CPU.
 
-    user: Tensor  # [n], the users with held-out items
-    pairs: LinkPredMetricData  # recommended [n, max k] and held-out items, by position in user
+    Attributes:
+        user: The users with held-out items, ascending, int64 ``[n]``.
+        pairs: Recommended items ``[n, max(ks)]`` and held-out ones, by position in ``user``.
+        ks: Lengths of the list to evaluate.
+        num_items: Size of the catalogue.
+    """
+
+    user: Tensor
+    pairs: LinkPredMetricData
+    ks: Sequence[int]
     num_items: int
+
+    def users(self) -> dict[str, Tensor]:
+        """Each user's metrics, as :func:`evaluate_users` gives them."""
+        result = {"user": self.user}
+        for k in self.ks:
+            result |= _per_user(self.pairs, k)
+        return result
+
+    def mean(self) -> dict[str, float]:
+        """Metrics averaged over the users, as :func:`evaluate` gives them."""
+        result = {}
+        for k in self.ks:
+            for name, value in _per_user(self.pairs, k).items():
+                result[name] = value.double().mean().item()
+            result[f"coverage@{k}"] = _coverage(self.pairs, k, self.num_items)
+        return result
+
+    def of_items(self, items: Tensor) -> Ranking:
+        """The same recommendations, where only some of the held-out items were to be found.
+
+        Args:
+            items: Which items count, bool ``[I]``. The others keep the places that they have in
+                the lists.
+
+        Returns:
+            The ranking of the users with such held-out items, possibly none.
+        """
+        row, item = self.pairs.edge_label_index
+        counts = items.cpu()[item]
+        kept, row = row[counts].unique(return_inverse=True)
+        pairs = LinkPredMetricData(self.pairs.pred_index_mat[kept], (row, item[counts]))
+        return Ranking(self.user[kept], pairs, self.ks, self.num_items)
 
 
 @torch.no_grad()
-def _rank(
+def rank(
     model: RecommendsItems,
     data: HeteroData,
-    split: str,
-    ks: Sequence[int],
-    mask_validation: bool,
-    batch_size: int,
-    progress: bool,
-) -> _Ranking:
+    split: Literal["val", "test"] = "test",
+    ks: Sequence[int] = (10, 20),
+    mask_validation: bool = False,
+    batch_size: int = 1024,
+    progress: bool = False,
+) -> Ranking:
+    """Ranks the catalogue for the users of a split, once for all that is to be measured on it.
+
+    Arguments and errors are those of :func:`evaluate`.
+    """
     num_items = int(data[ITEM].num_nodes)
     _check_settings(split, ks, mask_validation, batch_size, num_items)
     held_out = _held_out(data, split)
@@ -199,7 +235,8 @@ def _rank(
     # PyG would take -1 for the last item of the user before. In its place comes an item beyond the
     # catalogue, which nobody holds out.
     ranked[ranked < 0] = num_items
-    return _Ranking(user, LinkPredMetricData(ranked, label.rows(0, user.numel())), num_items)
+    pairs = LinkPredMetricData(ranked, label.rows(0, user.numel()))
+    return Ranking(user, pairs, ks, num_items)
 
 
 class _PairsOfUsers:
@@ -218,15 +255,15 @@ class _PairsOfUsers:
         return self.row[first:last] - start, self.item[first:last]
 
 
-def _per_user(ranking: _Ranking, k: int) -> dict[str, Tensor]:
+def _per_user(pairs: LinkPredMetricData, k: int) -> dict[str, Tensor]:
     # PyG's public interface gives means only; the hook of its metric classes gives users.
-    return {f"{name}@{k}": metric(k)._compute(ranking.pairs) for name, metric in _PER_USER.items()}
+    return {f"{name}@{k}": metric(k)._compute(pairs) for name, metric in _PER_USER.items()}
 
 
-def _coverage(ranking: _Ranking, k: int) -> float:
-    item = ranking.pairs.pred_index_mat[:, :k]
-    metric = LinkPredCoverage(k, ranking.num_items)
-    metric.update(item[item < ranking.num_items].unsqueeze(1), ranking.pairs.edge_label_index)
+def _coverage(pairs: LinkPredMetricData, k: int, num_items: int) -> float:
+    item = pairs.pred_index_mat[:, :k]
+    metric = LinkPredCoverage(k, num_items)
+    metric.update(item[item < num_items].unsqueeze(1), pairs.edge_label_index)
     return metric.compute().item()
 
 

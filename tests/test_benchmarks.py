@@ -1,42 +1,79 @@
 """The benchmark programs, run small."""
 
+import copy
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import accuracy  # noqa: E402
+import budgets  # noqa: E402
+import comparison as running  # noqa: E402
+import memory  # noqa: E402
+import protocol  # noqa: E402
+import report  # noqa: E402
+import tables  # noqa: E402
+import tune  # noqa: E402
+import workers  # noqa: E402
+
+from graphdiff import LightGCN  # noqa: E402
+from graphdiff.errors import ConfigError, RunError  # noqa: E402
+from graphdiff.significance import compare_models  # noqa: E402
+
+TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=80", "num_items=60"]
 
 
-def run(program, *arguments, expect=0, **environment):
+def run(program, *arguments, expect=0):
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / program, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **environment},
     )
     assert done.returncode == expect, done.stderr + done.stdout
     return done
 
 
+def compare(out, *arguments, dataset=TINY):
+    """Runs a comparison in this process (and its cells in theirs); its JSON."""
+    accuracy.main([*dataset, "--quiet", "--out", str(out), *map(str, arguments)])
+    return json.loads(out.read_text())
+
+
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
+def pages(tmp_path_factory):
+    """The folder of a comparison and its pages."""
     folder = tmp_path_factory.mktemp("accuracy")
-    out, report, markdown = (folder / f"a.{ending}" for ending in ("json", "html", "md"))
-    run(
-        "accuracy.py", "--dataset", "synthetic", "--models", "lightgcn", "ld4mrec",
-        "--seeds", 2, "--epochs", 2, "--out", out, "--report", report,
-        "--markdown", markdown, "--quiet",
+    compare(
+        folder / "a.json", "--models", "lightgcn", "ld4mrec", "--seeds", 2, "--epochs", 2,
+        "--drop-features", 0.5, "--report", folder / "a.html", "--markdown", folder / "a.md",
+        "--latex", folder / "a.tex",
     )  # fmt: skip
-    return out, report, markdown
+    return folder
 
 
-def test_accuracy_json_holds_what_readers_rely_on(comparison):
-    result = json.loads(comparison[0].read_text())
+@pytest.fixture
+def result(pages):
+    return json.loads((pages / "a.json").read_text())
+
+
+# The JSON
+
+
+def test_accuracy_json_holds_what_readers_rely_on(result):
     assert set(result["models"]) == {"lightgcn", "ld4mrec"}
     for entry in result["models"].values():
         assert [cell["seed"] for cell in entry["seeds"]] == [0, 1]
@@ -45,71 +82,453 @@ def test_accuracy_json_holds_what_readers_rely_on(comparison):
             assert cell["epochs"] == 2
             for name in ("train_seconds", "seconds_per_epoch", "inference_seconds"):
                 assert cell[name] > 0
+            assert cell["peak_memory_bytes"] > cell["memory_before_bytes"] > 0
         tests = [cell["test"]["recall@20"] for cell in entry["seeds"]]
         assert entry["mean"]["test"]["recall@20"] == pytest.approx(sum(tests) / 2)
         assert entry["std"]["test"]["recall@20"] == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
 
 
-def test_report_is_one_self_contained_page(comparison):
-    page = comparison[1].read_text()
-    assert "LD4MRec" in page
-    assert "LightGCN" in page
-    assert page.count("data:image/svg+xml;base64,") == 3
+def test_values_per_user_are_kept_beside_the_json(pages, result):
+    values = load_file(pages / "a.users.safetensors")
+    assert values["user"].size == sum(one["users"] for one in result["groups"]["users"])
+    for name, entry in result["models"].items():
+        for cell in entry["seeds"]:
+            for metric in ("recall@20", "ndcg@20"):
+                column = values[f"{name}/{cell['seed']}/{metric}"]
+                assert column.shape == values["user"].shape
+                assert column.mean(dtype=np.float64) == pytest.approx(cell["test"][metric])
+
+
+def test_statistics_are_those_of_the_means_over_seeds(pages, result):
+    values = load_file(pages / "a.users.safetensors")
+    found = result["statistics"]["metrics"]["ndcg@20"]
+    averaged = {
+        name: (values[f"{name}/0/ndcg@20"].astype(float) + values[f"{name}/1/ndcg@20"]) / 2
+        for name in result["models"]
+    }
+    for name, expected in compare_models(averaged).items():
+        assert found[name]["rival"] == expected.rival
+        assert found[name]["p_wilcoxon_holm"] == pytest.approx(expected.p_wilcoxon_holm)
+        assert found[name]["difference_interval"] == pytest.approx(expected.difference_interval)
+        assert found[name]["mean"] == pytest.approx(
+            result["models"][name]["mean"]["test"]["ndcg@20"]
+        )
+
+
+def test_groups_make_up_the_whole(result):
+    sizes = {one["name"]: one["users"] for one in result["groups"]["users"]}
+    for entry in result["models"].values():
+        for cell in entry["seeds"]:
+            groups = cell["groups"]["users"]
+            assert set(groups) == set(sizes)
+            total = sum(sizes[name] * one["recall@20"] for name, one in groups.items())
+            assert total / sum(sizes.values()) == pytest.approx(cell["test"]["recall@20"])
+    assert {one["name"] for one in result["groups"]["items"]} == {"cold", "tail", "mid", "head"}
+    # LightGCN knows nothing of an item without interactions.
+    cold = result["models"]["lightgcn"]["mean"]["groups"]["items"]["cold"]
+    assert cold["recall@20"] < result["models"]["lightgcn"]["mean"]["test"]["recall@20"]
+
+
+def test_dropped_features_are_a_section_of_the_models_that_read_any(result):
+    section = result["dropped_features"]["0.5"]
+    assert set(section["models"]) == {"ld4mrec"}
+    assert section["fingerprint"] != result["fingerprint"]
+    assert section["transform"] == "DropFeatures(share=0.5, seed=0)"
+    before, after = (one["models"]["ld4mrec"]["mean"]["test"] for one in (result, section))
+    assert before["recall@20"] != after["recall@20"]
+
+
+# The pages
+
+
+class Balance(HTMLParser):
+    """Fails at a tag that is closed out of turn."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "hr"})
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+        self.images = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_report_is_one_self_contained_page(pages):
+    page = (pages / "a.html").read_text()
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert all(one["src"].startswith("data:image/svg+xml;base64,") for one in parser.images)
+    titles = re.findall(r"<h2>([^<]+)</h2><img", page)
+    assert titles == [
+        "Accuracy", "Learning curves", "Accuracy against training time",
+        "Accuracy by user activity", "Accuracy by item popularity",
+        "Accuracy with features taken away",
+    ]  # fmt: skip
+    for words in ("LD4MRec", "LightGCN", "Significance, recall@20", "By popularity of the item"):
+        assert words in page
     assert "http" not in page
     assert "<script" not in page
 
 
-def test_markdown_holds_the_figures(comparison):
-    entry = json.loads(comparison[0].read_text())["models"]["ld4mrec"]
-    page = comparison[2].read_text()
-    assert (
-        f"{entry['mean']['test']['recall@20']:.4f} ± {entry['std']['test']['recall@20']:.4f}"
-        in page
-    )
+def test_markdown_holds_the_figures(pages, result):
+    page = (pages / "a.md").read_text()
+    entry = result["models"]["ld4mrec"]
+    mean, std = (entry[one]["test"]["recall@20"] for one in ("mean", "std"))
+    assert f"± {std:.4f}" in page
+    assert re.search(rf"\| (\*\*)?{mean:.4f}(\*\*)? ± {std:.4f}(\\\*)? \|", page)
+    for title in ("Significance, ndcg@20", "By activity", "With features taken away", "Cost"):
+        assert f"\n## {title}" in page
+    widths = [line.count(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert widths.count(widths[0]) >= 4
 
 
-def test_resume_keeps_finished_cells(comparison, tmp_path):
-    earlier = json.loads(comparison[0].read_text())
-    del earlier["models"]["ld4mrec"]["seeds"][1]
-    earlier["models"]["lightgcn"]["seeds"][0]["train_seconds"] = 12345.0
+def test_latex_is_a_booktabs_table_with_the_best_in_bold(pages, result):
+    page = (pages / "a.tex").read_text()
+    best = max(one["mean"]["test"]["ndcg@20"] for one in result["models"].values())
+    assert rf"\textbf{{{best:.4f}}}" in page
+    for part in page.split(r"\begin{table*}")[1:]:
+        columns = len(re.search(r"\\begin{tabular}{(\w+)}", part)[1])
+        rows = [line for line in part.splitlines() if line.endswith(r"\\")]
+        assert len(rows) == 3
+        assert all(line.count(" & ") == columns - 1 for line in rows)
+        assert part.index(r"\toprule") < part.index(r"\midrule") < part.index(r"\bottomrule")
+    assert not re.search(r"(?<!\\)[%#_&](?!.*\\\\)", page.split("\n", 1)[1])
+
+
+def test_significance_marks_and_skipped_cells_are_told(result):
+    for one, p in (("lightgcn", 0.001), ("ld4mrec", 0.2)):
+        result["statistics"]["metrics"]["recall@20"][one]["p_t_holm"] = p
+        result["statistics"]["metrics"]["recall@20"][one]["p_wilcoxon_holm"] = 0.001
+    marks = {row[0].text: row[2].mark for row in tables.accuracy(result).rows}
+    assert marks == {"LightGCN": "*", "LD4MRec": ""}
+    result["skipped"] = [{"model": "freedom", "seed": 1, "reason": "no room"}]
+    assert "Skipped: FREEDOM, seed 1: no room." in tables.notes(result)
+
+
+def test_render_shows_a_comparison_of_an_earlier_version_and_runs_nothing(tmp_path):
+    source = ROOT / "benchmarks" / "results" / "tiktok.json"
+    before = source.read_bytes()
+    page, tex = tmp_path / "t.md", tmp_path / "t.tex"
+    accuracy.main(["--render", str(source), "--markdown", str(page), "--latex", str(tex)])
+    assert "| 0.0653 / 0.0282 [1] |" in page.read_text()
+    assert "| GenRec-V1 | – | – | – | – | 0.1165 / 0.0492 [2] |" in page.read_text()
+    assert "arXiv 2406.11781" in page.read_text()
+    assert r"0.0653 / 0.0282 {\scriptsize [1]} &" in tex.read_text()
+    assert source.read_bytes() == before
+    report.write_report(json.loads(before), tmp_path / "t.html")
+    assert "Accuracy by user activity" not in (tmp_path / "t.html").read_text()
+
+
+def test_rendering_again_gives_the_same_pages(pages, tmp_path):
+    accuracy.main(
+        ["--render", str(pages / "a.json"), "--report", str(tmp_path / "b.html"),
+         "--markdown", str(tmp_path / "b.md")]
+    )  # fmt: skip
+    assert (tmp_path / "b.html").read_text() == (pages / "a.html").read_text()
+    assert (tmp_path / "b.md").read_text() == (pages / "a.md").read_text()
+
+
+def test_published_figures_name_their_sources(result):
+    listed = yaml.safe_load(tables.PUBLISHED.read_text())
+    sources = listed.pop("sources")
+    for dataset in listed.values():
+        for one in dataset["figures"]:
+            assert one["source"] in sources
+            assert 0 < one["ndcg@20"] < one["recall@20"] < 1
+    assert not tables.published(result).figures
+    result["dataset"] = "ml-1m-clean"
+    assert tables.published(result).figures["diffrec"]["recall@20"] == 0.1787
+    result["protocol"]["split"] = "ColdItems(share=0.1, seed=0)"
+    assert not tables.published(result).figures
+
+
+# Going on
+
+
+def test_resume_keeps_finished_cells_and_their_values(pages, result, tmp_path):
     out = tmp_path / "a.json"
+    earlier = copy.deepcopy(result)
+    del earlier["models"]["ld4mrec"]["seeds"][1]
+    del earlier["statistics"]
+    earlier["models"]["lightgcn"]["seeds"][0]["train_seconds"] = 12345.0
     out.write_text(json.dumps(earlier))
-    arguments = ["--dataset", "synthetic", "--models", "lightgcn", "ld4mrec", "--seeds", 2]
-    run("accuracy.py", *arguments, "--epochs", 2, "--out", out, "--quiet", "--resume")
-    again = json.loads(out.read_text())
+    values = (pages / "a.users.safetensors").read_bytes()
+    out.with_suffix(".users.safetensors").write_bytes(values)
+    # LightGCN is not asked for, and stays.
+    again = compare(out, "--models", "ld4mrec", "--seeds", 2, "--epochs", 2, "--resume")
     assert again["models"]["lightgcn"]["seeds"][0]["train_seconds"] == 12345.0
-    assert len(again["models"]["ld4mrec"]["seeds"]) == 2
-    done = run(
-        "accuracy.py", *arguments, "--epochs", 3, "--out", out, "--quiet", "--resume", expect=1
+    assert again["models"]["ld4mrec"]["seeds"][0] == result["models"]["ld4mrec"]["seeds"][0]
+    assert (
+        again["models"]["ld4mrec"]["seeds"][1]["test"]
+        == (result["models"]["ld4mrec"]["seeds"][1]["test"])
     )
-    assert "was written with another protocol" in done.stderr
+    assert again["statistics"] == result["statistics"]
+    assert again["dropped_features"] == result["dropped_features"]
 
 
-def test_tune_is_resumable_and_writes_a_configuration(tmp_path):
-    folder = tmp_path / "configs"
-    arguments = ["--dataset", "synthetic", "--model", "lightgcn", "--epochs", 1]
-    run("tune.py", *arguments, "--trials", 1, "--configs", folder)
-    done = run("tune.py", *arguments, "--trials", 2, "--configs", folder)
-    assert done.stdout.count("trial ") == 1
-    import yaml
+def test_cells_without_their_values_stay_and_are_not_tested(pages, result, tmp_path):
+    out = tmp_path / "a.json"
+    out.write_text(json.dumps(result))
+    arguments = ["--models", "lightgcn", "ld4mrec", "--epochs", 2, "--resume"]
+    again = compare(out, *arguments)
+    assert again["statistics"] == {}
+    assert again["models"]["lightgcn"]["seeds"] == result["models"]["lightgcn"]["seeds"]
+    # Values that are not those of the cell are no better than none.
+    other = copy.deepcopy(result)
+    other["models"]["lightgcn"]["seeds"][0]["test"]["recall@20"] += 0.01
+    out.write_text(json.dumps(other))
+    values = (pages / "a.users.safetensors").read_bytes()
+    out.with_suffix(".users.safetensors").write_bytes(values)
+    again = compare(out, *arguments)
+    assert again["statistics"]["left_out"] == ["lightgcn"]
+    assert any("per-user values" in note for note in tables.notes(again))
 
-    found = yaml.safe_load((folder / "synthetic" / "lightgcn.yaml").read_text())
+
+def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
+    out = tmp_path / "a.json"
+    arguments = ["--models", "lightgcn", "--epochs", "1"]
+    command = [sys.executable, ROOT / "benchmarks" / "accuracy.py", *TINY, *arguments]
+    process = subprocess.Popen(
+        [*command, "--seeds", "500", "--out", out, "--quiet"], stdout=subprocess.DEVNULL
+    )
+    try:
+        while not out.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    finished = json.loads(out.read_text())["models"]["lightgcn"]["seeds"]
+    again = compare(out, *arguments, "--seeds", len(finished) + 1, "--resume")
+    seeds = again["models"]["lightgcn"]["seeds"]
+    assert seeds[: len(finished)] == finished
+    assert len(seeds) == len(finished) + 1
+    assert again["statistics"]["left_out"] == []
+
+
+def test_a_comparison_that_is_stopped_twice_loses_nothing(pages, result, tmp_path, monkeypatch):
+    out = tmp_path / "a.json"
+    del result["models"]["ld4mrec"]["seeds"][0]
+    out.write_text(json.dumps(result))
+    values = (pages / "a.users.safetensors").read_bytes()
+    out.with_suffix(".users.safetensors").write_bytes(values)
+
+    def stop_at_the_second(*_, **__):
+        stopped.append(1)
+        if len(stopped) == 2:
+            raise KeyboardInterrupt
+        return cell, users
+
+    stopped = []
+    cell = {**result["models"]["ld4mrec"]["seeds"][0], "seed": 0}
+    users = {name: np.zeros(3, np.float32) for name in ("user", "recall@20", "ndcg@20")}
+    monkeypatch.setattr(running, "in_own_process", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        compare(
+            out, "--models", "ld4mrec", "lightgcn", "--seeds", 3, "--epochs", 2, "--resume",
+            "--drop-features", 0.5,
+        )  # fmt: skip
+    again = json.loads(out.read_text())
+    assert [one["seed"] for one in again["models"]["ld4mrec"]["seeds"]] == [0, 1]
+    assert again["models"]["lightgcn"]["seeds"] == result["models"]["lightgcn"]["seeds"]
+    assert again["dropped_features"] == result["dropped_features"]
+
+
+def test_another_protocol_is_not_resumed(pages):
+    with pytest.raises(SystemExit) as stop:
+        compare(pages / "a.json", "--models", "lightgcn", "--epochs", 3, "--resume")
+    assert "was written with another protocol" in str(stop.value)
+
+
+# Trouble
+
+
+@pytest.fixture
+def without_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "toys"
+    root.mkdir()
+    rows = [(u, (u * 7 + n) % 30, min(2, max(0, n - 5))) for u in range(30) for n in range(8)]
+    lines = "".join(f"{user}\t{item}\t{label}\n" for user, item, label in rows)
+    (root / "toys.inter").write_text("userID\titemID\tx_label\n" + lines)
+    return ["--dataset", "mmrec", "--root", str(root)]
+
+
+def test_a_model_that_does_not_fit_is_skipped_and_the_others_go_on(tmp_path, without_features):
+    result = compare(
+        tmp_path / "a.json", "--models", "freedom", "lightgcn", "--seeds", 2, "--epochs", 1,
+        "--markdown", tmp_path / "a.md", dataset=without_features,
+    )  # fmt: skip
+    assert list(result["models"]) == ["lightgcn"]
+    [skipped] = result["skipped"]
+    assert (skipped["model"], skipped["seed"]) == ("freedom", None)
+    assert "needs at least one modality" in skipped["reason"]
+    assert "Skipped: FREEDOM: FREEDOM needs" in (tmp_path / "a.md").read_text()
+    # A model on its own has an interval and no test.
+    assert result["statistics"]["metrics"]["recall@20"]["lightgcn"]["rival"] is None
+    with pytest.raises(SystemExit, match="no features to drop"):
+        compare(tmp_path / "b.json", "--drop-features", 0.5, dataset=without_features)
+
+
+def test_a_cell_that_fails_is_told_with_its_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        running, "tuned", lambda _, name: {"settings": {"lr": 1e30}} if name == "lightgcn" else {}
+    )
+    with pytest.raises(SystemExit, match="no model could be measured"):
+        compare(tmp_path / "a.json", "--models", "lightgcn", "--epochs", 3)
+    [skipped] = json.loads((tmp_path / "a.json").read_text())["skipped"]
+    assert skipped["seed"] == 0
+    assert "NaN" in skipped["reason"]
+
+
+def test_a_process_tells_what_came_of_it():
+    assert workers.in_own_process(divmod, 7, 2) == (3, 1)
+    assert workers.in_own_process(os.getpid) != os.getpid()
+    with pytest.raises(RunError, match="killed by SIGKILL, most likely for want of memory"):
+        workers.in_own_process(signal.raise_signal, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="ended with exit code 1"):
+        workers.in_own_process(int, "seven")
+    with pytest.raises(ConfigError, match="no model 'nope'"):
+        workers.in_own_process(protocol.model_names, ["nope"])
+
+
+@pytest.mark.skipif(not memory.STATUS.exists(), reason="needs /proc")
+def test_peak_memory_is_that_of_the_block():
+    with memory.PeakMemory() as large:
+        np.ones(30_000_000)
+    with memory.PeakMemory() as small:
+        np.ones(3)
+    peaks = [
+        one["peak_memory_bytes"] - one["memory_before_bytes"]
+        for one in (large.figures(), small.figures())
+    ]
+    assert peaks[0] >= 200e6
+    assert peaks[1] < 100e6
+
+
+def test_running_out_of_memory_is_told(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore")
+
+    monkeypatch.setattr(protocol, "load_graph", fail)
+    with pytest.raises(RunError, match=r"out of memory: DefaultCPUAllocator.*you tried$"):
+        protocol.measure(Path("graph"), "lightgcn", {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "nope", "--out", "x.json"], "no model 'nope'"),
+        (["--dataset-options", "num_users", "--out", "x.json"], "not name=value"),
+        (["--render", "no-such.json"], "cannot be read as the JSON of a comparison"),
+        (["--split", "cold-item", "--cold-share", "2", "--out", "x.json"], "share is 2"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        accuracy.main([*TINY, *arguments] if "--dataset-options" not in arguments else arguments)
+    assert message in stop.value.code
+    assert stop.value.code.startswith("accuracy.py: ")
+    assert "\n" not in stop.value.code
+
+
+def test_it_must_be_told_what_to_write():
+    assert "give --out FILE.json" in run("accuracy.py", expect=2).stderr
+
+
+# Splits
+
+
+def test_the_cold_item_split_measures_items_without_training_interactions(tmp_path):
+    result = compare(
+        tmp_path / "a.json", "--models", "ld4mrec", "--epochs", 1, "--split", "cold-item",
+        "--cold-share", 0.3, "--split-seed", 4,
+    )  # fmt: skip
+    assert result["protocol"]["split"] == "ColdItems(share=0.3, seed=4)"
+    [cell] = result["models"]["ld4mrec"]["seeds"]
+    assert list(cell["groups"]["items"]) == ["cold"]
+    assert cell["groups"]["items"]["cold"]["recall@20"] == cell["test"]["recall@20"]
+    assert "Split: ColdItems(share=0.3, seed=4); see graphdiff.transforms." in tables.notes(result)
+
+
+# Budgets
+
+
+def test_budgets_are_fair_where_trials_or_for_slow_models_hours_are_equal():
+    ours, same = {"trials": 8, "hours": 1.0}, {"trials": 8, "hours": 0.1}
+    assert budgets.budget_warnings({"ld4mrec": ours, "lightgcn": same}) == []
+    slow = {"trials": 2, "hours": 1.0}  # half an hour each
+    assert budgets.budget_warnings({"ld4mrec": ours, "diffmm": slow}) == []
+    whole = budgets.budget({"trials": 4, "search": {"whole_grid": True}}, searchable=True)
+    nothing = budgets.budget({}, searchable=False)
+    assert budgets.budget_warnings({"ld4mrec": ours, "ease": whole, "popularity": nothing}) == []
+
+
+def test_unfair_budgets_are_told():
+    ours, less = {"trials": 8, "hours": 1.0}, {"trials": 7, "hours": 0.4}
+    [line] = budgets.budget_warnings({"ld4mrec": ours, "lightgcn": less})
+    assert line == (
+        "Warning: ld4mrec got a larger tuning budget (8 trials, 1.00 h) than lightgcn "
+        "(7 trials, 0.40 h)."
+    )
+    assert budgets.budget_warnings({"ld4mrec": less, "lightgcn": ours}) == []
+    [line] = budgets.budget_warnings({"a": ours, "b": budgets.budget({}, searchable=True)})
+    assert (
+        line == "Warning: tuning budgets of the baselines differ: a 8 trials, 1.00 h, b defaults."
+    )
+    slow = {"trials": 2, "hours": 0.9}
+    assert len(budgets.budget_warnings({"ld4mrec": ours, "diffmm": slow})) == 1
+
+
+# Tuning
+
+
+def search(folder, *arguments):
+    tune.main(
+        [*TINY, "--model", "lightgcn", "--epochs", "1", "--configs", str(folder)]
+        + [str(one) for one in arguments]
+    )
+    return yaml.safe_load((folder / "synthetic" / "lightgcn.yaml").read_text())
+
+
+def test_tune_is_resumable_and_writes_a_configuration(tmp_path, capsys):
+    search(tmp_path, "--trials", 1)
+    found = search(tmp_path, "--trials", 2, "--seed", 3)
+    assert capsys.readouterr().out.count("\ntrial ") == 1
     assert found["trials"] == 2
+    assert found["hours"] >= 0
     assert set(found["val"]) == {"recall@20", "ndcg@20"}
     assert "num_layers" in found["settings"]
+    assert found["search"]["seed"] == 3
+    assert found["search"]["limits"] == {"trials": 2, "hours": None}
+    assert set(found["machine"]) >= {"processor", "threads", "device"}
+    kept = budgets.budget(found, searchable=True)
+    assert (kept["trials"], kept["whole_grid"], kept["search_seed"]) == (2, False, 3)
 
 
-def test_tune_stops_where_there_is_nothing_more_to_try(tmp_path):
-    arguments = ["--dataset", "synthetic", "--trials", 30, "--configs", tmp_path]
-    done = run("tune.py", *arguments, "--model", "popularity")
-    assert "best of 1 trials: {}" in done.stdout
-    import yaml
-
-    found = yaml.safe_load((tmp_path / "synthetic" / "popularity.yaml").read_text())
-    assert (found["settings"], found["trials"], found["epochs"]) == ({}, 1, 1)
+def test_hours_limit_a_search_after_its_first_trial(tmp_path):
+    found = search(tmp_path, "--trials", 5, "--hours", 0)
+    assert found["trials"] == 1
+    assert found["search"]["limits"] == {"trials": 5, "hours": 0}
 
 
-def test_a_mistake_is_told_in_one_line():
-    done = run("accuracy.py", "--models", "nope", "--out", os.devnull, expect=1)
-    assert "no model 'nope'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_search_ends_with_its_grid_and_failures_count(tmp_path, monkeypatch, capsys):
+    # The default, 1e-3, joins the grid.
+    space = {"lr": [1e30], "num_layers": [3]}
+    monkeypatch.setattr(LightGCN, "search_space", classmethod(lambda cls: space))
+    found = search(tmp_path, "--trials", 10, "--epochs", 3)
+    assert found["trials"] == 2
+    assert found["search"]["whole_grid"]
+    assert found["search"]["failed"] == 1
+    assert found["settings"]["lr"] == 1e-3
+    assert "failed: scores are NaN" in capsys.readouterr().out

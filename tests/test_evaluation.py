@@ -17,7 +17,8 @@ from torch_geometric.metrics import (
 )
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
-from graphdiff.evaluation import evaluate, evaluate_users
+from graphdiff.evaluation import evaluate, evaluate_users, rank
+from tests.conftest import random_data
 
 NAMES = ["recall", "ndcg", "precision", "map", "mrr", "hit_ratio"]
 
@@ -342,3 +343,25 @@ def test_what_is_no_ranking_is_refused(lists, message):
     data = make_data(1, 6, pairs([5]), pairs([]), pairs([0]))
     with pytest.raises(GraphDiffError, match=message):
         evaluate(FixedLists(lists), data, ks=(3,))
+
+
+def test_a_ranking_of_some_items_is_that_of_data_that_holds_out_those_alone():
+    data = random_data(30, 25, seed=4)
+    model = FixedScores(torch.rand(30, 25, generator=torch.Generator().manual_seed(1)), data)
+    ranking = rank(model, data, ks=(3, 5))
+    assert ranking.mean() == evaluate(model, data, ks=(3, 5))
+    items = torch.arange(25) % 3 == 0
+    held_out = data["user", "interacts", "item"].test_edge_label_index
+    data["user", "interacts", "item"].test_edge_label_index = held_out[:, items[held_out[1]]]
+    expected = evaluate_users(model, data, ks=(3, 5))
+    found = ranking.of_items(items).users()
+    assert 0 < expected["user"].numel() < 30
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_a_ranking_of_items_that_nobody_holds_out_has_no_users():
+    data = random_data(30, 25)
+    model = FixedScores(torch.rand(30, 25), data)
+    nobody = rank(model, data, ks=(3,)).of_items(torch.zeros(25, dtype=torch.bool)).users()
+    assert nobody["user"].numel() == nobody["recall@3"].numel() == 0

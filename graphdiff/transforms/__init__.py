@@ -1,5 +1,7 @@
 """PyG transforms that prepare a graph for the models."""
 
+from graphdiff.transforms.cold_items import ColdItems
+from graphdiff.transforms.drop_features import DropFeatures
 from graphdiff.transforms.modality_graph import ModalityGraph
 
-__all__ = ["ModalityGraph"]
+__all__ = ["ColdItems", "DropFeatures", "ModalityGraph"]

@@ -1,0 +1,79 @@
+"""The rule of tuning budgets, and whether a comparison kept to it.
+
+All models get the same number of trials. Where a trial takes more than 20 minutes on two cores, a
+model gets the same hours instead. A grid that was tried whole needs no more trials, and a model
+without settings to search needs none. LD4MRec never gets more than a baseline got.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SLOW_TRIAL_HOURS = 20 / 60
+OURS = "ld4mrec"
+
+
+def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
+    """The budget in the file that tuning wrote (``{}`` without one), as a comparison keeps it."""
+    search = found.get("search", {})
+    return {
+        "trials": found.get("trials", 0),
+        "hours": found.get("hours", 0.0),
+        "whole_grid": bool(search.get("whole_grid")) or not searchable,
+        "search_seed": search.get("seed"),
+        "machine": found.get("machine"),
+        "val": found.get("val"),
+    }
+
+
+def got_as_much(model: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the rule lets ``other`` have as large a budget as it had, beside that of ``model``.
+
+    Args:
+        model: A budget, as :func:`budget` makes it.
+        other: Another.
+    """
+    if model.get("whole_grid") or model["trials"] >= other["trials"]:
+        return True
+    hours, other_hours = model.get("hours") or 0.0, other.get("hours") or 0.0
+    is_slow = hours > SLOW_TRIAL_HOURS * model["trials"] > 0
+    return is_slow and hours >= other_hours
+
+
+def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each breach of the rule.
+
+    Args:
+        tuning: Budgets by the model's name.
+    """
+    lines = []
+    if OURS in tuning:
+        less = [
+            name for name in tuning if name != OURS and not got_as_much(tuning[name], tuning[OURS])
+        ]
+        if less:
+            lines.append(
+                f"Warning: {OURS} got a larger tuning budget ({_told(tuning[OURS])}) than "
+                + ", ".join(f"{name} ({_told(tuning[name])})" for name in less)
+                + "."
+            )
+    baselines = {name: one for name, one in tuning.items() if name != OURS}
+    less = [
+        name
+        for name, one in baselines.items()
+        if not all(got_as_much(one, other) for other in baselines.values())
+    ]
+    if less:
+        lines.append(
+            "Warning: tuning budgets of the baselines differ: "
+            + ", ".join(f"{name} {_told(one)}" for name, one in baselines.items())
+            + "."
+        )
+    return lines
+
+
+def _told(one: dict[str, Any]) -> str:
+    if not one["trials"]:
+        return "defaults"
+    hours = f", {one['hours']:.2f} h" if one.get("hours") is not None else ""
+    return f"{one['trials']} trials{hours}"

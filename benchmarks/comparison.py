@@ -1,0 +1,247 @@
+"""Runs the cells of a comparison, each a model with a seed, and keeps what is finished."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from budgets import budget
+from evidence import UserValues, statistics
+from protocol import (
+    MASKS_VALIDATION,
+    describe_groups,
+    load_data,
+    machine,
+    measure,
+    model_names,
+    summarise,
+    tuned,
+)
+from rich.console import Console
+from torch_geometric.data import HeteroData
+from workers import in_own_process
+
+from graphdiff.datasets.storage import save_graph
+from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.files import write_text
+from graphdiff.models.registry import get_model
+from graphdiff.schema import fingerprint, modalities
+from graphdiff.transforms import ColdItems, DropFeatures
+
+Section = dict[str, Any]
+
+
+class Comparison:
+    """Models on one dataset, under one protocol.
+
+    A section is a graph with the models' figures on it: ``models``, and ``skipped`` with reasons.
+    The result is itself the section of the whole data; under ``dropped_features`` are those of the
+    same data with features taken away.
+
+    Args:
+        arguments: The command line.
+        console: To tell progress on.
+
+    Raises:
+        GraphDiffError: If the data, a model's name, or an earlier result does not fit.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
+        self.arguments, self.console = arguments, console
+        self.models = model_names(arguments.models)
+        self.training = {
+            "epochs": arguments.epochs,
+            "patience": arguments.patience,
+            "eval_every": arguments.eval_every,
+            "monitor": arguments.monitor,
+        }
+        self.mask_validation = arguments.mask_validation or arguments.dataset in MASKS_VALIDATION
+        data = load_data(
+            arguments.dataset, arguments.root, arguments.features, arguments.dataset_options
+        )
+        split = {}
+        if arguments.split == "cold-item":
+            transform = ColdItems(arguments.cold_share, arguments.split_seed)
+            data, split = transform(data), {"split": repr(transform)}
+        self.result: Section = {
+            "dataset": arguments.dataset,
+            "fingerprint": fingerprint(data),
+            "protocol": {
+                "ranking": "full catalogue, training items left out",
+                "mask_validation": self.mask_validation,
+                "epoch_chosen_by": f"validation {arguments.monitor}",
+                **self.training,
+                **split,
+            },
+            "machine": machine(),
+            "groups": describe_groups(data),
+            "models": {},
+            "skipped": [],
+        }
+        self.sections = [(self.result, data)]
+        self._add_dropped(data)
+        self.users = UserValues(UserValues.path_beside(arguments.out), self.result["fingerprint"])
+        self.earlier: Section = {}
+        if arguments.resume:
+            self._read_earlier()
+
+    def _add_dropped(self, data: HeteroData) -> None:
+        if not self.arguments.drop_features:
+            return
+        if not modalities(data):
+            raise ConfigError(
+                f"the dataset {self.arguments.dataset!r} has no features to drop; leave out "
+                "--drop-features"
+            )
+        self.result["dropped_features"] = {}
+        for share in self.arguments.drop_features:
+            transform = DropFeatures(share, self.arguments.split_seed)
+            dropped = transform(data)
+            section = {
+                "transform": repr(transform),
+                "fingerprint": fingerprint(dropped),
+                "models": {},
+                "skipped": [],
+            }
+            self.result["dropped_features"][f"{share:g}"] = section
+            self.sections.append((section, dropped))
+
+    def _read_earlier(self) -> None:
+        """What an earlier run with the same data and protocol finished."""
+        out = self.arguments.out
+        if not out.exists():
+            return
+        earlier = json.loads(out.read_text())
+        for key in ("fingerprint", "protocol"):
+            if earlier.get(key) != self.result[key]:
+                raise GraphDiffError(
+                    f"{out} was written with another {key}; give another --out, or leave out "
+                    "--resume"
+                )
+        self.earlier = earlier
+        self.users.load()
+        others = [earlier["machine"], *earlier.get("earlier_machines", [])]
+        if others := [one for one in others if one != self.result["machine"]]:
+            self.result["earlier_machines"] = others
+        # What is finished stays from the start, whether asked for again or not: a comparison that
+        # is stopped a second time loses nothing.
+        for section, _ in self.sections:
+            self._restore(section)
+        for share, section in earlier.get("dropped_features", {}).items():
+            self.result.setdefault("dropped_features", {}).setdefault(share, section)
+
+    def _restore(self, section: Section) -> None:
+        """Takes the earlier cells of the same graph, but those of other settings."""
+        for one in (self.earlier, *self.earlier.get("dropped_features", {}).values()):
+            if one.get("fingerprint") == section["fingerprint"]:
+                break
+        else:
+            return
+        for name, entry in one["models"].items():
+            if name in self.models:
+                new = self._new_entry(name)
+                # As JSON gives them back: tuples have become lists.
+                if entry["settings"] != json.loads(json.dumps(new["settings"])):
+                    continue
+                entry = {**entry, "name": new["name"], "tuning": new["tuning"]}
+            section["models"][name] = entry
+
+    def run(self) -> Section:
+        """Measures what is not finished yet, and compares.
+
+        Raises:
+            GraphDiffError: If no model could be measured.
+        """
+        self.arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for section, data in self.sections:
+                graph = Path(folder) / "graph.safetensors"
+                save_graph(data, graph)
+                self._run_section(section, graph)
+        if not self.result["models"]:
+            raise GraphDiffError(
+                "no model could be measured: "
+                + "; ".join(f"{one['model']}: {one['reason']}" for one in self.result["skipped"])
+            )
+        self.result["statistics"] = statistics(self.result["models"], self.users)
+        self._save()
+        return self.result
+
+    def _run_section(self, section: Section, graph: Path) -> None:
+        is_whole = section is self.result
+        for name in self.models:
+            if not is_whole and not get_model(name).uses_content:
+                continue  # What it does not read cannot be missed.
+            if not is_whole and name not in self.result["models"]:
+                continue  # It has been skipped, for a reason that is told already.
+            try:
+                self._run_model(section, graph, name)
+            except GraphDiffError as error:
+                self._skip(section, name, None, error)
+
+    def _new_entry(self, name: str) -> dict[str, Any]:
+        cls, found = get_model(name), tuned(self.arguments.dataset, name)
+        return {
+            "name": cls.__name__,
+            "settings": cls.configure(**found.get("settings", {})).model_dump(),
+            "tuning": budget(found, searchable=bool(cls.search_space())),
+            "seeds": [],
+        }
+
+    def _run_model(self, section: Section, graph: Path, name: str) -> None:
+        entry = section["models"].get(name) or self._new_entry(name)
+        finished = {cell["seed"] for cell in entry["seeds"]}
+        if finished:
+            self.console.print(f"[bold]{name}[/]: {len(finished)} finished earlier")
+        for seed in sorted(set(range(self.arguments.seeds)) - finished):
+            try:
+                cell = self._measure(section, graph, name, entry["settings"], seed)
+            except ConfigError:
+                raise  # The model does not fit the data, whatever the seed.
+            except GraphDiffError as error:
+                self._skip(section, name, seed, error)
+                continue
+            entry["seeds"] = sorted([*entry["seeds"], cell], key=lambda one: one["seed"])
+            entry.update(summarise(entry["seeds"]))
+            section["models"][name] = entry
+            self.console.print(
+                f"  epoch {cell['best_epoch']} of {cell['epochs']}, "
+                f"{cell['train_seconds']:.1f} s, "
+                f"val recall@20 {cell['val']['recall@20']:.4f}, "
+                f"test recall@20 {cell['test']['recall@20']:.4f}"
+            )
+            self._save()
+
+    def _measure(
+        self, section: Section, graph: Path, name: str, settings: dict[str, Any], seed: int
+    ) -> dict[str, Any]:
+        told = f", {section['transform']}" if "transform" in section else ""
+        self.console.print(f"[bold]{name}[/], seed {seed}{told}")
+        cell, users = in_own_process(
+            measure,
+            graph,
+            name,
+            settings,
+            seed,
+            mask_validation=self.mask_validation,
+            progress=not self.arguments.quiet,
+            **self.training,
+        )
+        if section is self.result:
+            self.users.add(name, seed, users)
+        return cell
+
+    def _skip(self, section: Section, name: str, seed: int | None, error: Exception) -> None:
+        section["skipped"].append({"model": name, "seed": seed, "reason": str(error)})
+        self.console.print(f"  [yellow]skipped[/] {name}: {error}", highlight=False, soft_wrap=True)
+        self._save()
+
+    def _save(self) -> None:
+        """After each cell, so that a killed comparison keeps what it has."""
+        # First the values: a cell in the JSON then has its values.
+        if self.users.arrays:
+            self.users.save()
+        write_text(self.arguments.out, json.dumps(self.result, indent=1) + "\n")

@@ -1,0 +1,85 @@
+"""Users by how active they are, and items by how popular, to see for whom a model works.
+
+Both count *training* interactions alone, so that a group is known before anything is held against
+a model, and is the same for every model.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from graphdiff.schema import INTERACTS, ITEM, USER
+
+#: From the least popular on.
+ITEM_GROUPS = ("cold", "tail", "mid", "head")
+
+
+def user_groups(data: HeteroData, users: Tensor | None = None) -> dict[str, Tensor]:
+    """Users in up to four groups of about equal size, by their number of training interactions.
+
+    The borders are the quartiles of the users that have any; where quartiles are equal, groups are
+    one. Users without any are a group of their own, ``"0"``.
+
+    Args:
+        data: A graph that fits :mod:`graphdiff.schema`.
+        users: The users to divide, long ``[n]``, such as those of the test pairs; all by default.
+
+    Returns:
+        For each group that somebody is in, from the least active on, its members as bool ``[U]``.
+        The name tells the numbers of interactions, such as ``"3–5"`` or ``"12+"``.
+    """
+    activity = _degrees(data, USER)
+    chosen = torch.ones_like(activity, dtype=torch.bool)
+    if users is not None:
+        chosen = torch.zeros_like(chosen)
+        chosen[users] = True
+    groups = {"0": chosen & (activity == 0)}
+    active = activity[chosen & (activity > 0)].sort().values
+    if active.numel():
+        quarter = torch.arange(1, 4) * (active.numel() - 1) // 4
+        borders = active[quarter].unique().tolist()
+        lows = [1, *(border + 1 for border in borders)]
+        for low, high in zip(lows, [*borders, None], strict=True):
+            below = True if high is None else activity <= high
+            groups[_range(low, high)] = chosen & (activity >= low) & below
+    return {name: members for name, members in groups.items() if members.any()}
+
+
+def item_groups(data: HeteroData) -> dict[str, Tensor]:
+    """Items by popularity: cold, tail, mid and head.
+
+    Cold items have no training interaction. The others, from the most popular down, are the head
+    until they hold a third of all training interactions, then mid until they hold two thirds, then
+    tail. Equally popular items are in the same group.
+
+    Args:
+        data: A graph that fits :mod:`graphdiff.schema`.
+
+    Returns:
+        For each group that has an item, in the order of :data:`ITEM_GROUPS`, its members as bool
+        ``[I]``.
+    """
+    popularity = _degrees(data, ITEM)
+    level, size = popularity.unique(return_counts=True)
+    held = level * size
+    # Interactions of more popular items, in thirds of all: 0 is head, 1 mid, 2 tail.
+    more_popular = held.sum() - held.cumsum(0)
+    third = (3 * more_popular).div(max(1, int(held.sum())), rounding_mode="floor")
+    group_of_level = torch.where(level == 0, 0, 3 - third)
+    group = group_of_level[torch.searchsorted(level, popularity)]
+    found = {name: group == n for n, name in enumerate(ITEM_GROUPS)}
+    return {name: members for name, members in found.items() if members.any()}
+
+
+def _range(low: int, high: int | None) -> str:
+    if high is None:
+        return f"{low}+"
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _degrees(data: HeteroData, node: str) -> Tensor:
+    """Training interactions of each user or item, long ``[N]``, on the CPU."""
+    index = data[INTERACTS].edge_index[0 if node == USER else 1].cpu()
+    return torch.bincount(index, minlength=data[node].num_nodes)

@@ -1,0 +1,54 @@
+"""Catalogues as they are: many items lack an image, a text, a sound."""
+
+from __future__ import annotations
+
+import torch
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from graphdiff.errors import ConfigError
+from graphdiff.schema import ITEM, complete_masks, modalities, similar
+
+
+@functional_transform("drop_features")
+class DropFeatures(BaseTransform):
+    """Takes a share of the items' feature rows away, as if they had never been there.
+
+    For each modality on its own, so that an item may lose one and keep another, ``share`` of the
+    rows that are there is drawn. Their mask ``has_<modality>`` becomes False and the row zero.
+    Modality graphs are removed, because they were made with those rows; models make them anew.
+    With the same seed a larger share takes away what a smaller one does, and more.
+
+    Args:
+        share: Share of the rows to take away, from 0 to 1.
+        seed: Draws the rows (default: 0).
+
+    Raises:
+        ConfigError: If ``share`` is not from 0 to 1.
+    """
+
+    def __init__(self, share: float, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise ConfigError(f"share is {share}; give a share of the feature rows from 0 to 1")
+        self.share, self.seed = share, seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Marks the rows as missing."""
+        complete = complete_masks(data)
+        generator = torch.Generator().manual_seed(self.seed)
+        for name in modalities(data):
+            x, has = complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"]
+            present = has.nonzero().flatten()
+            order = torch.randperm(present.numel(), generator=generator).to(present.device)
+            dropped = present[order[: round(self.share * present.numel())]]
+            has = has.clone()
+            has[dropped] = False
+            data[ITEM][f"has_{name}"] = has
+            data[ITEM][f"x_{name}"] = x.masked_fill(~has[:, None], 0.0)
+            if similar(name) in data.edge_types:
+                del data[similar(name)]
+        return data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(share={self.share:g}, seed={self.seed})"
