@@ -9,6 +9,27 @@ import numpy as np
 from graphdiff.errors import DataError
 
 
+def load_array(path: str | Path) -> np.ndarray:
+    """Opens an array without taking memory for it; pickled objects in the file are refused.
+
+    Args:
+        path: An ``.npy`` file.
+
+    Returns:
+        The array as the file has it, mapped and read-only.
+
+    Raises:
+        DataError: If the file is missing, damaged, or holds objects.
+    """
+    try:
+        # Mapping compares the size that the file claims with its own before memory is taken; a
+        # claim beyond any integer is refused a little later.
+        with np.errstate(over="ignore"):
+            return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # What a parser meets in a hostile file cannot be listed.
+        raise DataError(f"{path} cannot be read as an .npy table of numbers: {error}") from None
+
+
 def load_features(path: str | Path) -> np.ndarray:
     """Reads a table of features; pickled objects in the file are refused.
 
@@ -21,14 +42,7 @@ def load_features(path: str | Path) -> np.ndarray:
     Raises:
         DataError: If the file is missing, damaged, or holds something else.
     """
-    path = Path(path)
-    try:
-        # Mapping compares the size that the file claims with its own before memory is taken; a
-        # claim beyond any integer is refused a little later.
-        with np.errstate(over="ignore"):
-            table = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # What a parser meets in a hostile file cannot be listed.
-        raise DataError(f"{path} cannot be read as an .npy table of numbers: {error}") from None
+    table = load_array(path)
     if table.ndim != 2 or table.dtype.kind not in "fiu":
         raise DataError(
             f"{path} holds {table.dtype} {list(table.shape)}; expected one row of numbers per item"
