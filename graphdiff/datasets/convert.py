@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch_geometric.data import HeteroData
 
+from graphdiff.datasets.archives import extract
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
 
@@ -64,6 +65,41 @@ def convert(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, A
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return meta
+
+
+def convert_source(
+    source: str | Path, out: str | Path, layout: str, **options: Any
+) -> dict[str, Any]:
+    """Reads a dataset in some layout and writes it as :func:`convert` does.
+
+    Args:
+        source: Its folder, or a zip or tar archive of it, which is unpacked as
+            :func:`~graphdiff.datasets.extract` does, and removed afterwards.
+        out: The folder to write.
+        layout: Name of a layout or dataset; see :func:`graphdiff.datasets.load`.
+        **options: Further arguments of the dataset's class.
+
+    Returns:
+        The content of ``meta.json``.
+
+    Raises:
+        DataError: If the source cannot be read, or ``out`` holds something already.
+    """
+    from graphdiff.datasets import load  # It knows this module, too.
+
+    source = Path(source)
+    if not source.exists():
+        raise DataError(f"there is no {source}; give a dataset's folder, or an archive of it")
+    if source.is_dir():
+        return convert(load(layout, source, **options)[0], out, source.resolve().name)
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = extract(source, Path(folder) / "archive")
+        within = list(unpacked.iterdir())
+        root = within[0] if len(within) == 1 and within[0].is_dir() else unpacked
+        dataset = load(layout, root, **options)
+        # What was kept of it is of no use once the folder is gone.
+        shutil.rmtree(dataset.processed_dir, ignore_errors=True)
+        return convert(dataset[0], out, source.stem)
 
 
 def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:

@@ -67,7 +67,8 @@ class DiffMM(RecDataset):
             num_users, num_items = size[0], max([size[1], *map(len, features.values())])
         else:
             (num_users, num_items), pairs = _read_matrices(folder)
-        return build_data(num_users, num_items, *pairs, features)
+        train, val, test = pairs
+        return build_data(num_users, num_items, train, val, test, features)
 
 
 def _read_matrices(folder: Path) -> tuple[tuple[int, int], list[np.ndarray]]:

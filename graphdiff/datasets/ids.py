@@ -32,13 +32,18 @@ def encode_ids(column: Any, what: str, text: bool = False) -> tuple[np.ndarray, 
     """
     if column.null_count:
         raise DataError(f"{column.null_count} rows have no {what}; leave them out, or name them")
+    uuid = isinstance(column.type, pa.UuidType)
+    if uuid:
+        column = column.cast(column.type.storage_type)
     if not pa.types.is_dictionary(column.type):
-        column = pc.dictionary_encode(column)
+        try:
+            column = pc.dictionary_encode(column)
+        except pa.ArrowNotImplementedError:
+            raise DataError(f"the {what} ids are {column.type}; give integers or strings") from None
     if isinstance(column, pa.ChunkedArray):
-        column = column.unify_dictionaries().combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # No chunk at all, or, in older versions, one.
-            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-    found = as_ids(column.dictionary, what, text)
+        column = _whole(column.unify_dictionaries())
+    distinct = column.dictionary.cast(pa.uuid()) if uuid else column.dictionary
+    found = as_ids(distinct, what, text)
     ids = pc.unique(found)
     ids = ids.take(pc.sort_indices(ids))
     place = pc.index_in(found, value_set=ids).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -50,17 +55,18 @@ def as_ids(values: Any, what: str, text: bool = False) -> pa.Array:
     """Raw ids as int64 or string, whichever keeps what they are.
 
     Args:
-        values: A pyarrow array without missing values.
+        values: A pyarrow array, chunked or not.
         what: What the ids are of, for messages.
         text: As for :func:`encode_ids`.
 
     Raises:
-        DataError: If they cannot be written as strings.
+        DataError: If ids are missing or cannot be written as strings.
     """
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-        if isinstance(values, pa.ChunkedArray):
-            values = values.chunk(0) if values.num_chunks else pa.array([], values.type)
+    if values.null_count:
+        raise DataError(f"{values.null_count} rows have no {what}; leave them out, or name them")
+    values = _whole(values)
+    if isinstance(values.type, pa.UuidType):
+        return pa.array([str(value) for value in values.to_pylist()], pa.string())
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     try:
@@ -77,6 +83,15 @@ def as_ids(values: Any, what: str, text: bool = False) -> pa.Array:
         ) from None
     if text and len(values) and pc.all(pc.match_substring_regex(values, CANONICAL_INTEGER)).as_py():
         return values.cast(pa.int64())
+    return values
+
+
+def _whole(values: Any) -> Any:
+    """A chunked array in one piece."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+        if isinstance(values, pa.ChunkedArray):  # No chunk at all, or, in some versions, one.
+            values = values.chunk(0) if values.num_chunks else pa.array([], values.type)
     return values
 
 

@@ -94,7 +94,7 @@ class Interactions:
 
     def select(self, keep: np.ndarray) -> Self:
         """The rows that a bool ``[E]`` or an index ``[*]`` picks; the ids stay."""
-        picked = {
+        picked: dict[str, Any] = {
             name: None if column is None else column[keep]
             for name in ("user", "item", "time", "rating", "label")
             for column in (getattr(self, name),)

@@ -244,8 +244,6 @@ class InteractionLog(RecDataset):
         if name not in column_names(path):
             name = node
         table = read_table(path, {node: name}, needed=(node,), ids=(node,))
-        if table[node].null_count:
-            raise DataError(f"{path.name} has rows without an id")
         return as_ids(table[node], node, is_text(path))
 
     def _item_in(self, file: str) -> str:
@@ -304,15 +302,16 @@ def from_frame(
                 f"{chosen.roles[role]}; say what it is called, such as {role}=NAME"
             )
     table = pa.table({role: _column(frame[name]) for role, name in roles.items()})
-    known = [
-        None if ids is None else as_ids(_column(ids), n)
-        for ids, n in ((users, "user"), (items, "item"))
-    ]
+    all_users, all_items = (
+        None if ids is None else as_ids(_column(ids), node)
+        for node, ids in (("user", users), ("item", items))
+    )
     tables = {
         name: FeatureTable(as_ids(_column(ids), "item"), np.asarray(values, dtype=np.float32))
         for name, (ids, values) in (features or {}).items()
     }
-    return log_to_data(Interactions.from_table(table, *known), chosen, tables, *known)
+    log = Interactions.from_table(table, all_users, all_items)
+    return log_to_data(log, chosen, tables, all_users, all_items)
 
 
 def log_to_data(
@@ -343,10 +342,10 @@ def log_to_data(
     if items is None:
         log = log.without_unused_ids("item")
     label = settings.labels(log)
-    pairs = [
+    train, val, test = (
         np.stack([log.user[label == value], log.item[label == value]]).astype(np.int64)
         for value in (TRAINING, VALIDATION, TEST)
-    ]
+    )
     user_ids, item_ids = log.user_ids, log.item_ids
     del log, label
     aligned = {name: align(table, item_ids, name) for name, table in (features or {}).items()}
@@ -355,7 +354,7 @@ def log_to_data(
         for node, ids in (("user", user_ids), ("item", item_ids))
         if not (node in (unnamed or []) and ids.equals(pa.array(np.arange(len(ids)))))
     }
-    return build_data(len(user_ids), len(item_ids), *pairs, aligned, **raw)
+    return build_data(len(user_ids), len(item_ids), train, val, test, aligned, **raw)
 
 
 def _column(values: Any) -> Any:

@@ -59,7 +59,8 @@ class PairLists(RecDataset):
         )
         # Items at the end of the catalogue may be known by their features alone.
         num_items = max([num_items, *map(len, features.values())])
-        return build_data(num_users, num_items, *pairs.values(), features)
+        train, val, test = pairs.values()
+        return build_data(num_users, num_items, train, val, test, features)
 
 
 def read_pair_lists(folder: str | Path) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ def test_it_is_given_up(tmp_path, server):
 
 def test_a_server_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
-    with pytest.raises(DataError, match="cannot be downloaded: .*refused"):
+    with pytest.raises(DataError, match=r"cannot be downloaded: .*refused"):
         download_file("http://127.0.0.1:9/f", tmp_path / "f", SHA256)
 
 
