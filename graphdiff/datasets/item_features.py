@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from graphdiff.datasets.ids import as_ids, places, show
 from graphdiff.datasets.safe_npy import load_features
-from graphdiff.datasets.tables import is_text, read_table
+from graphdiff.datasets.tables import is_text, read_schema, read_table
 from graphdiff.errors import DataError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -101,9 +101,21 @@ def read_features(
     return FeatureTable(order, values)
 
 
-def has_features(names: Sequence[str], modality: str) -> bool:
-    """Whether columns of these names hold features of a modality, by its own name."""
-    return f"x_{modality}" in names or f"x_{modality}_0" in names
+def modalities_in(path: Path) -> list[str]:
+    """The modalities that a Parquet table holds by name: lists ``x_<modality>``, or columns
+    ``x_<modality>_0``, ….
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    found = set()
+    for field in read_schema(path):
+        if field.name.startswith("x_"):
+            if _is_list(field.type):
+                found.add(field.name[2:])
+            elif field.name.endswith("_0"):
+                found.add(field.name[2:-2])
+    return sorted(found - {""})
 
 
 def encode_content(path: Path, item: str, encode: Encoder) -> FeatureTable:

@@ -21,8 +21,8 @@ from graphdiff.datasets.item_features import (
     FeatureTable,
     align,
     encode_content,
-    has_features,
     list_images,
+    modalities_in,
     read_features,
 )
 from graphdiff.datasets.log_settings import LogSettings
@@ -225,11 +225,7 @@ class InteractionLog(RecDataset):
                 found[modality] = path.name
         items = self._table(ITEMS)
         if items is not None and not is_text(items):
-            names = column_names(items)
-            modalities = {n[2:].removesuffix("_0") for n in names if n.startswith("x_")}
-            found |= {
-                m: items.name for m in sorted(modalities - set(found)) if has_features(names, m)
-            }
+            found = {name: items.name for name in modalities_in(items)} | found
         return found
 
     def _ids(self, node: str) -> pa.Array | None:

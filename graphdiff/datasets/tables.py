@@ -45,6 +45,18 @@ def column_names(
         raise _unreadable(path, error) from None
 
 
+def read_schema(path: Path) -> pa.Schema:
+    """Names and types of the columns of a Parquet file.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
+
+
 def read_table(
     path: Path,
     roles: Mapping[str, str] | None = None,
