@@ -228,9 +228,9 @@ def convert(
     option: Option = None,
 ) -> None:
     """Convert a dataset to Parquet files, to read with `--dataset parquet`."""
-    from graphdiff.datasets.convert import convert_source
+    from graphdiff.datasets import convert as conversion
 
-    meta = convert_source(source, out, from_, **_options(features, option))
+    meta = conversion.convert(source, out, from_, **_options(features, option))
     console.print(
         f"{meta['users']} users, {meta['items']} items, {meta['training']} + "
         f"{meta['validation']} + {meta['test']} pairs, "

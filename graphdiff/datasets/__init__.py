@@ -8,7 +8,7 @@ from typing import Any
 
 from graphdiff.datasets.archives import extract
 from graphdiff.datasets.base import RecDataset
-from graphdiff.datasets.convert import convert
+from graphdiff.datasets.convert import to_parquet
 from graphdiff.datasets.diffmm import DiffMM
 from graphdiff.datasets.log import InteractionLog, from_frame
 from graphdiff.datasets.log_settings import LogSettings
@@ -30,11 +30,11 @@ __all__ = [
     "RecDataset",
     "SyntheticMultimedia",
     "TikTok",
-    "convert",
     "extract",
     "from_frame",
     "load",
     "read_pair_lists",
+    "to_parquet",
     "true_preference",
 ]
 

@@ -21,7 +21,7 @@ FORMAT = "graphdiff.interactions.1"
 NAMES = {"training": "train", "validation": "val", "test": "test"}
 
 
-def convert(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, Any]:
+def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, Any]:
     """Writes a dataset as Parquet files, whole or not at all.
 
     ================================  ==============================================================
@@ -67,10 +67,8 @@ def convert(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, A
     return meta
 
 
-def convert_source(
-    source: str | Path, out: str | Path, layout: str, **options: Any
-) -> dict[str, Any]:
-    """Reads a dataset in some layout and writes it as :func:`convert` does.
+def convert(source: str | Path, out: str | Path, layout: str, **options: Any) -> dict[str, Any]:
+    """Reads a dataset in some layout and writes it as :func:`to_parquet` does.
 
     Args:
         source: Its folder, or a zip or tar archive of it, which is unpacked as
@@ -91,7 +89,7 @@ def convert_source(
     if not source.exists():
         raise DataError(f"there is no {source}; give a dataset's folder, or an archive of it")
     if source.is_dir():
-        return convert(load(layout, source, **options)[0], out, source.resolve().name)
+        return to_parquet(load(layout, source, **options)[0], out, source.resolve().name)
     with tempfile.TemporaryDirectory() as folder:
         unpacked = extract(source, Path(folder) / "archive")
         within = list(unpacked.iterdir())
@@ -99,7 +97,7 @@ def convert_source(
         dataset = load(layout, root, **options)
         # What was kept of it is of no use once the folder is gone.
         shutil.rmtree(dataset.processed_dir, ignore_errors=True)
-        return convert(dataset[0], out, source.stem)
+        return to_parquet(dataset[0], out, source.stem)
 
 
 def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:

@@ -135,27 +135,32 @@ def drop_repeats(log: Interactions, keep: str) -> Interactions:
         DataError: If there are repeats and none may be.
     """
     key = log.user.astype(np.int64) * len(log.item_ids) + log.item
-    by = log.label if log.label is not None else log.time
-    order = np.argsort(key, kind="stable") if by is None else np.lexsort((by, key))
-    ordered = key[order]
-    new = np.empty(len(key), dtype=bool)
-    new[:1] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
-    repeated = len(key) - int(new.sum())
-    if repeated == 0:
+    # Only the rows of repeated pairs are put into order: there are few, and a log may be long.
+    ordered = np.sort(key)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(twice) == 0:
         return log
+    place = np.searchsorted(twice, key)
+    rows = np.flatnonzero(twice[np.minimum(place, len(twice) - 1)] == key)
+    left_out = len(rows) - len(twice)
     if keep == "error":
         raise DataError(
-            f"{repeated} rows repeat a pair of user and item; keep the first or the last of each "
+            f"{left_out} rows repeat a pair of user and item; keep the first or the last of each "
             "with duplicates=first or duplicates=last"
         )
+    by = log.label if log.label is not None else log.time
+    order = np.lexsort((rows if by is None else by[rows], key[rows]))
+    first = np.flatnonzero(np.diff(key[rows][order], prepend=-1))
     # The row before the first of a pair is the last of the pair before it.
-    chosen = new if keep == "first" else np.append(new[1:], True)
+    chosen = first if keep == "first" else np.append(first[1:], len(rows)) - 1
     warnings.warn(
-        f"{repeated} rows that repeat a pair of user and item were left out; the {keep} one counts",
+        f"{left_out} rows that repeat a pair of user and item were left out; the {keep} one counts",
         stacklevel=2,
     )
-    return log.select(np.sort(order[chosen]))
+    mask = np.ones(len(log), dtype=bool)
+    mask[rows] = False
+    mask[rows[order[chosen]]] = True
+    return log.select(mask)
 
 
 def k_core(log: Interactions, k: int) -> Interactions:

@@ -169,22 +169,36 @@ def _texts(path: Path, item: str) -> tuple[pa.Array, list[Any]]:
 def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:
     """The numbers ``[N, F]`` of one modality among the columns of a table."""
     lists = [n for n in table.column_names if _is_list(table.schema.field(n).type)]
-    called = [n for n in (f"x_{modality}", modality, "x") if n in lists]
-    if called or len(lists) == 1:
-        return list_values(table[(called or lists)[0]], file)
-    for prefix in (f"x_{modality}_", "x_"):
-        pattern = re.compile(re.escape(prefix) + r"(\d+)")
-        found = {int(m[1]): n for n in table.column_names if (m := pattern.fullmatch(n))}
-        if found and sorted(found) == list(range(len(found))):
-            try:
-                columns = [table[found[i]].cast(pa.float32()) for i in range(len(found))]
-            except pa.ArrowException as error:
-                raise DataError(f"{file} holds other than numbers: {error}") from None
-            return np.stack([column.to_numpy() for column in columns], axis=1)
+    # What carries the modality's name goes before what would do for any.
+    for names, prefix in (((f"x_{modality}", modality), f"x_{modality}_"), (("x",), "x_")):
+        called = [name for name in names if name in lists]
+        if called:
+            return list_values(table[called[0]], file)
+        numbered = _numbered(table.column_names, prefix)
+        if numbered:
+            return _stacked(table.select(numbered), file)
+    if len(lists) == 1:
+        return list_values(table[lists[0]], file)
     raise DataError(
         f"{file} has no features of {modality}: its columns are {', '.join(table.column_names)}; "
         f"give one column of lists, x_{modality}, or columns x_{modality}_0, x_{modality}_1, …"
     )
+
+
+def _numbered(names: list[str], prefix: str) -> list[str]:
+    """The columns ``<prefix>0``, ``<prefix>1``, … in order; none if one is missing."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)")
+    found = {int(match[1]): name for name in names if (match := pattern.fullmatch(name))}
+    return [found[n] for n in sorted(found)] if sorted(found) == list(range(len(found))) else []
+
+
+def _stacked(table: pa.Table, file: str) -> np.ndarray:
+    """Columns of numbers as float32 ``[N, F]``; NaN where there is none."""
+    try:
+        columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
+    except pa.ArrowException as error:
+        raise DataError(f"{file} holds other than numbers: {error}") from None
+    return np.stack(columns, axis=1)
 
 
 def list_values(column: Any, file: str) -> np.ndarray:

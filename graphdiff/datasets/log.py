@@ -58,7 +58,7 @@ class InteractionLog(RecDataset):
 
     ``.csv`` and ``.tsv`` do in each place. Raw ids may be of any type; integers stay integers,
     everything else becomes a string. Features of items that are not in the catalogue are left out,
-    and items without features lack the modality. What :func:`graphdiff.datasets.convert` writes is
+    and items without features lack the modality. What :func:`graphdiff.datasets.to_parquet` writes is
     this layout.
 
     Columns are read as columns, so that a log of 50 million interactions is a matter of seconds and
@@ -225,7 +225,7 @@ class InteractionLog(RecDataset):
                 found[modality] = path.name
         items = self._table(ITEMS)
         if items is not None and not is_text(items):
-            found = {name: items.name for name in modalities_in(items)} | found
+            found = dict.fromkeys(modalities_in(items), items.name) | found
         return found
 
     def _ids(self, node: str) -> pa.Array | None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from graphdiff.datasets import convert
+from graphdiff.datasets import to_parquet
 from graphdiff.schema import INTERACTS, build_data
 
 USERS, ITEMS = 30, 20
@@ -105,7 +105,7 @@ def parquet(folder):
 
 def converted(folder):
     folder.rmdir()
-    convert(expected(), folder, "toys")
+    to_parquet(expected(), folder, "toys")
 
 
 #: How to write each layout, and the name under which it is read.
