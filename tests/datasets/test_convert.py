@@ -10,7 +10,7 @@ import pytest
 from graphdiff.datasets import from_frame, load, to_parquet
 from graphdiff.datasets.convert import convert
 from graphdiff.errors import DataError
-from graphdiff.schema import fingerprint
+from graphdiff.schema import build_data, fingerprint
 from tests.conftest import random_data
 from tests.datasets import samples
 
@@ -56,10 +56,11 @@ def test_without_features_and_held_out_pairs(tmp_path):
 
 
 def test_a_k_core_of_unnamed_items_gets_names(tmp_path):
-    to_parquet(random_data(density=0.6), tmp_path / "out")
-    core = load("parquet", tmp_path / "out", k_core=3)[0]
-    assert core["item"].num_nodes == 8  # The one without any interaction is out.
-    assert core["item"].raw_id.tolist() == list(range(8))
+    pairs = [[0, 1, 0, 1, 0], [0, 0, 2, 2, 1]]
+    to_parquet(build_data(2, 4, pairs), tmp_path / "out")
+    core = load("parquet", tmp_path / "out", k_core=2)[0]
+    assert core["item"].raw_id.tolist() == [0, 2]
+    assert "raw_id" not in core["user"]  # All are there, so that an index is still the id.
 
 
 def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path, plain_data, monkeypatch):
