@@ -58,8 +58,8 @@ class InteractionLog(RecDataset):
 
     ``.csv`` and ``.tsv`` do in each place. Raw ids may be of any type; integers stay integers,
     everything else becomes a string. Features of items that are not in the catalogue are left out,
-    and items without features lack the modality. What :func:`graphdiff.datasets.to_parquet` writes is
-    this layout.
+    and items without features lack the modality. This is the layout that
+    :func:`graphdiff.datasets.to_parquet` writes.
 
     Columns are read as columns, so that a log of 50 million interactions is a matter of seconds and
     a few GB.
