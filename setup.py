@@ -13,6 +13,7 @@ class BuildWithCards(build_py):
     """
 
     def run(self):
+        """Builds, then copies."""
         super().run()
         if not self.editable_mode:
             for card in sorted(Path("datasets").glob("*/card.yaml")):
@@ -21,4 +22,5 @@ class BuildWithCards(build_py):
                 self.copy_file(str(card), str(folder / card.name))
 
 
-setup(cmdclass={"build_py": BuildWithCards})
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildWithCards})

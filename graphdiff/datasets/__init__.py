@@ -20,6 +20,7 @@ from graphdiff.datasets.tiktok import TikTok
 from graphdiff.errors import ConfigError, DataError
 
 __all__ = [
+    "LAYOUTS",
     "REGISTRY",
     "DiffMM",
     "InteractionLog",
