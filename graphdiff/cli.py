@@ -1,9 +1,10 @@
-"""The command line: ``graphdiff train | evaluate | recommend | doctor``."""
+"""The command line: training and using models, and looking at data."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,14 @@ console = Console()
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `graphdiff train`.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the dataset's files.")]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(help="A modality's file, as name=file; repeatable; for layouts that take them."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="One argument of the dataset, as name=value; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -40,10 +49,8 @@ def train(
     out: Annotated[Path, typer.Option(help="The RUN folder to write.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "synthetic",
     root: Root = None,
-    features: Annotated[
-        list[str] | None,
-        typer.Option(help="A modality's file, as name=file.npy; repeatable; for mmrec."),
-    ] = None,
+    features: Features = None,
+    option: Option = None,
     model: Annotated[str, typer.Option(help="Name of the model.")] = "ld4mrec",
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings of the model.")
@@ -75,7 +82,7 @@ def train(
         model,
         root=root,
         settings=_settings(config, set_ or []),
-        options={"features": _pairs("--features", features)} if features else {},
+        options=_options(features, option),
         mask_validation=mask_validation,
         epochs=epochs,
         patience=patience,
@@ -146,6 +153,92 @@ def recommend(
 
 
 @app.command()
+def describe(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    root: Root = None,
+    features: Features = None,
+    option: Option = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the degrees into this .png or .svg.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a dataset holds and what is odd about it."""
+    from graphdiff.describe import describe_dataset, plot_degrees
+
+    data, found = describe_dataset(dataset, root, **_options(features, option))
+    if plot is not None:
+        plot_degrees(data, plot)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("what", "found")
+    for what, value in _flat(found):
+        table.add_row(what, value)
+    console.print(table)
+
+
+@app.command(name="datasets")
+def list_datasets(
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the datasets' folders, NAME in each; or $GRAPHDIFF_DATA."),
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Compare the files' checksums.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the datasets that have a card: source, licence, whether they are there, command."""
+    from graphdiff.datasets.cards import cards, data_folder
+
+    rows = [
+        {
+            "name": card.name,
+            "title": card.title,
+            "source": card.source,
+            "licence": card.licence,
+            "files": card.found(data_folder(root, card.name), check),
+            "command": card.command,
+        }
+        for card in cards()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {row['title']}", highlight=False)
+        for key in ("source", "licence", "files", "command"):
+            console.print(f"  {key:8} {row[key]}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Layout(StrEnum):
+    """What can be converted to."""
+
+    parquet = "parquet"
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="The dataset's folder, or an archive of it.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    from_: Annotated[
+        str, typer.Option("--from", help="Its layout: csv, diffmm, mmrec, pairs, parquet, recbole.")
+    ],
+    to: Annotated[Layout, typer.Option("--to", help="The layout to write.")] = Layout.parquet,
+    features: Features = None,
+    option: Option = None,
+) -> None:
+    """Convert a dataset to Parquet files, to read with `--dataset parquet`."""
+    from graphdiff.datasets import convert as conversion
+
+    meta = conversion.convert(source, out, from_, **_options(features, option))
+    console.print(
+        f"{meta['users']} users, {meta['items']} items, {meta['training']} + "
+        f"{meta['validation']} + {meta['test']} pairs, "
+        f"{', '.join(meta['channels']) or 'no features'}: written to {out} as {to.value}"
+    )
+
+
+@app.command()
 def doctor() -> None:
     """Tell what is installed, which devices are there, and whether the pieces work together."""
     from graphdiff.doctor import examine
@@ -171,6 +264,29 @@ def _settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
         settings.update(loaded.get("settings", loaded))
     settings.update((n, yaml.safe_load(value)) for n, value in _pairs("--set", pairs).items())
     return settings
+
+
+def _options(features: list[str] | None, option: list[str] | None) -> dict[str, Any]:
+    """Arguments of a dataset's class from the command line."""
+    pairs = _pairs("--option", option or [])
+    # A name such as y or 1 is text all the same.
+    texts = {"user", "item", "timestamp", "rating", "split_column", "file", "delimiter"}
+    options = {n: v if n in texts else yaml.safe_load(v) for n, v in pairs.items()}
+    if features:
+        options["features"] = _pairs("--features", features)
+    return options
+
+
+def _flat(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The entries of nested dictionaries, one line each."""
+    for name, value in found.items():
+        what = f"{above} {name}".strip().replace("_", " ")
+        if isinstance(value, dict):
+            yield from _flat(value, what)
+        elif isinstance(value, list):
+            yield from ((what, text) for text in value)
+        else:
+            yield what, f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
