@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from graphdiff.errors import ConfigError, RunError
-from graphdiff.files import write_bytes
+from graphdiff.files import make_folder, write_bytes
 from graphdiff.models.base import Recommender
 from graphdiff.models.registry import get_model
 from graphdiff.nn.graph import RecGraph
@@ -25,7 +25,7 @@ def save_model(model: Recommender, folder: Path) -> None:
 
     Other sections of a ``config.yaml`` that is already there are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     metadata = {"model": type(model).__name__, "num_items": str(model.num_items)}
     write_bytes(folder / WEIGHTS, save(tensors, metadata))
