@@ -12,7 +12,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from graphdiff.errors import RunError
-from graphdiff.files import make_folder, remove_parts, write_bytes
+from graphdiff.files import make_folder, write_bytes
 
 
 def checkpoint_of(folder: Path) -> Path:
@@ -48,13 +48,12 @@ class WholeCheckpoints(CheckpointIO):
         Raises:
             RunError: If it is damaged or something else.
         """
-        try:
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # What a parser meets in a damaged file cannot be listed.
-            reason = str(error).partition("\n")[0]
-            raise RunError(f"{path} is not a whole checkpoint ({reason}); train anew") from None
+        with open(path, "rb") as file:
+            try:
+                checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+            except Exception as error:  # What a parser meets in a damaged file cannot be listed.
+                reason = str(error).partition("\n")[0]
+                raise RunError(f"{path} is not a whole checkpoint ({reason}); train anew") from None
         if not isinstance(checkpoint, dict) or "graphdiff" not in checkpoint:
             raise RunError(f"{path} is not a checkpoint written by graphdiff; train anew")
         return checkpoint
@@ -75,10 +74,7 @@ class KeepLast(Checkpoint):
         self.path = path
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Clears away what killed trainings have left, and saves the start."""
-        make_folder(self.path.parent)
-        remove_parts(self.path.parent)
-        remove_parts(self.path.parent.parent)
+        """Saves the start, so that there is always something to go on with."""
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(self.path)
 

@@ -24,7 +24,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.checkpoints import KeepLast, WholeCheckpoints, checkpoint_of
 from graphdiff.errors import ConfigError, Interrupted, RunError, TrainingError
 from graphdiff.evaluation import evaluate
-from graphdiff.files import make_folder, write_text
+from graphdiff.files import make_folder, remove_parts, write_text
 from graphdiff.interrupts import StopRequest
 from graphdiff.models.base import Recommender
 from graphdiff.schema import INTERACTS, fingerprint, validate
@@ -474,6 +474,8 @@ def fit(
     callbacks: list[Callback] = [best]
     if folder is not None and checkpoint is not None:
         make_folder(folder)
+        for one in (folder, checkpoint.parent):
+            remove_parts(one)
         callbacks.append(KeepLast(checkpoint))
         if not resume:
             checkpoint.unlink(missing_ok=True)  # Nobody shall go on from another training's.
