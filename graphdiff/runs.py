@@ -32,7 +32,6 @@ from graphdiff.models.storage import CONFIG, IDS, WEIGHTS, load_model, read_conf
 from graphdiff.schema import fingerprint
 from graphdiff.training import fit
 
-
 #: Arguments of :func:`graphdiff.fit` that may change when a training goes on.
 CHANGEABLE = ("epochs", "patience", "accelerator", "progress")
 #: What a training leaves in its RUN folder beside ``config.yaml``.

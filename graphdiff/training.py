@@ -208,9 +208,9 @@ class RecommenderModule(L.LightningModule):
         """What must be the same for a training to go on from another's checkpoint."""
         return {
             "model": type(self.model).__name__,
-            "settings": self.model.config.model_dump(),
             "seed": self.seed,
             "data": fingerprint(self.data),
+            **{f"setting {k}": v for k, v in self.model.config.model_dump(mode="json").items()},
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -404,9 +404,7 @@ def _describe(model: Recommender, batch: Tensor, shown: int = 3) -> str:
     first, more = batch[:shown].to(model.device), ", …" if batch.numel() > shown else ""
     if model.batch_over == "users":
         return "users " + ", ".join(str(model.raw_user(u)) for u in first.tolist()) + more
-    pairs = zip(
-        model.graph.user_of(first).tolist(), model.graph.col[first].tolist(), strict=True
-    )
+    pairs = zip(model.graph.user_of(first).tolist(), model.graph.col[first].tolist(), strict=True)
     told = (f"user {model.raw_user(u)} item {model.raw_item(i)}" for u, i in pairs)
     return "interactions " + ", ".join(told) + more
 

@@ -14,6 +14,9 @@ from graphdiff.schema import INTERACTS, modalities
 
 T = TypeVar("T")
 
+# Draws of a negative that may hit one of the user's items, before all others are looked up.
+REDRAWS = 16
+
 
 class Rows(NamedTuple):
     """Rows of items, sparse: ``item[n]`` belongs to row ``row[n]``.
@@ -220,7 +223,7 @@ class RecGraph(torch.nn.Module):
         )
         open_ = torch.arange(user_index.numel(), device=device)
         open_ = open_[self.user_degree()[user_index] < self.num_items]
-        while True:
+        for _ in range(REDRAWS):
             wanted = user_index[open_] * self.num_items + negative[open_]
             found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
             open_ = open_[key[found] == wanted]
@@ -229,6 +232,20 @@ class RecGraph(torch.nn.Module):
             negative[open_] = torch.randint(
                 self.num_items, open_.shape, generator=generator, device=device
             )
+        negative[open_] = self._draw_rest(user_index[open_], generator)
+        return negative
+
+    def _draw_rest(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`sample_negatives`, in one go, for users who have nearly every item."""
+        device = self.col.device
+        # Before a user's n-th item (from 0) lie col - n items that the user has not.
+        place = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
+        key = self.user * self.num_items + self.col - place
+        free = self.num_items - self.user_degree()[user_index]
+        share = torch.rand(free.shape, generator=generator, device=device)
+        rank = torch.minimum((share * free).long(), free - 1)
+        wanted = user_index * self.num_items + rank
+        return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
 
     def extra_repr(self) -> str:
         """Sizes for ``print(model)``."""

@@ -17,6 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Shares of the mean squared column norm that a Gram matrix's diagonal is raised by, until it has a
+# Cholesky factor. With a share of 1 every finite one has.
+RIDGES = tuple(10.0**n for n in range(-6, 1))
+
 
 def encode_rows(table: Tensor, row: Tensor, item: Tensor, weight: Tensor, num_rows: int) -> Tensor:
     """``x @ table`` for sparse rows x.
@@ -46,12 +50,25 @@ def noise_factor(table: Tensor) -> Tensor:
         table: Z, ``[I, d]``.
 
     Returns:
-        ``[d, d]``, lower triangular. A table of rank below d is met with a ridge of 1e-6 of the
-        mean squared column norm.
+        ``[d, d]``, lower triangular, in float32 at least. A table of rank below d is met with a
+        ridge of 1e-6 of the mean squared column norm; where rounding asks for more, the ridge
+        grows tenfold until it is enough. A table that is not finite gives NaN.
     """
+    if table.dtype in (torch.float16, torch.bfloat16):
+        table = table.float()
+    # Squares of what is far from 1 would leave the range of floats.
+    scale = table.detach().abs().max()
+    near = (scale == 0) | ((scale > 1e-6) & (scale < 1e6))
+    scale = torch.where(near, 1.0, scale)
+    table = table / scale
     gram = table.t() @ table
-    ridge = 1e-6 * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
-    return torch.linalg.cholesky(gram + ridge * torch.eye(gram.size(0), device=gram.device))
+    eye = torch.eye(gram.size(0), dtype=gram.dtype, device=gram.device)
+    mean, tiny = gram.diagonal().mean(), torch.finfo(gram.dtype).tiny
+    for share in RIDGES:
+        factor, failed = torch.linalg.cholesky_ex(gram + (share * mean + tiny) * eye)
+        if not failed:
+            return factor * scale
+    return gram * torch.nan
 
 
 class Catalogue(NamedTuple):
