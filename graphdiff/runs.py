@@ -127,17 +127,18 @@ def resume_run(folder: Path, root: Path | None = None, **changes: Any) -> dict[s
             )
     config = read_config(folder)
     training = config.get("training")
-    if not isinstance(training, dict):
+    if training is None:
         raise RunError(f"{folder} has no section 'training' in its config.yaml to go on with")
     data = _load_data(folder, config, root)
     recommender = _made_anew(folder, config, data)
+    arguments = {"resume": checkpoint_of(folder).is_file(), **training, **changes}
+    mask_validation = arguments.pop("mask_validation", False)
+    known = inspect.signature(fit).parameters
+    for name, value in arguments.items():
+        if name not in known or type(value) is not type(known[name].default):
+            raise RunError(f"{folder / CONFIG}: {name}={value!r} is no option of training")
     kept = {name: value for name, value in changes.items() if name != "progress"}
     update_config(folder, {"training": training | kept})
-    arguments = {"resume": checkpoint_of(folder).is_file(), **training, **changes}
-    unknown = set(arguments) - set(inspect.signature(fit).parameters) - {"mask_validation"}
-    if unknown:
-        raise RunError(f"{folder / CONFIG} has unknown training options: {', '.join(unknown)}")
-    mask_validation = arguments.pop("mask_validation", False)
     name = config["dataset"]["name"]
     return _fit_and_test(folder, recommender, data, name, mask_validation, **arguments)
 
@@ -187,10 +188,14 @@ def open_run(folder: Path, root: Path | None = None) -> tuple[Recommender, Heter
 
 def _load_data(folder: Path, config: dict[str, dict], root: Path | None) -> HeteroData:
     section = config.get("dataset")
-    if not isinstance(section, dict) or "name" not in section:
+    if section is None or "name" not in section:
         raise RunError(f"{folder} has no section 'dataset' in its config.yaml; is it a RUN folder?")
-    where = root if root is not None else section.get("root")
-    data = datasets.load(str(section["name"]), where, **(section.get("options") or {}))[0]
+    where, options = root if root is not None else section.get("root"), section.get("options") or {}
+    if not (isinstance(where, (str, Path, type(None))) and isinstance(options, dict)):
+        raise RunError(
+            f"{folder / CONFIG}: root is no folder, or options are not name: value lines"
+        )
+    data = datasets.load(str(section["name"]), where, **options)[0]
     check_dataset(folder, config, data)
     return data
 

@@ -27,11 +27,13 @@ from graphdiff.evaluation import evaluate
 from graphdiff.files import make_folder, remove_parts, write_text
 from graphdiff.interrupts import StopRequest
 from graphdiff.models.base import Recommender
-from graphdiff.schema import INTERACTS, fingerprint, validate
+from graphdiff.schema import INTERACTS, ITEM, fingerprint, validate
 
 # Steps between looks at the losses on devices where a look makes the device wait.
 CHECK_EVERY = 64
 GRAPH = "model.graph."
+# Of those that evaluate() ranks by default.
+LONGEST_LIST = 20
 
 
 @dataclass
@@ -381,7 +383,7 @@ class FiniteWatch:
 
     def gradients(self, step: int, parameters: Iterable[Tensor]) -> None:
         """Looks at the gradients that parameters have."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None and p.grad.numel()]
         if gradients:
             # The largest entry, since a sum of squares may overflow where no entry does.
             largest = torch.stack(torch._foreach_norm(gradients, float("inf")))
@@ -519,6 +521,12 @@ def _check_arguments(data: HeteroData, epochs: int, patience: int, eval_every: i
     for name, value in (("epochs", epochs), ("patience", patience), ("eval_every", eval_every)):
         if value < 1:
             raise ConfigError(f"{name} is {value}; give at least 1")
+    num_items = data[ITEM].num_nodes
+    if num_items < LONGEST_LIST:
+        raise ConfigError(
+            f"the catalogue has {num_items} item{'s' * (num_items > 1)}, and training validates by "
+            f"lists of {LONGEST_LIST}; with fewer items there is nothing to choose"
+        )
     if data[INTERACTS].val_edge_label_index.numel() == 0:
         raise ConfigError(
             "fit needs validation pairs to choose the epoch by, and the data has none; "

@@ -101,10 +101,9 @@ def hostile(command):
         "built into slots": built((None, {"data": system})),
         "setstate in the state": built({"__setstate__": system, "__class__": system}),
         "array without a class": b"cnumpy.core.multiarray\n_reconstruct\n(cbuiltins\nobject\ntR.",
-        "array state of objects": pickle.dumps(inside(np.zeros(4)), 2).replace(
-            b"U\x02f8", b"U\x02O8"
-        )
-        + pickle.dumps(system),
+        "array state of objects": pickle.dumps(matrix(), 2).replace(
+            b"X\x02\x00\x00\x00f8", b"X\x02\x00\x00\x00O8"
+        ),
         "a wide extension code": b"\x80\x02\x83\x01\x00.",
         "the widest extension code": b"\x80\x02\x84\x01\x00\x00\x00.",
         "a persistent id on the stack": b"\x80\x02U\x09os.systemQ.",

@@ -75,10 +75,14 @@ def test_a_mistake_is_one_line(monkeypatch, capsys, tmp_path, arguments, message
     Path("bytes.yaml").write_bytes(b"\xff\xfe\x00\xd8")
     Path("list.yaml").write_text("- 1")
     Path("numbers.yaml").write_text("1: 2")
-    small = ["--model=lightgcn", "--epochs=1", "--no-progress"] if arguments[0] == "train" else []
-    given = {one.partition("=")[0] for one in arguments}
-    small = [one for one in small if one.partition("=")[0] not in given and len(arguments) > 1]
-    small = [] if "--resume" in arguments else small
+    Path("toys").mkdir()
+    rows = (f"{u}\t{(u * 7 + n) % 30}\t{max(0, n - 5)}\n" for u in range(30) for n in range(8))
+    Path("toys", "toys.inter").write_text("userID\titemID\tx_label\n" + "".join(rows))
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    small = []
+    if "--out" in arguments:
+        small = ["--model=lightgcn", "--no-progress"]
+        small += [] if "--dataset" in arguments else ["--dataset=mmrec", "--root=toys"]
     code, error = command(monkeypatch, capsys, *arguments, *small)
     assert code == 2, error
     assert message in error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.errors import DataError
 from graphdiff.nn.propagation import FixedGraph, symmetric_norm
 from graphdiff.schema import INTERACTS, modalities
 
@@ -100,7 +101,12 @@ class RecGraph(torch.nn.Module):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_items: int) -> RecGraph:
-        """The graph back from its own ``state_dict``."""
+        """The graph back from its own ``state_dict``.
+
+        Raises:
+            DataError: If these are no such tensors: indices out of range, or of other sizes.
+        """
+        _check_tensors(tensors, num_items)
         names = [key.removeprefix("x_") for key in tensors if key.startswith("x_")]
         return cls(
             tensors["rowptr"],
@@ -253,3 +259,35 @@ class RecGraph(torch.nn.Module):
             f"{self.num_users} users, {self.num_items} items, "
             f"{self.num_interactions} interactions, modalities={self.modalities}"
         )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], num_items: int) -> None:
+    rowptr, col = tensors["rowptr"], tensors["col"]
+    sane = (
+        rowptr.dtype == col.dtype == torch.long
+        and rowptr.dim() == col.dim() == 1
+        and rowptr.numel() > 1
+        and rowptr[0] == 0
+        and rowptr[-1] == col.numel()
+        and bool((rowptr.diff() >= 0).all())
+        and _within(col, num_items)
+    )
+    for name in (key.removeprefix("x_") for key in tensors if key.startswith("x_")):
+        x, has = tensors[f"x_{name}"], tensors[f"has_{name}"]
+        index, weight = tensors[f"similar_{name}_index"], tensors[f"similar_{name}_weight"]
+        sane = sane and (
+            x.dim() == 2
+            and x.size(0) == num_items
+            and has.dtype == torch.bool
+            and has.shape == (num_items,)
+            and index.dtype == torch.long
+            and index.shape == (2, weight.numel())
+            and weight.dim() == 1
+            and _within(index, num_items)
+        )
+    if not sane:
+        raise DataError("its graph does not add up: indices out of range, or sizes that differ")
+
+
+def _within(index: Tensor, size: int) -> bool:
+    return bool(((index >= 0) & (index < size)).all())

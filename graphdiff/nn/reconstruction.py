@@ -54,10 +54,14 @@ def noise_factor(table: Tensor) -> Tensor:
         ridge of 1e-6 of the mean squared column norm; where rounding asks for more, the ridge
         grows tenfold until it is enough. A table that is not finite gives NaN.
     """
-    if table.dtype in (torch.float16, torch.bfloat16):
-        table = table.float()
-    # Squares of what is far from 1 would leave the range of floats.
+    # Mixed precision would take the product in 16 bits, too few for a factor.
+    with torch.autocast(table.device.type, enabled=False):
+        return _cholesky_of_gram(table.float() if table.element_size() < 4 else table)
+
+
+def _cholesky_of_gram(table: Tensor) -> Tensor:
     scale = table.detach().abs().max()
+    # Squares of what is far from 1 would leave the range of floats.
     near = (scale == 0) | ((scale > 1e-6) & (scale < 1e6))
     scale = torch.where(near, 1.0, scale)
     table = table / scale

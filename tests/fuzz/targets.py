@@ -134,6 +134,10 @@ def _runs() -> list[Sample]:
         return [_contents(Path(folder))]
 
 
+def _recommend(folder: Path) -> object:
+    return Recommender.from_pretrained(folder).recommend(0, k=1)
+
+
 def _hostile_runs(command: str) -> list[Sample]:
     text = f"model: !!python/object/apply:os.system [{json.dumps(command)}]"
     return [_runs()[0] | {"config.yaml": text.encode()}]
@@ -165,7 +169,7 @@ TARGETS = [
     Target("MMRec folder", _mmrec, lambda f: MMRec(f, force_reload=True)),
     Target("TikTok folder", _tiktok, lambda f: TikTok(f, force_reload=True)),
     Target("graph file", _graphs, lambda f: load_graph(f / "graph.safetensors")),
-    Target("RUN folder", _runs, Recommender.from_pretrained, _hostile_runs),
+    Target("RUN folder", _runs, _recommend, _hostile_runs),
     Target(
         "checkpoint",
         _checkpoints,

@@ -12,8 +12,18 @@ from typing import Any, Self
 FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.kill"),
     *("subprocess.Popen", "pty.spawn", "ctypes.dlopen", "socket.connect", "pickle.find_class"),
-    *("os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink", "os.putenv"),
+    *("os.symlink", "os.putenv", "shutil.rmtree"),
 )
+# Events that tell of a change to a file, and how many of their arguments are paths.
+CHANGING = {
+    "os.remove": 1,
+    "os.mkdir": 1,
+    "os.rmdir": 1,
+    "os.chmod": 1,
+    "os.truncate": 1,
+    "os.rename": 2,
+    "os.link": 2,
+}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -55,7 +65,11 @@ class ExecutionWatch:
         if event == "open":
             path, mode, flags = arguments
             changes = bool(flags & WRITING) if isinstance(flags, int) else mode not in (None, "r")
-            return changes and not str(path).startswith((self.folder, os.devnull))
-        if event in ("os.remove", "os.mkdir", "os.rmdir", "os.chmod"):
-            return not str(arguments[0]).startswith(self.folder)
+            return changes and self._is_outside(path)
+        if event in CHANGING:
+            return any(self._is_outside(path) for path in arguments[: CHANGING[event]])
         return event in FORBIDDEN
+
+    def _is_outside(self, path: Any) -> bool:
+        # Nothing can be kept in the null device, so that it serves as a cache that keeps nothing.
+        return not os.path.abspath(os.fsdecode(path)).startswith((self.folder, os.devnull))
