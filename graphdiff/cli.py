@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.errors import ConfigError, GraphDiffError, Interrupted
 
 app = typer.Typer(
     help="Multimodal recommendation by light diffusion.",
@@ -46,7 +48,8 @@ class Split(StrEnum):
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="The RUN folder to write.")],
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="The RUN folder to write.")] = None,
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "synthetic",
     root: Root = None,
     features: Features = None,
@@ -70,36 +73,60 @@ def train(
     mask_validation: Annotated[
         bool, typer.Option(help="Leave validation items out of the test ranking.")
     ] = False,
-    resume: Annotated[bool, typer.Option(help="Go on where RUN stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a training that is in the folder already.")
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with the training in this folder, as it was begun."
+        ),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Train a model, keep the best epoch by validation, and test it."""
-    from graphdiff.runs import train_run
+    """Train a model, keep the best epoch by validation, and test it.
 
-    results = train_run(
-        out,
-        dataset,
-        model,
-        root=root,
-        settings=_settings(config, set_ or []),
-        options=_options(features, option),
-        mask_validation=mask_validation,
-        epochs=epochs,
-        patience=patience,
-        eval_every=eval_every,
-        monitor=monitor,
-        seed=seed,
-        accelerator=accelerator,
-        precision=precision,
-        resume=resume,
-        progress=progress,
-    )
+    With --resume RUN a training that was cut off goes on to the end that it would have had; --root,
+    --epochs, --patience and --accelerator may be given anew.
+    """
+    from graphdiff.runs import resume_run, train_run
+
+    folder = out if resume is None else resume
+    if folder is None:
+        raise ConfigError("give --out, the folder to write, or --resume, the folder to go on with")
+    try:
+        if resume is not None:
+            given = _given(context) - {"resume", "root"}
+            changes = {name: context.params[name] for name in given}
+            results = resume_run(folder, root, **changes)
+        else:
+            results = train_run(
+                folder,
+                dataset,
+                model,
+                root=root,
+                settings=_settings(config, set_ or []),
+                options=_options(features, option),
+                mask_validation=mask_validation,
+                overwrite=overwrite,
+                epochs=epochs,
+                patience=patience,
+                eval_every=eval_every,
+                monitor=monitor,
+                seed=seed,
+                accelerator=accelerator,
+                precision=precision,
+                progress=progress,
+            )
+    except KeyboardInterrupt as error:
+        told = f"{str(error) or 'interrupted'}; go on with: graphdiff train --resume {folder}"
+        raise Interrupted(told, getattr(error, "signal", signal.SIGINT)) from None
     console.print(
         f"{results['model']} on {results['dataset']}: epoch {results['best_epoch']} of "
         f"{results['epochs']}, {results['train_seconds']:.1f} s"
     )
     _print_metrics({"val": results["val"], "test": results["test"]})
-    console.print(f"written to {out}")
+    console.print(f"written to {folder}")
 
 
 @app.command()
@@ -253,16 +280,27 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options that were given on the command line."""
+    return {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
 def _settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if config is not None:
         if not config.is_file():
             raise ConfigError(f"no file {config}; give a YAML file with settings of the model")
-        loaded = yaml.safe_load(config.read_text()) or {}
-        if not isinstance(loaded, dict):
+        loaded = _yaml(str(config), config.read_bytes()) or {}
+        if isinstance(loaded, dict):
+            loaded = loaded.get("settings", loaded)
+        if not (isinstance(loaded, dict) and all(isinstance(name, str) for name in loaded)):
             raise ConfigError(f"{config} holds {type(loaded).__name__}; expected name: value lines")
-        settings.update(loaded.get("settings", loaded))
-    settings.update((n, yaml.safe_load(value)) for n, value in _pairs("--set", pairs).items())
+        settings.update(loaded)
+    settings.update((n, _yaml(f"--set {n}", v)) for n, v in _pairs("--set", pairs).items())
     return settings
 
 
@@ -289,6 +327,13 @@ def _flat(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
             yield what, f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _yaml(what: str, text: str | bytes) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{what} is not readable YAML: {_one_line(error)}") from None
+
+
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     for name, equals, value in pairs:
@@ -304,18 +349,57 @@ def _print_metrics(splits: dict[str, dict[str, float]]) -> None:
     console.print(table)
 
 
+# The base of what typer raises for arguments that do not fit; it has no public name of its own.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
-    """Entry point: a mistake of the user's prints one line and exits with 2; with ``--debug``
-    anywhere on the line it prints the traceback."""
-    debug = "--debug" in sys.argv
+    """Entry point. What is at fault is told in one line; with ``--debug`` anywhere among the
+    arguments the traceback is printed instead.
+
+    Exit codes: 0 done; 2 a mistake in the request, the data or the folder; 1 an error in graphdiff
+    itself; 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments)
-    except GraphDiffError as error:
+        # Not app(): that would print usage errors on several lines and hide interruptions.
+        command = typer.main.get_command(app)
+        with command.make_context("graphdiff", arguments or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except BrokenPipeError:
+        # Who reads has seen enough; nothing shall be written to them at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
-        print(f"graphdiff: {error}", file=sys.stderr)
-        sys.exit(2)
+        line, code = _told(error)
+        print(f"graphdiff: {line}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """What to print about an error, on one line, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return _one_line(error) or "interrupted", 128 + getattr(error, "signal", signal.SIGINT)
+    if isinstance(error, GraphDiffError):
+        return _one_line(error), 2
+    if isinstance(error, _UsageError):
+        return f"{_one_line(error.format_message())}; see graphdiff --help", 2
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or _one_line(error)}", 2
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({_one_line(error)}); try a smaller batch_size", 2
+    kind = type(error).__name__
+    return f"an error in graphdiff ({kind}: {_one_line(error)}); --debug shows where", 1
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

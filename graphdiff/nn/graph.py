@@ -11,10 +11,14 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.errors import DataError
 from graphdiff.nn.propagation import FixedGraph, symmetric_norm
 from graphdiff.schema import INTERACTS, modalities
 
 T = TypeVar("T")
+
+# Draws of a negative that may hit one of the user's items, before all others are looked up.
+REDRAWS = 16
 
 
 class Rows(NamedTuple):
@@ -117,7 +121,12 @@ class RecGraph(torch.nn.Module):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_items: int) -> RecGraph:
-        """The graph back from its own ``state_dict``."""
+        """The graph back from its own ``state_dict``.
+
+        Raises:
+            DataError: If these are no such tensors: indices out of range, or of other sizes.
+        """
+        _check_tensors(tensors, num_items)
         names = [key.removeprefix("x_") for key in tensors if key.startswith("x_")]
         compared = [name for name in names if f"similar_{name}_index" in tensors]
         return cls(
@@ -247,7 +256,7 @@ class RecGraph(torch.nn.Module):
         )
         open_ = torch.arange(user_index.numel(), device=device)
         open_ = open_[self.user_degree()[user_index] < self.num_items]
-        while True:
+        for _ in range(REDRAWS):
             wanted = user_index[open_] * self.num_items + negative[open_]
             found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
             open_ = open_[key[found] == wanted]
@@ -256,6 +265,20 @@ class RecGraph(torch.nn.Module):
             negative[open_] = torch.randint(
                 self.num_items, open_.shape, generator=generator, device=device
             )
+        negative[open_] = self._draw_rest(user_index[open_], generator)
+        return negative
+
+    def _draw_rest(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`sample_negatives`, in one go, for users who have nearly every item."""
+        device = self.col.device
+        # Before a user's n-th item (from 0) lie col - n items that the user has not.
+        place = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
+        key = self.user * self.num_items + self.col - place
+        free = self.num_items - self.user_degree()[user_index]
+        share = torch.rand(free.shape, generator=generator, device=device)
+        rank = torch.minimum((share * free).long(), free - 1)
+        wanted = user_index * self.num_items + rank
+        return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
 
     def extra_repr(self) -> str:
         """Sizes for ``print(model)``."""
@@ -263,3 +286,39 @@ class RecGraph(torch.nn.Module):
             f"{self.num_users} users, {self.num_items} items, "
             f"{self.num_interactions} interactions, modalities={self.modalities}"
         )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], num_items: int) -> None:
+    rowptr, col = tensors["rowptr"], tensors["col"]
+    sane = (
+        rowptr.dtype == col.dtype == torch.long
+        and rowptr.dim() == col.dim() == 1
+        and rowptr.numel() > 1
+        and rowptr[0] == 0
+        and rowptr[-1] == col.numel()
+        and bool((rowptr.diff() >= 0).all())
+        and _within(col, num_items)
+    )
+    for name in (key.removeprefix("x_") for key in tensors if key.startswith("x_")):
+        x, has = tensors[f"x_{name}"], tensors[f"has_{name}"]
+        sane = sane and (
+            x.dim() == 2
+            and x.size(0) == num_items
+            and has.dtype == torch.bool
+            and has.shape == (num_items,)
+        )
+        if f"similar_{name}_index" not in tensors:
+            continue
+        index, weight = tensors[f"similar_{name}_index"], tensors[f"similar_{name}_weight"]
+        sane = sane and (
+            index.dtype == torch.long
+            and index.shape == (2, weight.numel())
+            and weight.dim() == 1
+            and _within(index, num_items)
+        )
+    if not sane:
+        raise DataError("its graph does not add up: indices out of range, or sizes that differ")
+
+
+def _within(index: Tensor, size: int) -> bool:
+    return bool(((index >= 0) & (index < size)).all())

@@ -1,6 +1,7 @@
 import torch
 
 from graphdiff.nn.graph import RecGraph
+from graphdiff.schema import build_data
 from tests.conftest import random_data
 
 
@@ -70,3 +71,17 @@ def test_item_graph_mixes_by_share(multimodal_data):
         (source, target), weight = graph.similar(name)
         expected[target, source] += share * weight
     torch.testing.assert_close(mixed.to_dense(), expected)
+
+
+def test_negatives_of_a_user_who_has_nearly_everything():
+    free = [0, 499, 500, 999]
+    has = [item for item in range(1000) if item not in free]
+    pairs = [[0] * 996 + [1, 1], [*has, 3, 7]]
+    graph = RecGraph.from_data(build_data(2, 1000, pairs), content=False)
+    generator = torch.Generator().manual_seed(0)
+    users = torch.tensor([0, 1]).repeat(4000)
+    negative = graph.sample_negatives(users, generator)
+    assert negative[0::2].unique().tolist() == free
+    counts = torch.bincount(negative[0::2], minlength=1000)[free]
+    assert counts.min() > 850  # of 1000 expected, with a standard deviation of 27
+    assert not {3, 7} & set(negative[1::2].tolist())
