@@ -41,7 +41,7 @@ class WholeCheckpoints(CheckpointIO):
         write_bytes(Path(path), content.getbuffer())
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Reads a checkpoint of tensors and plain values; anything else in it is refused.
 
