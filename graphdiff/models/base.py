@@ -26,6 +26,9 @@ class ModelConfig(BaseModel):
 
     hidden_channels: int = Field(64, ge=1, description="Width d of the embeddings.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    lr_decay: float = Field(
+        1.0, gt=0, le=1, description="What the learning rate is multiplied with after each epoch."
+    )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of Adam.")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Decay of the average of the weights; 0 for no average."
@@ -81,6 +84,8 @@ class Recommender(torch.nn.Module, ABC):
     folds_in: ClassVar[bool] = False
     #: Whether item features and modality graphs are read.
     uses_content: ClassVar[bool] = False
+    #: Whether edges of the modality graphs weigh their similarity; see ``ModalityGraph``.
+    weighted_similarity: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, graph: RecGraph) -> None:
         super().__init__()
@@ -106,7 +111,8 @@ class Recommender(torch.nn.Module, ABC):
         validate(data)
         config = cls.configure(**settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
-        model = cls(config, RecGraph.from_data(data, cls.uses_content, num_neighbors))
+        graph = RecGraph.from_data(data, cls.uses_content, num_neighbors, cls.weighted_similarity)
+        model = cls(config, graph)
         model.user_ids = _listed(data["user"].get("raw_id"))
         model.item_ids = _listed(data["item"].get("raw_id"))
         return model
@@ -136,6 +142,13 @@ class Recommender(torch.nn.Module, ABC):
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
         return {}
+
+    def _require_content(self) -> None:
+        if not self.graph.modalities:
+            raise ConfigError(
+                f"{type(self).__name__} needs at least one modality, and the data has none; "
+                "give item features (x_image, x_text, …) or use LightGCN"
+            )
 
     @property
     def num_users(self) -> int:

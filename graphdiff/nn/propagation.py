@@ -83,6 +83,15 @@ class FixedConv(LGConv):
         return self.propagate(graph.edge_index, x=x, edge_weight=graph.edge_weight, size=size)
 
 
+def layer_mean(conv: FixedConv, x: Tensor, graph: FixedGraph, num_layers: int) -> Tensor:
+    """LightGCN's embeddings: the mean of ``x``, ``[N, d]``, and its ``num_layers`` propagations."""
+    total = x
+    for _ in range(num_layers):
+        x = conv(x, graph)
+        total = total + x
+    return total / (num_layers + 1)
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graph: FixedGraph, x: Tensor) -> Tensor:

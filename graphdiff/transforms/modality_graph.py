@@ -40,19 +40,25 @@ class ModalityGraph(BaseTransform):
     that of `"Mining Latent Structures for Multimedia Recommendation"
     <https://arxiv.org/abs/2104.09036>`_ (LATTICE), without the latter's self-loops.
 
+    With ``weighted`` it is LATTICE's own graph, which MGCN and SMORE use: each item is the first of
+    its ``k`` neighbours, edges weigh their cosine :math:`c_{ij}` (or nothing, where it is
+    negative, which is ours), :math:`d_i = \sum_j c_{ij}` and
+    :math:`S_{ij} = c_{ij} / \sqrt{d_i d_j}`.
+
     Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F).
 
     Args:
         k: Number of neighbours (default: 10).
+        weighted: Weigh edges by similarity, with self-loops (default: ``False``).
 
     Raises:
         ConfigError: If ``k`` is less than 1.
     """
 
-    def __init__(self, k: int = 10) -> None:
+    def __init__(self, k: int = 10, weighted: bool = False) -> None:
         if k < 1:
             raise ConfigError(f"k is {k}; an item needs at least 1 neighbour")
-        self.k = k
+        self.k, self.weighted = k, weighted
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Adds the graphs, replacing those that are there."""
@@ -61,37 +67,43 @@ class ModalityGraph(BaseTransform):
         for name in modalities(data):
             store = data[similar(name)]
             store.edge_index, store.edge_weight = _knn_graph(
-                complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"], self.k
+                complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"], self.k, self.weighted
             )
         return data
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(k={self.k})"
+        weighted = ", weighted=True" if self.weighted else ""
+        return f"{type(self).__name__}(k={self.k}{weighted})"
 
 
-def _knn_graph(x: Tensor, has: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _knn_graph(x: Tensor, has: Tensor, k: int, weighted: bool) -> tuple[Tensor, Tensor]:
     # Rounding of float32 would decide between near-equal items, differently for each block size.
     x = x.double()
     norm = x.norm(dim=1)
     item = (has & (norm > 0)).nonzero().flatten()
-    k = min(k, item.numel() - 1)
-    if k < 1:
-        return x.new_empty(2, 0, dtype=torch.long), x.new_empty(0, dtype=torch.float32)
+    num_others = max(0, min(k - 1 if weighted else k, item.numel() - 1))
     unit = F.normalize(x[item], dim=1)
-    source, target = [], []
-    for rows in torch.arange(item.numel(), device=x.device).split(
-        max(1, BLOCK_ENTRIES // item.numel())
-    ):
-        row, column = _nearest(unit[rows] @ unit.t(), rows, k)
+    own = item if weighted else item[:0]
+    source, target, weight = [own], [own], [x.new_ones(own.numel())]
+    rows_at_once = max(1, BLOCK_ENTRIES // max(1, item.numel()))
+    for rows in torch.arange(item.numel(), device=x.device).split(rows_at_once):
+        if num_others == 0:
+            break
+        row, column, cosine = _nearest(unit[rows] @ unit.t(), rows, num_others)
         target.append(item[rows[row]])
         source.append(item[column])
+        weight.append(cosine.clamp(min=0) if weighted else torch.ones_like(cosine))
     edge_index = torch.stack([torch.cat(source), torch.cat(target)])
-    degree = torch.bincount(edge_index[1], minlength=x.size(0)).float()
-    return edge_index, (degree[edge_index[0]] * degree[edge_index[1]]).rsqrt()
+    order = (edge_index[1] * x.size(0) + edge_index[0]).argsort()
+    edge_index, edge_weight = edge_index[:, order], torch.cat(weight)[order]
+    degree = x.new_zeros(x.size(0)).index_add_(0, edge_index[1], edge_weight)
+    edge_weight = edge_weight * (degree[edge_index[0]] * degree[edge_index[1]]).rsqrt()
+    return edge_index, edge_weight.float()
 
 
-def _nearest(cosine: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row other than its ``own`` column; the first of equal ones."""
+def _nearest(cosine: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, column and value of the ``k`` largest of each row other than its ``own`` column; the
+    first of equal ones. ``cosine`` is overwritten."""
     # What differs by less than this is equal, and differs by rounding.
     cosine.mul_(1e10).round_().scatter_(1, own[:, None], -torch.inf)
     threshold = cosine.topk(k, dim=1).values[:, -1:]
@@ -103,4 +115,4 @@ def _nearest(cosine: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor]:
         room = k - above.sum(dim=1, keepdim=True)
         chosen[crowded] = above | (equal & (equal.cumsum(dim=1) <= room))
     row, column = chosen.nonzero(as_tuple=True)
-    return row, column
+    return row, column, cosine[row, column] * 1e-10
