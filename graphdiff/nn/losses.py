@@ -24,7 +24,7 @@ def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 
 def l2_penalty(*embeddings: Tensor) -> Tensor:
     """Half the squared norm of a batch's embeddings ``[B, d]``, summed over them, per row."""
-    total = sum(embedding.square().sum() for embedding in embeddings)
+    total = torch.stack([embedding.square().sum() for embedding in embeddings]).sum()
     return total / (2 * embeddings[0].size(0))
 
 
