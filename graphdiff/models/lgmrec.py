@@ -20,7 +20,7 @@ MAX_FIXED_FEATURES = 256
 
 
 class LGMRecConfig(ModelConfig):
-    """Settings of :class:`LGMRec`; the defaults are the authors' for their sparsest small data."""
+    """Settings of :class:`LGMRec`; the defaults are the authors' for Amazon Baby."""
 
     num_layers: int = Field(2, ge=0, description="Layers on the user-item graph, of embeddings.")
     num_modality_layers: int = Field(
@@ -45,14 +45,17 @@ class Hypergraph(NamedTuple):
     """One modality's global embeddings, factored: ``member @ edge``.
 
     Attributes:
-        user: Memberships of users, ``[U, K]``.
-        item: Memberships of items, ``[I, K]``.
+        member: Memberships of users, ``[U, K]``, and of items, ``[I, K]``.
         edge: Embeddings of hyperedges, ``[K, d]``.
     """
 
-    user: Tensor
-    item: Tensor
+    member: tuple[Tensor, Tensor]
     edge: Tensor
+
+
+# Some users and some items.
+Nodes = tuple[Tensor | slice, Tensor | slice]
+USERS, ITEMS = 0, 1
 
 
 class LGMRec(Recommender):
@@ -153,10 +156,7 @@ class LGMRec(Recommender):
         users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
         items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
 
-        content_user, content_item = self._content()
-        hyper = self._hypergraphs(content_item, generator)
-        final_user = self._final(content_user, hyper, users, "user")
-        final_item = self._final(content_item, hyper, items, "item")
+        final_user, final_item, hyper = self._embeddings((users, items), generator)
         chosen = (
             final_user[at_user],
             final_item[at_item[:size]],
@@ -167,91 +167,89 @@ class LGMRec(Recommender):
         if config.contrastive and len(hyper) > 1:
             positives, item_count = positive.unique(return_counts=True)
             loss = loss + config.contrastive * (
-                self._contrast(hyper, users, user_count, "user")
-                + self._contrast(hyper, positives, item_count, "item")
+                self._contrast(hyper, users, user_count, USERS)
+                + self._contrast(hyper, positives, item_count, ITEMS)
             )
         return loss
 
     def tables(self) -> Tables:
         """Final embeddings of all users and items, without noise."""
-        content_user, content_item = self._content()
-        hyper = self._hypergraphs(content_item, None)
-        return Tables(
-            item=self._final(content_item, hyper, slice(None), "item"),
-            user=self._final(content_user, hyper, slice(None), "user"),
-        )
+        user, item, _ = self._embeddings((slice(None), slice(None)), None)
+        return Tables(item=item, user=user)
 
-    def _content(self) -> list[Tensor]:
-        """LightGCN's embeddings of users and items."""
+    def _embeddings(
+        self, nodes: Nodes, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, dict[str, Hypergraph]]:
+        """Final embeddings of some users and of some items, and each modality's hypergraph; with
+        noise and dropout if there is a generator."""
         both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         both = layer_mean(self.conv, both, self.graph.whole_graph(), self.config.num_layers)
-        return list(both.split([self.num_users, self.num_items]))
-
-    def _final(
-        self,
-        content: Tensor,
-        hyper: dict[str, Hypergraph],
-        nodes: Tensor | slice,
-        kind: Literal["user", "item"],
-    ) -> Tensor:
-        """Final embeddings of some users or items, ``[N, d]``."""
-        local = content[nodes]
+        content = both.split([self.num_users, self.num_items])
+        hyper = {
+            name: self._hypergraph(name, content[ITEMS], generator)
+            for name in self.graph.modalities
+        }
+        final = [table[chosen] for table, chosen in zip(content, nodes, strict=True)]
         for name in self.graph.modalities:
-            local = local + F.normalize(self._local(name, nodes, kind), dim=1)
-        total = sum(getattr(one, kind)[nodes] @ one.edge for one in hyper.values())
-        return local + self.config.hyper_weight * F.normalize(total, dim=1)
+            for kind, local in enumerate(self._local(name, nodes)):
+                final[kind] = final[kind] + F.normalize(local, dim=1)
+        for kind in (USERS, ITEMS):
+            whole = torch.stack(
+                [one.member[kind][nodes[kind]] @ one.edge for one in hyper.values()]
+            )
+            final[kind] = final[kind] + self.config.hyper_weight * F.normalize(whole.sum(0), dim=1)
+        return final[USERS], final[ITEMS], hyper
 
     # --- local ---------------------------------------------------------------------------------
 
-    def _local(self, modality: str, nodes: Tensor | slice, kind: Literal["user", "item"]) -> Tensor:
-        """H_m of some users or items, ``[N, d]``."""
+    def _local(self, modality: str, nodes: Nodes) -> list[Tensor]:
+        """H_m of some users and of some items, ``[N, d]`` each."""
         features, project = self.graph.features(modality)[0], self.project[modality]
-        which = 0 if kind == "user" else 1
         if features.size(1) > MAX_FIXED_FEATURES:
-            return self._propagated(modality, features @ project)[which][nodes]
+            tables = self._propagated(modality, features @ project)
+            return [table[chosen] for table, chosen in zip(tables, nodes, strict=True)]
         fixed = self.graph.once(
             f"propagated_{modality}", lambda: self._propagated(modality, features)
         )
-        return fixed[which][nodes] @ project
+        return [table[chosen] @ project for table, chosen in zip(fixed, nodes, strict=True)]
 
-    def _propagated(self, modality: str, features: Tensor) -> list[Tensor]:
+    def _propagated(self, modality: str, features: Tensor) -> tuple[Tensor, ...]:
         """Of items' features ``[I, F]``: users' and items', after all layers."""
         has_item = self.graph.features(modality)[1]
-        number = self.conv(has_item.float().unsqueeze(1), self._memberships())
-        mean = self.conv(features, self._memberships()) / number.clamp(min=1)
+        number = self.conv(has_item.float().unsqueeze(1), self._items_of_users())
+        mean = self.conv(features, self._items_of_users()) / number.clamp(min=1)
         both = torch.cat([mean, features])
         for _ in range(self.config.num_modality_layers):
             both = self.conv(both, self.graph.whole_graph())
-        return list(both.split([self.num_users, self.num_items]))
+        return both.split([self.num_users, self.num_items])
 
-    def _memberships(self) -> FixedGraph:
+    def _items_of_users(self) -> FixedGraph:
         """A: from items to their users, each with weight one."""
         graph = self.graph
-        return graph.once("sum_of_items", lambda: graph.item_to_user_graph(normalized=False))
+        return graph.once("items_of_users", lambda: graph.item_to_user_graph(normalized=False))
 
     # --- global --------------------------------------------------------------------------------
 
-    def _hypergraphs(
-        self, content_item: Tensor, generator: torch.Generator | None
-    ) -> dict[str, Hypergraph]:
-        """Each modality's hypergraph, with noise and dropout if there is a generator."""
-        out = {}
-        for name in self.graph.modalities:
-            logit = self.graph.features(name)[0] @ self.hyperedges[name]
-            has_user, has_item = self._has(name)
-            of_user = self._belong(self.conv(logit, self._memberships()), has_user, generator)
-            of_item = self._belong(logit, has_item, generator)
-            edge = of_item.t() @ content_item
-            for _ in range(self.config.num_hyper_layers - 1):
-                edge = of_item.t() @ (of_item @ edge)
-            out[name] = Hypergraph(of_user, of_item, edge)
-        return out
+    def _hypergraph(
+        self, modality: str, content_item: Tensor, generator: torch.Generator | None
+    ) -> Hypergraph:
+        logit = self.graph.features(modality)[0] @ self.hyperedges[modality]
+        has_user, has_item = self._has(modality)
+        of_user = self._belong(self.conv(logit, self._items_of_users()), has_user, generator)
+        of_item = self._belong(logit, has_item, generator)
+        edge = of_item.t() @ content_item
+        for _ in range(self.config.num_hyper_layers - 1):
+            edge = of_item.t() @ (of_item @ edge)
+        return Hypergraph((of_user, of_item), edge)
 
     def _has(self, modality: str) -> tuple[Tensor, Tensor]:
         """Which users and which items have a modality, bool ``[U]`` and ``[I]``."""
         has = self.graph.features(modality)[1]
-        make = lambda: self.conv(has.float().unsqueeze(1), self._memberships()).squeeze(1) > 0  # noqa: E731
-        return self.graph.once(f"users_with_{modality}", make), has
+
+        def users() -> Tensor:
+            return self.conv(has.float().unsqueeze(1), self._items_of_users()).squeeze(1) > 0
+
+        return self.graph.once(f"users_with_{modality}", users), has
 
     def _belong(self, logit: Tensor, has: Tensor, generator: torch.Generator | None) -> Tensor:
         dropout = self.config.dropout
@@ -266,31 +264,24 @@ class LGMRec(Recommender):
         return member * kept / (1 - dropout)
 
     def _contrast(
-        self,
-        hyper: dict[str, Hypergraph],
-        nodes: Tensor,
-        count: Tensor,
-        kind: Literal["user", "item"],
+        self, hyper: dict[str, Hypergraph], nodes: Tensor, count: Tensor, kind: int
     ) -> Tensor:
-        """Contrast of each two modalities, summed over a batch that has ``nodes`` ``count`` times.
+        r"""Contrast of each two modalities, summed over a batch that has ``nodes`` ``count`` times.
 
         .. math::
-            \\cos(\\mathbf{g}_{bm}, \\mathbf{g}_{nm'}) = \\frac{\\mathbf{g}_{bm} C_{m'}^\\top}
-            {\\lVert\\mathbf{g}_{bm}\\rVert} \\cdot \\frac{\\mathbf{b}_{nm'}}
-            {\\lVert\\mathbf{b}_{nm'} C_{m'}\\rVert}
+            \cos(\mathbf{g}_{bm}, \mathbf{g}_{nm'}) =
+            \frac{\mathbf{g}_{bm} C_{m'}^\top}{\lVert\mathbf{g}_{bm}\rVert} \cdot
+            \frac{\mathbf{b}_{nm'}}{\lVert\mathbf{b}_{nm'} C_{m'}\rVert}
         """
-        total = count.new_zeros((), dtype=torch.float32)
+        total = self.item_embedding.weight.new_zeros(())
         for first, second in combinations(self.graph.modalities, 2):
-            has_first, has_second = (
-                self._has(name)[0 if kind == "user" else 1] for name in (first, second)
-            )
-            both = (has_first & has_second)[nodes]
+            has = self._has(second)[kind]
+            both = (self._has(first)[kind] & has)[nodes]
             chosen, weight = nodes[both], count[both]
-            edge = hyper[second].edge
-            query = F.normalize(getattr(hyper[first], kind)[chosen] @ hyper[first].edge, dim=1)
+            edge, table = hyper[second].edge, hyper[second].member[kind]
+            query = F.normalize(hyper[first].member[kind][chosen] @ hyper[first].edge, dim=1)
             query = query @ edge.t() / self.config.temperature
-            table = getattr(hyper[second], kind)
             table = table / (table @ edge).norm(dim=1, keepdim=True).clamp(min=1e-12)
             positive = (query * table[chosen]).sum(dim=1)
-            total = total + (weight * (log_partition(query, table[has_second]) - positive)).sum()
+            total = total + (weight * (log_partition(query, table[has]) - positive)).sum()
         return total

@@ -113,8 +113,10 @@ class SMORE(MultiViewRecommender):
 
     def item_views(self) -> list[Tensor]:
         """Item embeddings purified by each modality and by their fusion."""
+        item = self.item_embedding.weight
+        # There is no Fourier transform of half precision, which autocast may project to.
         spectra = {
-            name: torch.fft.rfft(self.project[name](features), dim=1, norm="ortho")
+            name: torch.fft.rfft(self.project[name](features).to(item.dtype), dim=1, norm="ortho")
             for name, features in self.features.items()
         }
         fused: Tensor | None = None
@@ -122,7 +124,6 @@ class SMORE(MultiViewRecommender):
             factor = torch.where(self.graph.features(name)[1][:, None], spectrum, 1)
             fused = factor if fused is None else fused * factor
         assert fused is not None
-        item = self.item_embedding.weight
         return [
             item * torch.sigmoid(self.purify[view](self._filter(view, spectrum)))
             for view, spectrum in [*spectra.items(), (FUSED, fused)]

@@ -67,7 +67,10 @@ def log_partition(query: Tensor, table: Tensor) -> Tensor:
         query: q, ``[B, d]``.
         table: t, ``[N, d]``.
     """
-    return _LogPartition.apply(query, table)
+    dtype = torch.promote_types(query.dtype, table.dtype)
+    # Mixed precision would make the products of forward and backward pass differ in type.
+    with torch.autocast(query.device.type, enabled=False):
+        return _LogPartition.apply(query.to(dtype), table.to(dtype))
 
 
 # Products held at a time: 16 MiB in float32.
