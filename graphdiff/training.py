@@ -105,17 +105,22 @@ class RecommenderModule(L.LightningModule):
             self.average = [p.detach().clone() for p in self.model.parameters()]
         self.average = [average.to(self.device) for average in self.average]
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with the model's own learning rate and weight decay, or those of its groups."""
+    def configure_optimizers(self) -> Any:
+        """Adam with the model's own learning rate, its decay, and weight decay, or those of its
+        groups."""
         config = self.config
         # The fused kernel is not there for every device.
         fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             self.model.parameter_groups(),
             lr=config.lr,
             weight_decay=config.weight_decay,
             fused=fused,
         )
+        if config.lr_decay == 1:
+            return optimizer
+        decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+        return {"optimizer": optimizer, "lr_scheduler": decay}
 
     def on_train_epoch_start(self) -> None:
         """Lets the model prepare its epoch."""

@@ -46,6 +46,14 @@ def test_same_seed_same_weights(model_class):
     assert not torch.equal(first, other)
 
 
+def test_the_learning_rate_decays_after_each_epoch():
+    settings = {"lr": 0.01, "lr_decay": 1e-6}
+    one, four = (weights(train(epochs=epochs, settings=settings)[0]) for epochs in (1, 4))
+    torch.testing.assert_close(one, four, rtol=0, atol=1e-6)
+    steady, _, _ = train(epochs=1, settings={"lr": 0.01})
+    assert torch.equal(weights(steady), one)
+
+
 def test_early_stopping_counts_validations():
     _, result, _ = train(epochs=100, patience=2, settings={"lr": 1e-12})
     assert result.best_epoch == 1

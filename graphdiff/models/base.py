@@ -30,6 +30,9 @@ class ModelConfig(BaseConfig):
 
     hidden_channels: int = Field(64, ge=1, description="Width d of the embeddings.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    lr_decay: float = Field(
+        1.0, gt=0, le=1, description="What the learning rate is multiplied with after each epoch."
+    )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of Adam.")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Decay of the average of the weights; 0 for no average."
@@ -87,6 +90,8 @@ class Recommender(torch.nn.Module, ABC):
     uses_content: ClassVar[bool] = False
     #: Whether, with them, the item-item graphs of the modalities are read too.
     uses_similarity: ClassVar[bool] = True
+    #: Whether edges of the modality graphs weigh their similarity; see ``ModalityGraph``.
+    weighted_similarity: ClassVar[bool] = False
 
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__()
@@ -112,7 +117,9 @@ class Recommender(torch.nn.Module, ABC):
         validate(data)
         config = cls.configure(**settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
-        graph = RecGraph.from_data(data, cls.uses_content, num_neighbors, cls.uses_similarity)
+        graph = RecGraph.from_data(
+            data, cls.uses_content, num_neighbors, cls.uses_similarity, cls.weighted_similarity
+        )
         model = cls(config, graph)
         model.user_ids = _listed(data["user"].get("raw_id"))
         model.item_ids = _listed(data["item"].get("raw_id"))
@@ -143,6 +150,13 @@ class Recommender(torch.nn.Module, ABC):
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
         return {}
+
+    def _require_content(self) -> None:
+        if not self.graph.modalities:
+            raise ConfigError(
+                f"{type(self).__name__} needs at least one modality, and the data has none; "
+                "give item features (x_image, x_text, …) or use LightGCN"
+            )
 
     @property
     def num_users(self) -> int:
@@ -425,13 +439,6 @@ class Recommender(torch.nn.Module, ABC):
         from graphdiff.models.storage import load_model
 
         return load_model(Path(folder), expected=cls)
-
-    def _require_modality(self) -> None:
-        if not self.graph.modalities:
-            raise ConfigError(
-                f"{type(self).__name__} needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use LightGCN"
-            )
 
     def num_parameters(self) -> int:
         """Number of learnable values."""

@@ -121,7 +121,7 @@ class DiffMM(Recommender):
 
     def __init__(self, config: DiffMMConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self._require_modality()
+        self._require_content()
         channels, num_modalities = config.hidden_channels, len(graph.modalities)
         self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, channels)

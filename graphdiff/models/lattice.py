@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 from torch_geometric.nn import LGConv
 
-from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss, l2_penalty
@@ -77,11 +76,7 @@ class LATTICE(Recommender):
 
     def __init__(self, config: LATTICEConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        if not graph.modalities:
-            raise ConfigError(
-                "LATTICE needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use LightGCN"
-            )
+        self._require_content()
         self.user_embedding = torch.nn.Embedding(graph.num_users, config.hidden_channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, config.hidden_channels)
         self.project = torch.nn.ModuleDict(

@@ -17,7 +17,7 @@ from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
-from graphdiff.nn.losses import Negatives, draw_negatives, log_partition
+from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
 from graphdiff.nn.propagation import FixedGraph
 from graphdiff.nn.reconstruction import (
     Catalogue,
@@ -353,7 +353,7 @@ class LD4MRec(Recommender):
         bias, against_bias = self.bias.index_select(0, index).tensor_split([nnz])
         against = query @ direction[nnz:].t() + against_bias
         score = (query.index_select(0, row) * direction[:nnz]).sum(dim=-1) + bias
-        surprise = log_partition(against, draw.negatives).index_select(0, row) - score
+        surprise = sampled_log_partition(against, draw.negatives).index_select(0, row) - score
         ranking = torch.zeros_like(error).index_add(0, row, weight * surprise)
         return config.reconstruction * error + config.ranking * ranking
 

@@ -147,7 +147,7 @@ class MMSSL(Recommender):
 
     def __init__(self, config: MMSSLConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self._require_modality()
+        self._require_content()
         channels, num_heads = config.hidden_channels, config.num_heads
         if channels % num_heads:
             raise ConfigError(

@@ -91,12 +91,14 @@ class RecGraph(torch.nn.Module):
         content: bool = True,
         num_neighbors: int = 10,
         similarity: bool = True,
+        weighted: bool = False,
     ) -> RecGraph:
         """Reads the training interactions and, with ``content``, features and, with ``similarity``
         too, modality graphs.
 
         A modality graph that ``data`` lacks is built with
-        :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``.
+        :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``. With ``weighted`` all
+        are built, weighted by similarity, whatever graphs ``data`` has.
         """
         user, item = data[INTERACTS].edge_index
         num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
@@ -105,10 +107,11 @@ class RecGraph(torch.nn.Module):
         rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
         names = modalities(data) if content else []
         compared = names if similarity else []
-        if any(("item", f"similar_{name}", "item") not in data.edge_types for name in compared):
+        present = [("item", f"similar_{name}", "item") in data.edge_types for name in compared]
+        if compared and (weighted or not all(present)):
             from graphdiff.transforms import ModalityGraph
 
-            data = ModalityGraph(k=num_neighbors)(data)
+            data = ModalityGraph(num_neighbors, weighted)(data)
         edges = {name: data["item", f"similar_{name}", "item"] for name in compared}
         return cls(
             rowptr,
@@ -196,6 +199,19 @@ class RecGraph(torch.nn.Module):
         rowptr, col = self.rowptr.cpu().numpy(), self.col.cpu().numpy()
         return csr_matrix((np.ones(col.size), col, rowptr), (self.num_users, self.num_items))
 
+    def strongest_similarity_graph(self) -> FixedGraph:
+        """The union of all modalities' item-item graphs; of an edge in several, the largest
+        weight counts."""
+        graphs = [self.similar(name) for name in self.modalities]
+        key = torch.cat([target * self.num_items + source for (source, target), _ in graphs])
+        weight = torch.cat([weight for _, weight in graphs])
+        key, edge = key.unique(return_inverse=True)
+        largest = weight.new_zeros(key.numel()).scatter_reduce(
+            0, edge, weight, "amax", include_self=False
+        )
+        edge_index = torch.stack([key % self.num_items, key // self.num_items])
+        return FixedGraph(edge_index, largest, self.num_items, self.num_items)
+
     def rows(self, user_index: Tensor) -> Rows:
         """The items of a batch of users, ``user_index`` long ``[B]``, without a loop over users."""
         start = self.rowptr[user_index]
@@ -225,9 +241,14 @@ class RecGraph(torch.nn.Module):
         """:meth:`homogeneous_graph` of all interactions, made once."""
         return self.once("homogeneous", self.homogeneous_graph)
 
-    def item_to_user_graph(self) -> FixedGraph:
-        r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`."""
-        weight = symmetric_norm(self.col, self.user, self.num_items, self.num_users)
+    def item_to_user_graph(self, normalized: bool = True) -> FixedGraph:
+        r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`, or all one where
+        not ``normalized``."""
+        weight = (
+            symmetric_norm(self.col, self.user, self.num_items, self.num_users)
+            if normalized
+            else torch.ones_like(self.col, dtype=torch.float32)
+        )
         edge_index = torch.stack([self.col, self.user])
         return FixedGraph(edge_index, weight, self.num_items, self.num_users)
 
@@ -238,12 +259,16 @@ class RecGraph(torch.nn.Module):
             self._made[key] = make()
         return self._made[key]
 
-    def sample_negatives(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+    def sample_negatives(
+        self, user_index: Tensor, generator: torch.Generator, among: Tensor | None = None
+    ) -> Tensor:
         """One item per user, uniform over those the user has not interacted with.
 
         Args:
             user_index: Long ``[B]``; repeats are fine.
             generator: Source of randomness, on the graph's device.
+            among: Long ``[C]``, the items to draw from, which must hold all that anybody has
+                interacted with; the whole catalogue by default.
 
         Returns:
             Long ``[B]``. A user who has every item gets any item.
@@ -251,20 +276,22 @@ class RecGraph(torch.nn.Module):
         # CSR order makes the flat keys sorted already.
         key = self.once("pairs", lambda: self.user * self.num_items + self.col)
         device = self.col.device
-        negative = torch.randint(
-            self.num_items, user_index.shape, generator=generator, device=device
-        )
+        size = self.num_items if among is None else among.numel()
+
+        def draw(shape: torch.Size) -> Tensor:
+            drawn = torch.randint(size, shape, generator=generator, device=device)
+            return drawn if among is None else among[drawn]
+
+        negative = draw(user_index.shape)
         open_ = torch.arange(user_index.numel(), device=device)
-        open_ = open_[self.user_degree()[user_index] < self.num_items]
+        open_ = open_[self.user_degree()[user_index] < size]
         for _ in range(REDRAWS):
             wanted = user_index[open_] * self.num_items + negative[open_]
             found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
             open_ = open_[key[found] == wanted]
             if open_.numel() == 0:
                 return negative
-            negative[open_] = torch.randint(
-                self.num_items, open_.shape, generator=generator, device=device
-            )
+            negative[open_] = draw(open_.shape)
         negative[open_] = self._draw_rest(user_index[open_], generator)
         return negative
 
@@ -279,6 +306,10 @@ class RecGraph(torch.nn.Module):
         rank = torch.minimum((share * free).long(), free - 1)
         wanted = user_index * self.num_items + rank
         return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
+
+    def trained_items(self) -> Tensor:
+        """Items with at least one training interaction, long ``[C]``, ascending; found once."""
+        return self.once("trained_items", lambda: self.item_degree().nonzero().flatten())
 
     def extra_repr(self) -> str:
         """Sizes for ``print(model)``."""
