@@ -74,7 +74,6 @@ def test_of_an_edge_in_several_similarity_graphs_the_largest_weight_counts(multi
     union = graph.strongest_similarity_graph()
     found = FixedConv()(torch.eye(9), union)
     assert torch.equal(found, whole.amax(dim=0))
-    assert union.edge_index.unique(dim=1).shape == union.edge_index.shape
 
 
 def test_a_weighted_graph_replaces_what_the_data_has(multimodal_data):
