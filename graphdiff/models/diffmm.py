@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphdiff.errors import GraphDiffError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.denoiser import RowDenoiser, denoise
+from graphdiff.nn.denoiser import ReverseChain, RowDenoiser
 from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.dropout import dropout
 from graphdiff.nn.generated import chosen_pairs, self_looped_graph
@@ -239,8 +239,9 @@ class DiffMM(Recommender):
         everyone = torch.arange(self.num_users, device=self.device)
         for chosen, denoiser in zip(self.chosen, self.denoisers, strict=True):
             assert isinstance(denoiser, RowDenoiser)
+            chain = ReverseChain(denoiser, self.schedule)
             for users in everyone.split(self.config.batch_size):
-                hidden = denoise(denoiser, self.schedule, self.graph.rows(users))
+                hidden = chain(self.graph.rows(users))
                 _, chosen[users] = topk_inner_product(
                     hidden, denoiser.decoder, denoiser.bias, chosen.size(1)
                 )

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from graphdiff.nn.denoiser import RowDenoiser, denoise
+from graphdiff.nn.denoiser import ReverseChain, RowDenoiser
 from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.graph import Rows
 
@@ -50,7 +50,7 @@ def test_the_chain_gives_the_rows_that_a_dense_one_gives():
             beta[t] * before[t].sqrt() / (1 - now[t]) * predicted
             + (1 - before[t]) * (1 - beta[t]).sqrt() / (1 - now[t]) * x
         )
-    hidden = denoise(denoiser, schedule, ROWS)
+    hidden = ReverseChain(denoiser, schedule)(ROWS)
     # The schedule is held in single precision.
     torch.testing.assert_close(
         hidden @ denoiser.decoder.t() + denoiser.bias, x, rtol=1e-3, atol=1e-3
