@@ -3,7 +3,7 @@
 import torch
 
 from graphdiff.nn import neighbours
-from graphdiff.nn.neighbours import cosine_graph
+from graphdiff.nn.learned_graph import cosine_graph
 
 
 def dense_graph(x, item, k):
