@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.models.explanation import Explanation
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.topk import inner_product_scorer, topk_blocks
 from graphdiff.schema import validate
@@ -93,12 +94,16 @@ class Recommender(torch.nn.Module, ABC):
     #: Whether edges of the modality graphs weigh their similarity; see ``ModalityGraph``.
     weighted_similarity: ClassVar[bool] = False
 
+    available: Tensor
+
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__()
         self.config = config
         self.graph = graph
         self.user_ids: list[Any] | None = None
         self.item_ids: list[Any] | None = None
+        self.register_buffer("available", torch.ones(graph.num_items, dtype=torch.bool))
+        self._all_available: bool | None = None
         self._index: dict[str, dict[str, int]] = {}
         self._cached: tuple[tuple[Any, ...], Tables] | None = None
 
@@ -285,18 +290,7 @@ class Recommender(torch.nn.Module, ABC):
                 ``user_index`` and ``items`` is given, or the model cannot fold in.
             DataError: If a raw id is unknown.
         """
-        if (user_index is None) == (items is None):
-            raise ConfigError("give either user_index or items, to say whom to recommend to")
-        if items is None:
-            user = self._as_users(user_index)  # type: ignore[arg-type]
-            query = Query(self.graph.rows(user), user)
-        elif self.folds_in:
-            query = Query(self._as_rows(items))
-        else:
-            raise ConfigError(
-                f"{type(self).__name__} knows only the users it was trained on; give user_index, "
-                "or take a model that makes a user from their items, such as LD4MRec"
-            )
+        query = self._query_of(user_index, items)
         training = self.training
         self.eval()
         try:
@@ -317,9 +311,108 @@ class Recommender(torch.nn.Module, ABC):
             self.num_items,
             k,
             exclude=left_out,
-            allowed=None if candidates is None else self._as_mask(candidates),
+            allowed=self._allowed(candidates),
         )
         return item, score
+
+    def _query_of(
+        self,
+        user_index: Tensor | int | list[int] | None,
+        items: Sequence[Any] | Tensor | None,
+    ) -> Query:
+        if (user_index is None) == (items is None):
+            raise ConfigError("give either user_index or items, to say whom to recommend to")
+        if user_index is not None:
+            user = self._as_users(user_index)
+            return Query(self.graph.rows(user), user)
+        if not self.folds_in:
+            raise ConfigError(
+                f"{type(self).__name__} knows only the users it was trained on; give user_index, "
+                "or take a model that makes a user from their items, such as LD4MRec"
+            )
+        assert items is not None
+        return Query(self._as_rows(items))
+
+    def explain(
+        self,
+        item: int,
+        user_index: int | None = None,
+        *,
+        items: Sequence[Any] | Tensor | None = None,
+        num_items: int = 10,
+    ) -> Explanation:
+        """Takes the score of one item for one person apart.
+
+        Raises:
+            ConfigError: If the model's scores have no parts.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot explain its scores; LD4MRec can")
+
+    def add_items(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None = None) -> Tensor:
+        """Adds items to the catalogue without training.
+
+        Raises:
+            ConfigError: If the model knows items only by their interactions.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot take items that it was not trained on")
+
+    def remove_items(self, items: Sequence[Any] | Tensor) -> None:
+        """Takes items out of the catalogue: they are never recommended again.
+
+        Indices stay as they are, and what people did with these items still tells of them.
+
+        Args:
+            items: Indices, long ``[n]``, or raw ids where they are text.
+        """
+        self.available[torch.as_tensor(self._item_indices(items), device=self.device)] = False
+        self._all_available = False
+
+    def _allowed(self, candidates: Tensor | Sequence[int] | None) -> Tensor | None:
+        """Which items may be recommended, bool ``[I]``; None for all."""
+        if self._all_available is None:
+            self._all_available = bool(self.available.all())
+        allowed = None if candidates is None else self._as_mask(candidates)
+        if self._all_available:
+            return allowed
+        return self.available if allowed is None else self.available & allowed
+
+    def _check_new(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None) -> int:
+        """How many items are to be added; refuses what does not fit."""
+        unknown = sorted(set(features) - set(self.graph.modalities))
+        if unknown or not features:
+            raise DataError(
+                f"features are of {unknown or 'no modality'}; the model knows "
+                f"{', '.join(self.graph.modalities) or 'none'}"
+            )
+        num = len(next(iter(features.values())))
+        for name, x in features.items():
+            expected = [num, self.graph.features(name)[0].size(1)]
+            if list(x.shape) != expected:
+                raise DataError(f"features of {name} are {list(x.shape)}; expected {expected}")
+        if (ids is None) != (self.item_ids is None):
+            raise DataError(
+                "the model has raw item ids: give one for each new item"
+                if ids is None
+                else "the model has no raw item ids, so new items get none"
+            )
+        if ids is not None:
+            known = set(map(str, self.item_ids or []))
+            twice = [one for one in ids if str(one) in known]
+            if len(ids) != num or len(set(map(str, ids))) != num or twice:
+                raise DataError(
+                    f"{len(ids)} ids for {num} new items"
+                    + (f", of which {twice[0]!r} is known already" if twice else "")
+                    + "; give a new id for each"
+                )
+        return num
+
+    def _grown(self, num: int, ids: Sequence[Any] | None) -> None:
+        """Takes note of ``num`` new items at the end of the catalogue."""
+        self.available = torch.cat([self.available, self.available.new_ones(num)])
+        if ids is not None and self.item_ids is not None:
+            self.item_ids = [*self.item_ids, *ids]
+        self._index.clear()
+        self.forget_tables()
 
     def _as_rows(self, items: Sequence[Any] | Tensor) -> Rows:
         if isinstance(items, Tensor):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -144,6 +145,42 @@ class RecGraph(torch.nn.Module):
             }
             or None,
         )
+
+    def add_items(self, features: Mapping[str, Tensor], num: int, num_neighbors: int) -> None:
+        """Adds items without interactions to the end of the catalogue.
+
+        In each modality a new item has edges from its nearest items among those there were, which
+        keep theirs.
+
+        Args:
+            features: Per modality ``[num, F_m]``, rows of NaN and modalities left out where an item
+                lacks it.
+            num: Number of items.
+            num_neighbors: Most edges of an item in a modality.
+        """
+        first = self.num_items
+        for name in self.modalities:
+            x, has = self.features(name)
+            new = features.get(name)
+            new = x.new_full((num, x.size(1)), torch.nan) if new is None else new.to(x)
+            there = new.isfinite().all(dim=1)
+            new = torch.where(there.unsqueeze(1), new, 0)
+            candidates = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
+            able = (there & (new.norm(dim=1) > 0)).nonzero().flatten()
+            k = min(num_neighbors, candidates.numel())
+            if able.numel() and k:
+                unit = F.normalize(x[candidates].double(), dim=1)
+                nearest = (F.normalize(new[able].double(), dim=1) @ unit.t()).topk(k, dim=1).indices
+                source = candidates[nearest].flatten()
+                edges = torch.stack([source, (first + able).repeat_interleave(k)])
+                index, weight = self.similar(name)
+                weights = weight.new_full((edges.size(1),), 1 / k)
+                setattr(self, f"similar_{name}_index", torch.cat([index, edges], dim=1))
+                setattr(self, f"similar_{name}_weight", torch.cat([weight, weights]))
+            setattr(self, f"x_{name}", torch.cat([x, new]))
+            setattr(self, f"has_{name}", torch.cat([has, there]))
+        self.num_items += num
+        self._made.clear()
 
     @property
     def num_users(self) -> int:
