@@ -3,7 +3,8 @@
 Run in a process of its own, which imports everything once and forks a child for each training, so
 that a child costs no start-up. It makes ``KILLS`` trainings; each is killed once, and resumed to
 its end by another child. Half are killed by the clock, half between two steps of writing a file.
-Prints one JSON object: how many were killed, and what differed from uninterrupted trainings.
+Prints one JSON object: how many were killed, what differed from uninterrupted trainings, and which
+half-written files the kills had left.
 """
 
 from __future__ import annotations
@@ -96,15 +97,21 @@ def finish(pid: int) -> bool:
     return code == -signal.SIGKILL
 
 
+def work_of(pid: int) -> float:
+    """Seconds that a child has computed so far."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 def kill_once(folder: Path, model: str, moment: float, seconds: float, steps: int) -> None:
-    """Trains until the kill: after a share of the time if ``moment`` is below 1, else that many
-    writing steps further on."""
+    """Trains until the kill: after a share of the work if ``moment`` is below 1, else after that
+    share (less 1) of the writing steps."""
     while True:
         if moment >= 1:
             pid = fork(train, folder, model, kill_at=1 + int((moment - 1) * steps))
         else:
             pid = fork(train, folder, model)
-            time.sleep(moment * seconds)
+            while work_of(pid) < moment * seconds and not ended(pid):
+                time.sleep(0.001)
             os.kill(pid, signal.SIGKILL)
         if finish(pid):
             return
@@ -112,6 +119,11 @@ def kill_once(folder: Path, model: str, moment: float, seconds: float, steps: in
         moment /= 2
         for path in sorted(folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
+
+
+def ended(pid: int) -> bool:
+    """Whether a child has ended; it is still to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -143,25 +155,26 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     whole: dict[str, tuple[dict[str, Any], float, int]] = {}
     for model in MODELS:
-        start, path = time.perf_counter(), folder / f"whole-{model}"
+        path, before = folder / f"whole-{model}", os.times()
         finish(fork(train, path, model))
-        seconds = time.perf_counter() - start
+        after = os.times()
+        seconds = after.children_user + after.children_system
+        seconds -= before.children_user + before.children_system
         steps = int(path.with_suffix(".steps").read_text())
         whole[model] = contents(path), seconds, steps
     rng = random.Random(0)
-    kills, differing, phases = 0, [], []
+    kills, differing, parts = 0, [], []
     for number in range(KILLS):
         model = list(MODELS)[number % len(MODELS)]
         expected, seconds, steps = whole[model]
         path = folder / f"killed-{number}"
         kill_once(path, model, rng.random() + number % 2, seconds, steps)
         kills += 1
-        parts = [one.name for one in path.rglob(f".*{PART}")]
-        phases.append(f"{model}: {(path / 'checkpoints').is_dir()} {parts}")
+        parts += [one.name for one in path.rglob(f".*{PART}")]
         finish(fork(resume, path, model))
         found = contents(path)
         differing += [f"{number} {model} {name}" for name in found if found[name] != expected[name]]
-    print(json.dumps({"kills": kills, "differing": differing, "phases": phases}))
+    print(json.dumps({"kills": kills, "differing": differing, "parts": parts}))
 
 
 if __name__ == "__main__":
