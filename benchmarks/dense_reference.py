@@ -33,8 +33,8 @@ def dense_losses(
         noise: Source of noise on the rows themselves; without it there is none.
     """
     config, num_items, dtype = model.config, model.num_items, model.bias.dtype
-    propagated = model._lately_propagated()
-    table = model.embedding + propagated.shift
+    propagated = model.propagated()
+    table = propagated.table + propagated.shift
     everything = dense_rows(rows, num_items, dtype)
     shown = Rows(rows.row[draw.visible], rows.item[draw.visible], rows.num)
     seen = dense_rows(shown, num_items, dtype)

@@ -43,8 +43,11 @@ class LD4MRecConfig(ModelConfig):
     num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
     num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
     content_weight: float = Field(2.0, ge=0, description="w of the content tables.")
-    propagate_every: int = Field(
-        100, ge=1, description="Most training steps between two propagations over the graphs."
+    propagate_every: int | None = Field(
+        None,
+        ge=0,
+        description="Training steps between two propagations over the graphs; 0 for one in every "
+        "step, with its gradient. By default 0 on small graphs and 100 on large ones.",
     )
     row_exponent: float = Field(0.5, ge=0, le=1, description="ν: a row is scaled by 1/|N_u|^ν.")
     num_steps: int = Field(20, ge=1, description="Diffusion steps T.")
@@ -79,15 +82,21 @@ class ItemTables(Tables):
 
 
 class Propagated(NamedTuple):
-    """What message passing last said, for the training steps until it is asked again.
+    """What message passing said, now or some training steps ago.
 
     Attributes:
-        shift: Z - E as it was then, ``[I, d]``.
+        table: ``[I, d]``, what gradients flow into.
+        shift: ``[I, d]``; Z is ``table + shift``.
         guides: As in :class:`ItemTables`.
     """
 
+    table: Tensor
     shift: Tensor
     guides: Tensor
+
+
+#: Most messages of one propagation that a training step may be burdened with.
+SMALL_GRAPH = 1_000_000
 
 
 class Signals(NamedTuple):
@@ -148,11 +157,12 @@ class LD4MRec(Recommender):
         s_{ui} &= \cos(\mathbf{h}, \mathbf{z}_i) / \tau + b_i .
 
     *Propagation off the step.* Message passing touches every interaction, a training step only a
-    batch's. So it is done at the start of an epoch, and every ``propagate_every`` steps, without
-    a gradient: in between :math:`Z = E + \Delta` with the shift :math:`\Delta = Z - E` of that
-    moment, and a step moves Z as it moves E. The next propagation spreads what was learned. (For a
-    symmetric filter F with non-negative eigenvalues, following the gradient of FE as if it were E's
-    is gradient descent on :math:`F^{1/2}E'`: smoothing once, not twice.)
+    batch's. On large graphs it is therefore done at the start of an epoch, and every
+    ``propagate_every`` steps, without a gradient: in between :math:`Z = E + \Delta` with the shift
+    :math:`\Delta = Z - E` of that moment, and a step moves Z as it moves E. The next propagation
+    spreads what was learned. (For a symmetric filter F with non-negative eigenvalues, following the
+    gradient of FE as if it were E's is gradient descent on :math:`F^{1/2}E'`: smoothing once, not
+    twice.) On small graphs every step propagates, and the gradient flows through it.
 
     *Diffusion.* In training :math:`\mathbf{x}_t = \sqrt{\bar\alpha_t}\tilde{\mathbf{x}}_u +
     \sqrt{1 - \bar\alpha_t}\,\sigma_u \epsilon` with :math:`t` drawn by importance; a part of the
@@ -202,7 +212,7 @@ class LD4MRec(Recommender):
         self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
         self.steps = StepSampler(config.num_steps + 1)
         self.cnet = CNet(channels, config.num_blocks, config.num_steps)
-        self._propagated: Propagated | None = None
+        self._propagated: tuple[Tensor, Tensor] | None = None
         self._steps_since = 0
         self.reset_parameters()
 
@@ -258,15 +268,31 @@ class LD4MRec(Recommender):
         """Has message passing done anew."""
         self._propagated = None
 
-    @torch.no_grad()
-    def _lately_propagated(self) -> Propagated:
-        """Message passing over the whole graphs, not in every step: see the class."""
-        if self._propagated is None or self._steps_since >= self.config.propagate_every:
+    def propagated(self) -> Propagated:
+        """Message passing for a training step: done now, or not so long ago; see the class."""
+        if self.propagate_every == 0:
             encoder, guides = self._propagate()
-            self._propagated = Propagated(encoder.sub_(self.embedding), guides)
+            return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), guides)
+        if self._propagated is None or self._steps_since >= self.propagate_every:
+            with torch.no_grad():
+                encoder, guides = self._propagate()
+                self._propagated = encoder.sub_(self.embedding), guides
             self._steps_since = 0
         self._steps_since += 1
-        return self._propagated
+        return Propagated(self.embedding, *self._propagated)
+
+    @property
+    def propagate_every(self) -> int:
+        """Training steps between two propagations; 0 for one in every step, with its gradient."""
+        if self.config.propagate_every is not None:
+            return self.config.propagate_every
+        return 0 if self._num_messages() <= SMALL_GRAPH else 100
+
+    def _num_messages(self) -> int:
+        """Messages of one propagation."""
+        config, graph = self.config, self.graph
+        similar = sum(graph.similar(name)[1].numel() for name in graph.modalities)
+        return 2 * config.num_layers * graph.num_interactions + config.num_item_layers * similar
 
     def signals(self, guides: Tensor, rows: Rows) -> Signals:
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
@@ -322,14 +348,14 @@ class LD4MRec(Recommender):
 
     def row_losses(self, rows: Rows, draw: Draw) -> Tensor:
         """The loss of each row, ``[B]``, in one reading of the catalogue."""
-        config, propagated = self.config, self._lately_propagated()
+        config, propagated = self.config, self.propagated()
         row, item, num = rows
         nnz, seen = item.numel(), draw.visible.nonzero().flatten()
         # Throughout: the gradient of x[index] is several times slower than index_select's.
         index = torch.cat([item, draw.negatives.item])
         with self._full_precision():
             catalogue = read_catalogue(
-                self.embedding,
+                propagated.table,
                 propagated.shift,
                 self.reconstruction_bias,
                 self._popularity().to(self.bias.dtype),

@@ -7,6 +7,7 @@ from dense_reference import dense_losses, dense_rows
 
 from graphdiff import LD4MRec
 from graphdiff.errors import ConfigError
+from graphdiff.models import ld4mrec
 from graphdiff.models.base import Query
 from graphdiff.nn.graph import RecGraph, Rows
 from tests.conftest import random_data
@@ -29,12 +30,13 @@ def gradients(model, losses):
     }
 
 
+@pytest.mark.parametrize("every", [0, 100])
 @pytest.mark.parametrize("kept_weight", [0.0, 0.4])
 @pytest.mark.parametrize("features", [{}, {"image": 6}, FEATURES])
-def test_training_equals_dense_rows_in_double_precision(features, kept_weight):
+def test_training_equals_dense_rows_in_double_precision(features, kept_weight, every):
     settings = {
         "soft_probability": 0.5, "soft_intensity": 0.3, "kept_weight": kept_weight,
-        "unobserved_weight": 0.2,
+        "unobserved_weight": 0.2, "propagate_every": every,
     }  # fmt: skip
     model = make(features=features, **settings).double()
     with torch.no_grad():  # away from the start, where C-Net is the identity
@@ -58,7 +60,7 @@ def test_propagation_waits_for_its_turn():
     seen = []
     for _ in range(4):
         model.row_losses(rows, model.draw(rows, fixed()))
-        seen.append(model._propagated.shift)
+        seen.append(model._propagated[0])
         with torch.no_grad():
             model.embedding.mul_(1.5)
     assert seen[0] is seen[1]
@@ -68,7 +70,13 @@ def test_propagation_waits_for_its_turn():
         fresh = model.tables().encoder
     model.start_epoch(fixed())
     model.row_losses(rows, model.draw(rows, fixed()))
-    torch.testing.assert_close(model.embedding + model._propagated.shift, fresh)
+    torch.testing.assert_close(model.embedding + model._propagated[0], fresh)
+
+
+def test_small_graphs_propagate_in_every_step(monkeypatch):
+    assert make().propagate_every == 0
+    monkeypatch.setattr(ld4mrec, "SMALL_GRAPH", 10)
+    assert make().propagate_every == 100
 
 
 def test_noise_has_the_law_of_noise_on_dense_rows():
