@@ -25,6 +25,7 @@ from graphdiff.nn.reconstruction import (
     noise_factor,
     read_catalogue,
     reconstruction_error,
+    sum_items,
     sum_rows,
 )
 from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
@@ -269,10 +270,13 @@ class LD4MRec(Recommender):
     def signals(self, guides: Tensor, rows: Rows) -> Signals:
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
         zero."""
+        return self.read_signals(self._encode(guides, rows))
+
+    def read_signals(self, encoded: Tensor) -> Signals:
+        """What rows times the guides, ``[B, (1 + M) * d]``, say."""
         channels = self.config.hidden_channels
-        encoded = self._encode(guides, rows)
         collaborative, content = encoded.tensor_split([channels], dim=-1)
-        content = content.view(rows.num, -1, channels)
+        content = content.view(encoded.size(0), -1, channels)
         gate = self.gate(content)
         preference = (gate.unsqueeze(-1) * content).sum(dim=1)
         lean = preference - content.sum(dim=1) / max(1, content.size(1))
@@ -409,14 +413,19 @@ class LD4MRec(Recommender):
         """
         assert isinstance(tables, ItemTables)
         rows = query.rows
-        signals = self.signals(tables.guides[rows.item], rows)
-        behaviour = self._encode(tables.encoder[rows.item], rows)
+        value = self._row_value(rows).unsqueeze(-1)
+        signals = self.read_signals(value * sum_items(tables.guides, rows))
+        behaviour = value * sum_items(tables.encoder, rows)
         if num_steps:
             hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
-        else:
-            now = torch.zeros(rows.num, dtype=torch.long, device=self.device)
-            hidden = self.hidden(behaviour, now, signals)
-        return self._query(hidden)
+            return self._query(hidden)
+        return self.answer(behaviour, signals)
+
+    def answer(self, behaviour: Tensor, signals: Signals) -> Tensor:
+        """Vectors ``[B, d]`` of people by one pass on their encoded rows ``behaviour``
+        ``[B, d]``."""
+        now = behaviour.new_zeros(behaviour.size(0), dtype=torch.long)
+        return self._query(self.hidden(behaviour, now, signals))
 
     def _query(self, hidden: Tensor) -> Tensor:
         """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
@@ -463,7 +472,8 @@ class LD4MRec(Recommender):
         rows = self.graph.rows(self._as_users(user_index))
         tables = self._valid_tables()
         assert isinstance(tables, ItemTables)
-        gate = self.signals(tables.guides[rows.item], rows).gate
+        encoded = self._row_value(rows).unsqueeze(-1) * sum_items(tables.guides, rows)
+        gate = self.read_signals(encoded).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
 
     def _similar(self, modality: str) -> FixedGraph:
