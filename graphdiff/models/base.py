@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -291,12 +292,8 @@ class Recommender(torch.nn.Module, ABC):
             DataError: If a raw id is unknown.
         """
         query = self._query_of(user_index, items)
-        training = self.training
-        self.eval()
-        try:
+        with self._answering():
             score_block = self.scorer(query, self._valid_tables(), **options)
-        finally:
-            self.train(training)  # which forgets the tables if the model is in training
         pairs = [] if exclude is None else [tuple(t.to(self.device) for t in exclude)]
         if exclude_seen:
             pairs.append((query.rows.row, query.rows.item))
@@ -414,14 +411,34 @@ class Recommender(torch.nn.Module, ABC):
         self._index.clear()
         self.forget_tables()
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Evaluation mode for as long as it takes."""
+        # Setting the mode visits every module, which would cost more than a small request.
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            yield
+        finally:
+            if training:
+                self.train()  # which forgets the tables
+
     def _as_rows(self, items: Sequence[Any] | Tensor) -> Rows:
         if isinstance(items, Tensor):
             items = items.tolist()
         lists = [items] if not items or not isinstance(items[0], (list, tuple, Tensor)) else items
-        indices = [torch.as_tensor(self._item_indices(one), dtype=torch.long) for one in lists]
-        kept = [one.unique() for one in indices]
-        row = torch.arange(len(kept)).repeat_interleave(torch.tensor([len(one) for one in kept]))
-        return Rows(row.to(self.device), torch.cat(kept).to(self.device), len(kept))
+        # All lists at once: a tensor for each would cost more than the answer.
+        indices = [self._item_indices(one) for one in lists]
+        length = torch.tensor([len(one) for one in indices])
+        item = torch.tensor([index for one in indices for index in one], dtype=torch.long)
+        row = torch.arange(len(indices)).repeat_interleave(length, output_size=item.numel())
+        key = (row * self.num_items + item).unique()
+        return Rows(
+            (key // self.num_items).to(self.device),
+            (key % self.num_items).to(self.device),
+            len(indices),
+        )
 
     def _item_indices(self, items: Sequence[Any] | Tensor) -> list[int]:
         if isinstance(items, Tensor):
@@ -431,11 +448,12 @@ class Recommender(torch.nn.Module, ABC):
         return indices
 
     def _check_items(self, indices: list[int]) -> None:
+        num_items = self.num_items
         for index in indices:
-            if not 0 <= index < self.num_items:
+            if not 0 <= index < num_items:
                 raise ConfigError(
-                    f"item index {index} is out of range; this model knows items "
-                    f"0 to {self.num_items - 1}"
+                    f"item index {index} is out of range; this model knows items 0 to "
+                    f"{num_items - 1}"
                 )
 
     def _as_mask(self, candidates: Tensor | Sequence[int]) -> Tensor:

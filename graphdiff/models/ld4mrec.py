@@ -27,6 +27,7 @@ from graphdiff.nn.reconstruction import (
     noise_factor,
     read_catalogue,
     reconstruction_error,
+    sum_items,
     sum_rows,
 )
 from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
@@ -297,10 +298,13 @@ class LD4MRec(Recommender):
     def signals(self, guides: Tensor, rows: Rows) -> Signals:
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
         zero."""
+        return self.read_signals(self._encode(guides, rows))
+
+    def read_signals(self, encoded: Tensor) -> Signals:
+        """What rows times the guides, ``[B, (1 + M) * d]``, say."""
         channels = self.config.hidden_channels
-        encoded = self._encode(guides, rows)
         collaborative, content = encoded.tensor_split([channels], dim=-1)
-        content = content.view(rows.num, -1, channels)
+        content = content.view(encoded.size(0), -1, channels)
         gate = self.gate(content)
         preference = (gate.unsqueeze(-1) * content).sum(dim=1)
         lean = preference - content.sum(dim=1) / max(1, content.size(1))
@@ -437,14 +441,19 @@ class LD4MRec(Recommender):
         """
         assert isinstance(tables, ItemTables)
         rows = query.rows
-        signals = self.signals(tables.guides[rows.item], rows)
-        behaviour = self._encode(tables.encoder[rows.item], rows)
+        value = self._row_value(rows).unsqueeze(-1)
+        signals = self.read_signals(value * sum_items(tables.guides, rows))
+        behaviour = value * sum_items(tables.encoder, rows)
         if num_steps:
             hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
-        else:
-            now = torch.zeros(rows.num, dtype=torch.long, device=self.device)
-            hidden = self.hidden(behaviour, now, signals)
-        return self._query(hidden)
+            return self._query(hidden)
+        return self.answer(behaviour, signals)
+
+    def answer(self, behaviour: Tensor, signals: Signals) -> Tensor:
+        """Vectors ``[B, d]`` of people by one pass on their encoded rows ``behaviour``
+        ``[B, d]``."""
+        now = behaviour.new_zeros(behaviour.size(0), dtype=torch.long)
+        return self._query(self.hidden(behaviour, now, signals))
 
     def _query(self, hidden: Tensor) -> Tensor:
         """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
@@ -495,7 +504,8 @@ class LD4MRec(Recommender):
             modality, and are zero for others.
         """
         rows = self._query_of(user_index, items).rows
-        gate = self.signals(self._item_tables().guides[rows.item], rows).gate
+        guides = sum_items(self._item_tables().guides, rows)
+        gate = self.read_signals(self._row_value(rows).unsqueeze(-1) * guides).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
 
     @torch.no_grad()
@@ -528,13 +538,8 @@ class LD4MRec(Recommender):
         rows = self._query_of(user_index, items).rows
         if rows.num != 1:
             raise ConfigError(f"explain takes one person; {rows.num} were given")
-        training = self.training
-        self.eval()
-        try:
-            tables = self._item_tables()
-            return self._explain(item, rows, tables, num_items)
-        finally:
-            self.train(training)
+        with self._answering():
+            return self._explain(item, rows, self._item_tables(), num_items)
 
     def _explain(self, item: int, rows: Rows, tables: ItemTables, num_items: int) -> Explanation:
         names, value = self.graph.modalities, self._row_value(rows)

@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from graphdiff.nn.graph import Rows
 
 # Shares of the mean squared column norm that a Gram matrix's diagonal is raised by, until it has a
 # Cholesky factor. With a share of 1 every finite one has.
@@ -44,6 +47,17 @@ def sum_rows(read: Tensor, row: Tensor, num_rows: int) -> Tensor:
     """Sums of what stands in each row: ``read`` ``[nnz, d]`` and ``row`` long ``[nnz]`` to
     ``[num_rows, d]``."""
     return read.new_zeros(num_rows, read.size(1)).index_add(0, row, read)
+
+
+def sum_items(table: Tensor, rows: Rows) -> Tensor:
+    """Sums of the table's rows over the items of each person, ``[B, d]``; a row without items is
+    zero.
+
+    For answering: nothing of size ``[nnz, d]`` is made, which is several times faster than
+    gathering and adding. No gradient is meant to flow into the table.
+    """
+    degree = rows.degree()
+    return F.embedding_bag(rows.item, table, degree.cumsum(0) - degree, mode="sum")
 
 
 class Catalogue(NamedTuple):
