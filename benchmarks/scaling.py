@@ -74,6 +74,8 @@ def main() -> None:
     console.print(table(sizes))
     if result["slope"] is not None:
         console.print(f"slope of the sparse step's time against items: {result['slope']:.3f}")
+    if arguments.markdown:
+        write_text(arguments.markdown, page(result, arguments))
     console.print(f"figures: {arguments.out}, {arguments.out.with_suffix('.svg')}")
 
 
@@ -360,6 +362,59 @@ def table(sizes: list[dict[str, Any]]) -> Table:
     return out
 
 
+def page(result: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """The figures as Markdown, with the sparse step's operators where they were profiled."""
+    sizes, found = result["sizes"], result["machine"]
+    lines = [
+        "# Scaling",
+        "",
+        f"Median seconds of a training step of {result['batch']:,} users, d = {result['dim']}, two "
+        f"modalities, as many users as items with {PER_USER} interactions each. `sparse` is "
+        "LD4MRec's step; `dense` the same network and loss on rows [batch, items], asserted to be "
+        f"equal at {sizes[0]['items']:,} items; `with propagation` adds a hundredth of a "
+        "propagation over the graphs, which is done every 100 steps. The floor is what the step's "
+        "products and memory traffic must cost at the rates that this machine reached in the run.",
+        "",
+        "| items | sparse | with propagation | dense | DiffRec | dense / sparse | sparse GiB | "
+        "dense GiB | step / floor |",
+        "| ---: |" + " ---: |" * 8,
+    ]
+    for size in sizes:
+        cells = [
+            f"{size['items']:,}",
+            f"{size['sparse_step_seconds']:.4f}",
+            f"{size['sparse_step_seconds_with_propagation']:.4f}",
+            _or_dash(size["dense_step_seconds"], 1, ".4f"),
+            _or_dash(size["diffrec_step_seconds"], 1, ".4f"),
+            _or_dash(size["dense_over_sparse"], 1, ".1f"),
+            f"{size['sparse_peak_rss_bytes'] / GIB:.2f}",
+            _or_dash(size["dense_peak_rss_bytes"], GIB, ".2f"),
+            f"{size['sparse_over_floor']:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    for size in sizes:
+        for kind in KINDS:
+            if f"{kind}_skipped" in size:
+                lines += ["", f"{kind} at {size['items']:,} items: {size[f'{kind}_skipped']}."]
+    if result["slope"] is not None:
+        lines += ["", f"Slope of log time against log items: {result['slope']:.3f}."]
+    lines += [
+        "",
+        f"Measured on {found['processor']}, {found['threads']} threads, {found['device']}; torch "
+        f"{found['torch']}.",
+    ]
+    if arguments.profile and arguments.profile.exists():
+        largest = f"{sizes[-1]['items']:,}"
+        lines += ["", f"Operators of three sparse steps at {largest} items:", "", "```"]
+        lines += [line[:175].rstrip() for line in arguments.profile.read_text().splitlines()]
+        lines += ["```"]
+    return "\n".join(lines) + "\n"
+
+
+def _or_dash(value: float | None, unit: float, form: str) -> str:
+    return "–" if value is None else format(value / unit, form)
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     marks = {"sparse": "o-", "dense": "s--", "diffrec": "^:"}
@@ -394,6 +449,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=7, help="steps to take the median of")
     parser.add_argument("--out", type=Path, help="JSON file to write; a plot is put beside it")
+    parser.add_argument("--markdown", type=Path, help="Markdown page to write")
     parser.add_argument("--profile", type=Path, help="text file for the sparse step's operators")
     parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--assert-equal", action="store_true", help=argparse.SUPPRESS)
