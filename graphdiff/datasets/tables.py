@@ -41,7 +41,7 @@ def column_names(
             return list(names)
         with pyarrow.csv.open_csv(path, **_csv_options(path, delimiter, None, {}, [])) as file:
             return file.schema.names
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         raise _unreadable(path, error) from None
 
 
@@ -53,7 +53,7 @@ def read_schema(path: Path) -> pa.Schema:
     """
     try:
         return pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         raise _unreadable(path, error) from None
 
 
@@ -103,7 +103,7 @@ def read_table(
         else:
             _require_memory(path, wanted)
             table = pq.read_table(path, columns=wanted, read_dictionary=_strings(path, as_written))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         raise _unreadable(path, error) from None
     return pa.table({role: table[name] for role, name in roles.items()})
 

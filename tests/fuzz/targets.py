@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 
 from graphdiff.checkpoints import WholeCheckpoints
 from graphdiff.cli import _settings
-from graphdiff.datasets import MMRec, TikTok
+from graphdiff.datasets import DiffMM, InteractionLog, MMRec, PairLists, RecBole, TikTok
 from graphdiff.datasets.safe_npy import load_features
 from graphdiff.datasets.safe_pickle import load_sparse
 from graphdiff.datasets.storage import load_graph, save_graph
@@ -111,6 +112,51 @@ def _tiktok() -> list[Sample]:
     ]
 
 
+def _log() -> pd.DataFrame:
+    pairs = [(user, (user * 3 + n) % 5) for user in range(6) for n in range(4)]
+    log = pd.DataFrame(pairs, columns=["user", "item"])
+    return log.assign(timestamp=range(len(log)), rating=[n % 5 + 0.5 for n in range(len(log))])
+
+
+def _logs() -> list[Sample]:
+    table = {"features_image.npy": _npy(np.arange(20.0, dtype="f4").reshape(5, 4))}
+    named = _log().assign(item=[f"i{n}" for n in _log()["item"]])
+    parquet = io.BytesIO()
+    _log().to_parquet(parquet)
+    return [
+        {"interactions.csv": _log().to_csv(index=False).encode()} | table,
+        {"interactions.tsv": named.to_csv(index=False, sep="\t").encode()},
+        {"interactions.parquet": parquet.getvalue()} | table,
+    ]
+
+
+def _recbole() -> list[Sample]:
+    header = ["user_id:token", "item_id:token", "timestamp:float", "rating:float"]
+    items = "item_id:token\tclip:float_seq\n" + "".join(f"{n}\t{n}.5 1 2\n" for n in range(5))
+    log = _log().to_csv(index=False, sep="\t", header=header)
+    return [{"toys.inter": log.encode(), "toys.item": items.encode()}]
+
+
+def _pair_lists() -> list[Sample]:
+    pairs = _log()[["user", "item"]].to_numpy()
+    parts = {"train_list.npy": pairs[:18], "valid_list.npy": pairs[18:21]}
+    return [{name: _npy(one) for name, one in (parts | {"test_list.npy": pairs[21:]}).items()}]
+
+
+def _mmssl() -> list[Sample]:
+    splits = {"train": (0, 2), "val": (2, 3), "test": (3, 4)}
+    lists = {
+        f"{name}.json": {str(u): [(u * 3 + n) % 5 for n in range(*part)] for u in range(6)}
+        for name, part in splits.items()
+    }
+    table = {"image_feat.npy": _npy(np.arange(20.0, dtype="f4").reshape(5, 4))}
+    return [{name: json.dumps(one).encode() for name, one in lists.items()} | table]
+
+
+def _diffmm() -> list[Sample]:
+    return [*_tiktok(), *_mmssl()]
+
+
 def _data() -> object:
     return build_data(
         3,
@@ -168,6 +214,12 @@ TARGETS = [
     Target("npy table", _tables, lambda f: load_features(f / "x.npy"), _hostile_tables),
     Target("MMRec folder", _mmrec, lambda f: MMRec(f, force_reload=True)),
     Target("TikTok folder", _tiktok, lambda f: TikTok(f, force_reload=True)),
+    Target("log as CSV or Parquet", _logs, lambda f: InteractionLog(f, force_reload=True)),
+    Target("RecBole folder", _recbole, lambda f: RecBole(f, force_reload=True)),
+    Target("pair lists", _pair_lists, lambda f: PairLists(f, force_reload=True)),
+    Target(
+        "DiffMM folder", lambda: [*_tiktok(), *_mmssl()], lambda f: DiffMM(f, force_reload=True)
+    ),
     Target("graph file", _graphs, lambda f: load_graph(f / "graph.safetensors")),
     Target("RUN folder", _runs, _recommend, _hostile_runs),
     Target(
