@@ -180,6 +180,28 @@ def recommend(
 
 
 @app.command()
+def serve(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    queue: Annotated[int, typer.Option(min=1, help="Most requests that wait.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Most requests answered in one call.")] = 64,
+    wait_ms: Annotated[float, typer.Option(min=0, help="How long a request waits for others.")] = 2,
+) -> None:
+    """Answer over HTTP for anybody whose items are given, with a page to try it out.
+
+    SIGHUP loads the RUN folder anew, without a pause. Needs the extra: graphdiff[serve].
+    """
+    try:
+        from graphdiff.serving.service import serve as serve_run
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"serving needs {error.name}; install it with: pip install 'graphdiff[serve]'"
+        ) from None
+    serve_run(run, host, port, queue=queue, batch=batch, wait=wait_ms / 1000)
+
+
+@app.command()
 def describe(
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
     root: Root = None,

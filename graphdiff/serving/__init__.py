@@ -1,0 +1,1 @@
+"""A trained model put to work: exported, indexed, or behind HTTP."""

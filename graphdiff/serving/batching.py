@@ -1,0 +1,110 @@
+"""Questions of many callers answered together, in one thread beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Generic, TypeVar
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class Overloaded(Exception):
+    """The queue is full, or closing; the caller may come back later."""
+
+
+class Batcher(Generic[Q, A]):
+    """Collects questions for a moment and answers them in one call.
+
+    One thread computes. While it is busy, questions wait in a queue of bounded length. Where that
+    is full, :meth:`ask` raises at once, so that load beyond what can be computed costs nothing.
+    Used from one event loop.
+
+    Args:
+        answer: Gets 1 to ``batch`` questions and returns an answer, or an exception to be raised,
+            for each. Called in the thread.
+        queue: Most questions that wait.
+        batch: Most questions in one call.
+        wait: Seconds that the first question of a batch waits for others.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[list[Q]], list[A | Exception]],
+        queue: int = 256,
+        batch: int = 64,
+        wait: float = 0.002,
+    ) -> None:
+        self.answer, self.batch, self.wait = answer, batch, wait
+        self._queue: asyncio.Queue[tuple[Q, asyncio.Future[A]]] = asyncio.Queue(queue)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="graphdiff-batcher")
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def waiting(self) -> int:
+        """Number of questions in the queue, without those being answered."""
+        return self._queue.qsize()
+
+    def start(self) -> None:
+        """Begins to answer; called within the event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def ask(self, question: Q) -> A:
+        """The answer to a question.
+
+        Raises:
+            Overloaded: If the queue is full or :meth:`close` was called.
+        """
+        if self._closing:
+            raise Overloaded("the service is shutting down")
+        future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((question, future))
+        except asyncio.QueueFull:
+            raise Overloaded(f"{self._queue.maxsize} requests are waiting; try again") from None
+        return await future
+
+    async def between(self, work: Callable[[], T]) -> T:
+        """Runs ``work`` in the thread, after the batch at hand and before the next."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Takes no more questions and returns when all that wait are answered."""
+        self._closing = True
+        if self._task is not None:
+            await self._queue.join()
+            self._task.cancel()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _work(self) -> None:
+        while True:
+            asked = await self._collect()
+            try:
+                answers: list[A | Exception] = await self.between(
+                    partial(self.answer, [question for question, _ in asked])
+                )
+            except Exception as error:
+                answers = [error] * len(asked)
+            for (_, future), answer in zip(asked, answers, strict=True):
+                if future.done():  # who asked has gone
+                    pass
+                elif isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+                self._queue.task_done()
+
+    async def _collect(self) -> list[tuple[Q, asyncio.Future[A]]]:
+        asked = [await self._queue.get()]
+        try:
+            async with asyncio.timeout(self.wait):
+                while len(asked) < self.batch:
+                    asked.append(await self._queue.get())
+        except TimeoutError:
+            pass
+        return asked
