@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -23,8 +24,9 @@ from torch_geometric.data import HeteroData
 import graphdiff
 from graphdiff import datasets
 from graphdiff.datasets.storage import load_graph
+from graphdiff.denoising import noise_auc
 from graphdiff.errors import ConfigError, RunError
-from graphdiff.evaluation import Ranking, rank
+from graphdiff.evaluation import Ranking, RecommendsItems, rank
 from graphdiff.groups import item_groups, user_groups
 from graphdiff.models.registry import MODELS, get_model
 from graphdiff.schema import INTERACTS
@@ -116,13 +118,18 @@ def run_cell(
     seed: int,
     *,
     test: bool = True,
+    noise: bool = False,
+    recommend: dict[str, Any] | None = None,
     mask_validation: bool = False,
     progress: bool = True,
     **training: Any,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Trains one model with one seed and measures it.
 
-    With ``test=False`` the test pairs are not looked at.
+    With ``test=False`` the test pairs are not looked at. With ``noise`` the figures hold how well
+    the model tells noise among its training interactions (:func:`graphdiff.denoising.noise_auc`).
+    ``recommend`` are options of the model's ``recommend`` that everything is measured with once it
+    is trained; the epoch was chosen without.
 
     Returns:
         The figures, which JSON can hold, and per test user (``"user"``) the values of
@@ -148,9 +155,15 @@ def run_cell(
             for row in fitted.history
         ],
     }
+    if noise:
+        cell["noise"] = noise_auc(recommender, data)
+    asked: RecommendsItems = recommender
+    if recommend:
+        asked = AskedWith(recommender, recommend)
+        cell["val"] = rank(asked, data, "val", KS).mean()
     if not test:
         return cell, {}
-    ranking = rank(recommender, data, "test", KS, mask_validation)
+    ranking = rank(asked, data, "test", KS, mask_validation)
     users = ranking.users()
     cell["test"] = ranking.mean()
     cell["groups"] = {
@@ -162,7 +175,7 @@ def run_cell(
             name: _means(of_group.users()) for name, of_group in _by_items(ranking, data).items()
         },
     }
-    cell["inference_seconds"] = inference_seconds(recommender, data)
+    cell["inference_seconds"] = inference_seconds(asked, data)
     return cell, {name: users[name].numpy() for name in ("user", *EVIDENCE)}
 
 
@@ -201,7 +214,19 @@ def describe_groups(data: HeteroData) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def inference_seconds(model: graphdiff.models.Recommender, data: HeteroData) -> float:
+@dataclass(frozen=True)
+class AskedWith:
+    """A model whose ``recommend`` is given options."""
+
+    model: graphdiff.models.Recommender
+    options: dict[str, Any]
+
+    def recommend(self, user_index: Tensor, k: int, *args: Any, **kwargs: Any) -> Any:
+        """As the model's own."""
+        return self.model.recommend(user_index, k, *args, **kwargs, **self.options)
+
+
+def inference_seconds(model: RecommendsItems, data: HeteroData) -> float:
     """Median seconds of three rankings of the whole catalogue for all test users, k = 20."""
     users = data[INTERACTS].test_edge_label_index[0].unique()
     seconds = []

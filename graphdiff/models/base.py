@@ -345,6 +345,40 @@ class Recommender(torch.nn.Module, ABC):
         """
         raise ConfigError(f"{type(self).__name__} cannot explain its scores; LD4MRec can")
 
+    @torch.no_grad()
+    def denoise(self, user_index: Tensor | int | list[int] | None = None) -> tuple[Rows, Tensor]:
+        """How much the model believes each of the users' own training interactions.
+
+        A model that makes a user from their items (:attr:`folds_in`) is asked for an item's score
+        when the row holds all the others but not this one. Only the row is made without it: tables
+        and weights were made with all interactions. Any other model is asked for its score of the
+        item as it stands.
+
+        Raw scores do not compare between users, so a score is told in standard deviations above
+        the mean score that the same row gives to up to 512 items of the catalogue, the same for
+        all. This measure is ours.
+
+        Args:
+            user_index: User indices, long ``[B]``, a list, or one integer; all users by default.
+
+        Returns:
+            The users' rows with ``nnz`` items in all, and a score for each of them, float32
+            ``[nnz]``: higher is more believed, and zero where a row scores all items alike.
+
+        Raises:
+            ConfigError: If a user index is out of range.
+        """
+        from graphdiff.models.observed import observed_scores
+
+        everyone = torch.arange(self.num_users, device=self.device)
+        user = everyone if user_index is None else self._as_users(user_index)
+        training = self.training
+        self.eval()
+        try:
+            return observed_scores(self, user)
+        finally:
+            self.train(training)
+
     def add_items(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None = None) -> Tensor:
         """Adds items to the catalogue without training.
 

@@ -67,6 +67,15 @@ class LD4MRecConfig(ModelConfig):
     reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
     ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
     num_negatives: int = Field(1024, ge=2, description="Negatives that a batch shares.")
+    diffusion: bool = Field(
+        True, description="Corrupt rows in training; without, all are at step 0, as observed."
+    )
+    importance_sampling: bool = Field(
+        True, description="Draw steps by how much they have to teach, and not uniformly."
+    )
+    gated: bool = Field(
+        True, description="Learn each user's lean on modalities; without, shares are equal."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +218,12 @@ class LD4MRec(Recommender):
         self.log_scale = torch.nn.Parameter(torch.empty(()))
         self.collaborative = CollaborativeSignal(config.num_layers)
         self.content = ModalitySignal(config.num_item_layers, config.content_weight)
-        self.gate = ModalityGate(len(graph.modalities), channels)
+        # It starts with equal shares, and stays so where it does not learn.
+        self.gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
         self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
-        self.steps = StepSampler(config.num_steps + 1)
+        self.steps = StepSampler(
+            config.num_steps + 1, uniform=0.1 if config.importance_sampling else 1.0
+        )
         self.cnet = CNet(channels, config.num_blocks, config.num_steps)
         self._propagated: tuple[Tensor, Tensor] | None = None
         self._steps_since = 0
@@ -343,6 +355,8 @@ class LD4MRec(Recommender):
         config, nnz, device = self.config, rows.item.numel(), self.device
         visible = torch.rand(nnz, generator=generator, device=device) >= config.input_dropout
         t, step_weight = self.steps.sample(rows.num, generator)
+        if not config.diffusion:
+            t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
         size = (rows.num, config.hidden_channels)
         # Drawn in float32 whatever the model's dtype, so that a seed means the same.
         noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)

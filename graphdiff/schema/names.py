@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -32,3 +35,28 @@ def similar(modality: str) -> tuple[str, str, str]:
 def pair_keys(data: HeteroData, pairs: Tensor) -> Tensor:
     """Pairs (user, item), long ``[2, P]``, as one integer each: user · I + item, long ``[P]``."""
     return pairs[0] * data[ITEM].num_nodes + pairs[1]
+
+
+def beside_edges(store: Mapping[str, Any]) -> list[str]:
+    """What stands beside each training interaction in their store: names of tensors ``[E, …]``.
+
+    As PyG has it, what has an entry for each edge belongs to the edges.
+    """
+    num = store[SPLITS["training"]].size(1)
+    return [
+        name
+        for name, value in store.items()
+        if isinstance(value, Tensor)
+        and name not in SPLITS.values()
+        and value.dim()
+        and value.size(0) == num
+    ]
+
+
+def keep_edges(store: MutableMapping[str, Any], kept: Tensor) -> None:
+    """Drops the other training interactions, and what stands beside each of them; ``kept`` is
+    bool ``[E]``."""
+    beside = beside_edges(store)
+    store[SPLITS["training"]] = store[SPLITS["training"]][:, kept]
+    for name in beside:
+        store[name] = store[name][kept]

@@ -10,6 +10,7 @@ from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS
+from graphdiff.schema.names import keep_edges
 
 
 @functional_transform("cold_items")
@@ -57,7 +58,7 @@ class ColdItems(BaseTransform):
                 f"interactions and {pairs.size(1)} pairs to hold out; a split needs at least 1 and "
                 f"2: give another share than {self.share:g}"
             )
-        _keep_edges(store, kept)
+        keep_edges(store, kept)
         store.val_edge_label_index = _sorted(pairs[:, order[:half]])
         store.test_edge_label_index = _sorted(pairs[:, order[half:]])
         data[ITEM].is_withheld = withheld
@@ -73,16 +74,6 @@ class ColdItems(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(share={self.share:g}, seed={self.seed})"
-
-
-def _keep_edges(store: dict[str, Tensor], kept: Tensor) -> None:
-    """Drops the other training interactions, and what stands beside each of them."""
-    for name, value in list(store.items()):
-        if name == SPLITS["training"]:
-            store[name] = value[:, kept]
-        elif isinstance(value, Tensor) and name not in SPLITS.values() and value.dim():
-            # As PyG has it: what has an entry for each edge belongs to the edges.
-            store[name] = value[kept] if value.size(0) == kept.numel() else value
 
 
 def _sorted(pairs: Tensor) -> Tensor:

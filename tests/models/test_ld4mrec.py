@@ -284,3 +284,18 @@ def test_mixed_precision_keeps_the_loss():
     losses.mean().backward()
     torch.testing.assert_close(losses.float(), expected, rtol=0.02, atol=0.02)
     assert model.embedding.grad.isfinite().all()
+
+
+def test_parts_of_training_can_be_switched_off():
+    generator = torch.Generator().manual_seed(0)
+    still = make(diffusion=False)
+    draw = still.draw(still.graph.rows(torch.arange(12)), generator)
+    assert (draw.t == 0).all()
+    assert (draw.step_weight == 1).all()
+    uniform = make(importance_sampling=False)
+    uniform.steps.update(torch.tensor([1]), torch.tensor([100.0]))
+    assert uniform.steps.probability.unique().numel() == 1
+    for gated in (True, False):
+        model = make(gated=gated)
+        model.loss(torch.arange(12), generator).backward()
+        assert (model.gate.weight.grad is None) != gated

@@ -1,0 +1,148 @@
+"""Cells of a benchmark in one JSON file: measured one by one, and never twice."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from protocol import MASKS_VALIDATION, load_data, machine, measure, summarise
+from rich.console import Console
+from torch_geometric.data import HeteroData
+from workers import in_own_process
+
+from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.files import write_text
+from graphdiff.schema import fingerprint
+
+Key = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark made of cells is told on the command line."""
+    parser.add_argument("--dataset", default="synthetic")
+    parser.add_argument("--root", type=Path, help="folder of the dataset's files")
+    parser.add_argument("--dataset-options", nargs="+", metavar="NAME=VALUE")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--markdown", type=Path, help="Markdown page to write")
+    parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--patience", type=int, default=30, help="in validations")
+    parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
+    parser.add_argument("--monitor", default="recall@20")
+    parser.add_argument("--resume", action="store_true", help="keep finished cells of --out")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+class Cells:
+    """Measures cells and keeps each as soon as it is finished.
+
+    A cell is told by its key: what was measured, with its settings and seed. ``result["cells"]`` is
+    a list of ``{"key": …, "figures": …}``; ``result["skipped"]`` tells keys that failed, with the
+    reason.
+
+    Args:
+        arguments: As :func:`add_arguments` has it.
+        console: To tell progress on.
+
+    Raises:
+        GraphDiffError: If the data cannot be had, or an earlier result is of other data or another
+            protocol.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
+        self.arguments, self.console = arguments, console
+        self.asked: list[Key] = []
+        self.data: HeteroData = load_data(
+            arguments.dataset, arguments.root, options=arguments.dataset_options
+        )
+        self.training = {
+            "epochs": arguments.epochs,
+            "patience": arguments.patience,
+            "eval_every": arguments.eval_every,
+            "monitor": arguments.monitor,
+            "mask_validation": arguments.dataset in MASKS_VALIDATION,
+        }
+        self.result: dict[str, Any] = {
+            "dataset": arguments.dataset,
+            "fingerprint": fingerprint(self.data),
+            "protocol": self.training,
+            "machine": machine(),
+            "cells": [],
+            "skipped": [],
+        }
+        if arguments.resume and arguments.out.exists():
+            self._read_earlier(arguments.out)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+
+    def _read_earlier(self, path: Path) -> None:
+        try:
+            earlier = json.loads(path.read_text())
+            same = {key: earlier[key] == self.result[key] for key in ("fingerprint", "protocol")}
+            self.result["cells"] = earlier["cells"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path} cannot be gone on with: {error!r}; give another --out, or leave out "
+                "--resume"
+            ) from None
+        for key, fits in same.items():
+            if not fits:
+                raise ConfigError(
+                    f"{path} was written with another {key}; give another --out, or leave out "
+                    "--resume"
+                )
+
+    def measure(self, key: Key, graph: Path, **options: Any) -> None:
+        """Measures a cell in a process of its own, if it is not there yet.
+
+        Args:
+            key: What JSON can hold, with ``model``, ``settings`` and ``seed`` among it.
+            graph: File of the graph to train on.
+            **options: Of :func:`protocol.run_cell`.
+        """
+        key = json.loads(json.dumps(key))  # as a file gives it back
+        self.asked.append(key)
+        if any(cell["key"] == key for cell in self.result["cells"]):
+            return
+        told = ", ".join(f"{name} {value}" for name, value in key.items() if name != "settings")
+        self.console.print(told, highlight=False)
+        try:
+            figures, _ = in_own_process(
+                measure,
+                graph,
+                key["model"],
+                key["settings"],
+                key["seed"],
+                progress=not self.arguments.quiet,
+                **self.training,
+                **options,
+            )
+        except GraphDiffError as error:
+            self.console.print(f"  [yellow]skipped[/]: {error}", highlight=False, soft_wrap=True)
+            self.result["skipped"].append({"key": key, "reason": str(error)})
+        else:
+            self.result["cells"].append({"key": key, "figures": figures})
+        self.save()
+
+    def save(self) -> None:
+        """Writes the JSON, whole or not at all."""
+        write_text(self.arguments.out, json.dumps(self.result, indent=1) + "\n")
+
+    def summary(self, **wanted: Any) -> dict[str, Any] | None:
+        """Mean and deviation over the seeds of the cells that were asked for and whose keys hold
+        ``wanted``; None without any."""
+        found = [
+            cell["figures"]
+            for cell in self.result["cells"]
+            if cell["key"] in self.asked
+            and all(cell["key"].get(name) == value for name, value in wanted.items())
+        ]
+        return summarise(found) if found else None
+
+
+def markdown(title: str, head: list[str], rows: list[list[str]], note: str) -> str:
+    """A page with one table."""
+    lines = [f"# {title}", "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", note]) + "\n"

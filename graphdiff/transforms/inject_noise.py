@@ -1,0 +1,134 @@
+"""Interactions that nobody meant, and interactions that nobody recorded."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from graphdiff.errors import ConfigError, DataError
+from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
+from graphdiff.schema.names import beside_edges, keep_edges, pair_keys
+
+Mode = Literal["add", "drop"]
+
+# Rounds of as many draws as there are training interactions, before a graph counts as full.
+ROUNDS = 1000
+
+
+@functional_transform("inject_noise")
+class InjectNoise(BaseTransform):
+    """Spoils the training interactions, to see how much a model loses by it.
+
+    Validation and test pairs stay as they are. With the same seed a larger share spoils what a
+    smaller one does, and more.
+
+    * ``"add"``: fake pairs, ``share`` times as many as there are training interactions. The user
+      of a pair is that of a training interaction drawn at random, so that active users get more
+      in proportion and everybody's rows are about equally noisy. The item is drawn uniformly from
+      the catalogue. No pair is fake that is in training, validation or test, and none comes
+      twice.
+    * ``"drop"``: this share of the real training interactions is removed at random. A user may
+      lose all of them and is then cold.
+
+    Bool ``is_noise`` ``[E]`` beside ``edge_index`` says which training interactions are fake; no
+    model reads it. Labels that are there already are kept, and what they call noise is not real:
+    ``"drop"`` leaves it where it is. Anything else that stands beside the training interactions
+    is removed by ``"add"``, because a fake pair has none of it.
+
+    Args:
+        share: From 0; at most 1 for ``"drop"``.
+        mode: ``"add"`` or ``"drop"`` (default: ``"add"``).
+        seed: Draws the pairs (default: 0).
+
+    Raises:
+        ConfigError: If ``share`` or ``mode`` is out of range.
+        DataError: If there is no room for so many fake pairs, or nothing is left to train on.
+    """
+
+    def __init__(self, share: float, mode: Mode = "add", seed: int = 0) -> None:
+        if mode not in get_args(Mode):
+            raise ConfigError(f"mode is {mode!r}; give 'add' or 'drop'")
+        if not 0 <= share <= (1 if mode == "drop" else float("inf")):
+            raise ConfigError(
+                f"share is {share}; give a share of the training interactions from 0"
+                + (" to 1" if mode == "drop" else "")
+            )
+        self.share, self.mode, self.seed = share, mode, seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Adds or removes training interactions."""
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.mode == "add":
+            self._add(data, generator)
+        else:
+            self._drop(data, generator)
+        return data
+
+    def _add(self, data: HeteroData, generator: torch.Generator) -> None:
+        store, edges = data[INTERACTS], data[INTERACTS].edge_index
+        fake = self._draw(data, round(self.share * edges.size(1)), generator)
+        key = torch.cat([pair_keys(data, edges).cpu(), fake])
+        is_noise = torch.cat([_labels(store).cpu(), torch.ones(fake.numel(), dtype=torch.bool)])
+        # By user, then item: the order does not tell which are fake.
+        key, order = key.sort()
+        for name in beside_edges(store):
+            del store[name]
+        num_items = data[ITEM].num_nodes
+        store.edge_index = torch.stack([key // num_items, key % num_items]).to(edges.device)
+        store.is_noise = is_noise[order].to(edges.device)
+
+    def _draw(self, data: HeteroData, num: int, generator: torch.Generator) -> Tensor:
+        """Keys of ``num`` pairs that no split has, long ``[num]``, in the order of the draws."""
+        store, num_items = data[INTERACTS], data[ITEM].num_nodes
+        known = torch.cat([pair_keys(data, store[a]) for a in SPLITS.values() if a in store]).cpu()
+        # By user: what is drawn does not follow from the order of the edges.
+        user, drawn = store.edge_index[0].cpu().sort().values, known.new_empty(0)
+        for _ in range(ROUNDS):
+            if drawn.numel() >= num:
+                return drawn[:num]
+            # Rounds of one size make a larger share go on where a smaller one stopped.
+            at = torch.randint(user.numel(), user.shape, generator=generator)
+            item = torch.randint(num_items, user.shape, generator=generator)
+            drawn = _first_of_each(torch.cat([drawn, user[at] * num_items + item]))
+            drawn = drawn[~torch.isin(drawn, known)]
+        raise DataError(
+            f"only {drawn.numel()} of {num} fake pairs were found that are in no split, among "
+            f"{data[USER].num_nodes} users and {num_items} items; give a share below {self.share:g}"
+        )
+
+    def _drop(self, data: HeteroData, generator: torch.Generator) -> None:
+        store = data[INTERACTS]
+        order = pair_keys(data, store.edge_index).argsort()
+        real = order[~_labels(store)[order]]
+        chosen = torch.randperm(real.numel(), generator=generator)
+        kept = torch.ones(order.numel(), dtype=torch.bool, device=order.device)
+        kept[real[chosen[: round(self.share * real.numel())].to(real.device)]] = False
+        if not kept.any():
+            raise DataError(
+                f"dropping {self.share:g} of {real.numel()} training interactions leaves none; "
+                "give a smaller share"
+            )
+        keep_edges(store, kept)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(share={self.share:g}, mode={self.mode!r}, seed={self.seed})"
+
+
+def _labels(store: dict[str, Tensor]) -> Tensor:
+    """Which training interactions are noise, bool ``[E]``; none where nothing says so."""
+    edges = store["edge_index"]
+    none = torch.zeros(edges.size(1), dtype=torch.bool, device=edges.device)
+    return store.get("is_noise", none)
+
+
+def _first_of_each(key: Tensor) -> Tensor:
+    """The values of ``key`` without repeats, in the order in which they come first."""
+    ordered, order = key.sort(stable=True)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return key[order[first].sort().values]

@@ -1,0 +1,74 @@
+"""The benchmarks of noise and of LD4MRec's parts, run small."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import ablation
+import cells
+import robustness
+
+TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=60", "num_items=50", "--quiet"]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Measures in this process; the keys that were measured."""
+    found = []
+
+    def here(function, graph, model, settings, seed, **options):
+        found.append((model, seed))
+        return function(graph, model, settings, seed, **options)
+
+    monkeypatch.setattr(cells, "in_own_process", here)
+    return found
+
+
+def test_robustness_measures_each_level_once(tmp_path, measured):
+    out, page = tmp_path / "r.json", tmp_path / "r.md"
+    given = [*TINY, "--out", str(out), "--markdown", str(page), "--models", "ease", "popularity"]
+    robustness.main([*given, "--noise", "0", "0.5"])
+    result = json.loads(out.read_text())
+    assert len(measured) == len(result["cells"]) == 4
+    ease = [one for one in result["levels"] if one["model"] == "ease"]
+    assert [one["noise"] for one in ease] == [0, 0.5]
+    assert ease[0]["relative_loss"]["recall@20"] == 0
+    clean, noisy = (one["test"]["recall@20"] for one in ease)
+    assert ease[1]["relative_loss"]["recall@20"] == pytest.approx(1 - noisy / clean)
+    assert 0 <= ease[1]["noise_auc"] <= 1
+    assert out.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
+    assert "| ease | 0.5 |" in page.read_text()
+    robustness.main([*given, "--noise", "0", "0.5", "0.8", "--resume"])
+    assert len(measured) == 6
+    with pytest.raises(SystemExit, match="another fingerprint"):
+        robustness.main([*given, "--resume", "--dataset-options", "num_users=61"])
+
+
+def test_ablation_measures_each_variant(tmp_path, measured):
+    out, page = tmp_path / "a.json", tmp_path / "a.md"
+    chosen = ["whole", "no diffusion", "multi-step chain", "image alone"]
+    given = [*TINY, "--out", str(out), "--markdown", str(page), "--epochs", "1"]
+    ablation.main([*given, "--variants", *chosen])
+    figures = {
+        cell["key"]["variant"]: cell["figures"] for cell in json.loads(out.read_text())["cells"]
+    }
+    assert list(figures) == chosen
+    # Trained alike, asked otherwise.
+    assert figures["whole"]["history"] == figures["multi-step chain"]["history"]
+    assert figures["whole"]["parameters"] > figures["image alone"]["parameters"]
+    assert all(f"| {name} |" in page.read_text() for name in chosen)
+    ablation.main([*given, "--variants", "whole", "--resume"])
+    assert len(measured) == len(chosen)
+
+
+def test_every_variant_is_a_setting_of_the_model():
+    known = ablation.variants(["image", "text"], 20)
+    assert {"image alone", "text alone"} <= set(known)
+    whole = ablation.LD4MRec.configure()
+    for name, variant in known.items():
+        changed = ablation.LD4MRec.configure(**variant.settings) != whole
+        assert changed or variant.keep or variant.recommend or name == "whole"
