@@ -259,7 +259,7 @@ def create_app(model: Recommender | Path | str, limits: Limits | None = None) ->
         RunError: If there is no whole model in the folder.
     """
     served = Served(model) if isinstance(model, Recommender) else Served.open(Path(model))
-    limits = limits or Limits()
+    limits = limits or Limits.model_validate({})
     service = Service(served, limits)
     app = FastAPI(title="graphdiff", version=graphdiff.__version__, lifespan=service.lifespan)
     app.state.service = service
