@@ -74,6 +74,17 @@ def test_resume_goes_on(trained, tmp_path):
     assert config["model"]["settings"]["hidden_channels"] == 8
 
 
+def test_a_model_without_gradient_resumes_by_being_solved_anew(tmp_path):
+    out = tmp_path / "run"
+    run(*TRAIN, "--model", "puresvd", "--set", "hidden_channels=4", "--out", out)
+    first = json.loads((out / "results.json").read_text())
+    (out / "results.json").unlink()
+    run(*TRAIN, "--out", out, "--resume")
+    again = json.loads((out / "results.json").read_text())
+    assert (again["model"], again["epochs"]) == ("PureSVD", 1)
+    assert again["test"] == first["test"]
+
+
 def test_settings_from_a_file(tmp_path):
     config = tmp_path / "settings.yaml"
     config.write_text("hidden_channels: 12\nlr: 0.01\n")
