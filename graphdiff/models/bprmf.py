@@ -16,6 +16,7 @@ from graphdiff.nn.losses import bpr_loss, l2_penalty
 class BPRMFConfig(ModelConfig):
     """Settings of :class:`BPRMF`."""
 
+    lr: float = Field(5e-3, gt=0, description="Learning rate of Adam.")
     regularization: float = Field(
         0.1, ge=0, description="Weight λ of half the squared norm of the batch's embeddings."
     )
@@ -52,12 +53,12 @@ class BPRMF(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; MMRec's grid of λ, wider embeddings and
-        faster learning."""
+        """The values that tuning tries for each setting; powers of ten from MMRec's grid of λ, and
+        around the largest that does not shrink all embeddings to zero."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
-            "regularization": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+            "regularization": [1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 2e-1],
         }
 
     def reset_parameters(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -16,9 +17,10 @@ from graphdiff.nn.losses import bpr_loss, l2_penalty
 class VBPRConfig(ModelConfig):
     """Settings of :class:`VBPR`."""
 
+    lr: float = Field(5e-3, gt=0, description="Learning rate of Adam.")
     content_channels: int = Field(64, ge=1, description="Width D of the content embeddings.")
     regularization: float = Field(
-        0.1, ge=0, description="Weight λ of half the squared norm of the batch's embeddings."
+        0.1, ge=0, description="Weight λ of half the squared norm of what the batch scores."
     )
 
 
@@ -30,14 +32,19 @@ class VBPR(Recommender):
         \hat{y}_{ui} = \boldsymbol\gamma_u \cdot \boldsymbol\gamma_i + \boldsymbol\theta_u \cdot
         E\mathbf{f}_i + \beta_i + \boldsymbol\beta' \cdot \mathbf{f}_i, \qquad
         \mathcal{L} = \mathop{\mathrm{mean}}_{(u, i, j)} \Big[ -\ln\sigma(\hat{y}_{ui} -
-        \hat{y}_{uj}) + \tfrac{\lambda}{2} \lVert\Theta\rVert^2 \Big].
+        \hat{y}_{uj}) + \tfrac{\lambda}{2} \lVert\Theta_{uij}\rVert^2 \Big].
 
     :math:`\mathbf{f}_i` are an item's features, all modalities side by side, so that
     :math:`E\mathbf{f}_i` is the sum of one projection per modality, in which a modality that the
     item lacks has no part. Each modality is scaled to a mean length of one (the authors, with one
-    modality, divide by its largest value). Θ are the embeddings and item biases of the batch's
-    triples; E and β' go without a penalty, as in the paper. Terms that depend on the user alone do
-    not change a ranking and are left out.
+    modality, divide by its largest value). Terms that depend on the user alone do not change a
+    ranking and are left out.
+
+    :math:`\Theta_{uij}` is all that the scores of a triple are made of: both embeddings of the user
+    and, of each item, its embedding, its projected features and its bias
+    :math:`\beta_i + \boldsymbol\beta' \cdot \mathbf{f}_i`. The paper leaves what comes of features
+    out of the penalty; MMRec has it in, and on sparse data it keeps the features from being
+    memorised.
 
     Args:
         config: :class:`VBPRConfig`.
@@ -69,12 +76,12 @@ class VBPR(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; MMRec's grid of λ, wider embeddings and
-        faster learning."""
+        """The values that tuning tries for each setting; powers of ten from MMRec's grid of λ, and
+        around the largest that does not shrink all embeddings to zero."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
-            "regularization": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+            "regularization": [1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 2e-1],
         }
 
     def reset_parameters(self) -> None:
@@ -85,28 +92,26 @@ class VBPR(Recommender):
         torch.nn.init.zeros_(self.content_bias.weight)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR with an L2 penalty on the embeddings involved; ``batch`` long ``[B]``."""
+        """BPR with an L2 penalty on what it scores; ``batch`` long ``[B]``."""
         index, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(index, generator)
-        free = [self.user_embedding(index), self.user_content(index)]
-        user = torch.cat([*free, free[0].new_ones(len(batch), 1)], dim=1)
-        items = []
-        for item in (positive, negative):
-            embedding, bias = self.item_embedding(item), self.item_bias(item)
-            free += [embedding, bias]
-            content = self.features[item]
-            # The bias as a last channel, in which every user has a one.
-            bias = bias + self.content_bias(content)
-            items.append(torch.cat([embedding, self.project(content), bias], dim=1))
-        return bpr_loss(user, *items) + self.config.regularization * l2_penalty(*free)
+        user = torch.cat([self.user_embedding(index), self.user_content(index)], dim=1)
+        items = self._items(positive), self._items(negative)
+        # A one for the items' bias.
+        loss = bpr_loss(F.pad(user, (0, 1), value=1.0), *items)
+        return loss + self.config.regularization * l2_penalty(user, *items)
 
     def tables(self) -> Tables:
         """Embeddings and content embeddings side by side, and the biases of the items."""
-        return Tables(
-            user=torch.cat([self.user_embedding.weight, self.user_content.weight], dim=1),
-            item=torch.cat([self.item_embedding.weight, self.project(self.features)], dim=1),
-            bias=(self.item_bias.weight + self.content_bias(self.features)).squeeze(1),
-        )
+        items = self._items(torch.arange(self.num_items, device=self.device))
+        user = torch.cat([self.user_embedding.weight, self.user_content.weight], dim=1)
+        return Tables(user=user, item=items[:, :-1], bias=items[:, -1])
+
+    def _items(self, index: Tensor) -> Tensor:
+        """Embedding, content embedding and, last, the bias of items ``[B]``: ``[B, d + D + 1]``."""
+        content = self.features[index]
+        bias = self.item_bias(index) + self.content_bias(content)
+        return torch.cat([self.item_embedding(index), self.project(content), bias], dim=1)
 
 
 def _scaled(x: Tensor, has: Tensor) -> Tensor:

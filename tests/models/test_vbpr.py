@@ -47,15 +47,16 @@ def test_loss_follows_the_paper(model, multimodal_data):
     negative = model.graph.sample_negatives(user, torch.Generator().manual_seed(3))
     score = dense_scores(model, multimodal_data)
     expected = -torch.log(torch.sigmoid(score[user, positive] - score[user, negative])).mean()
-    for table, index in (
-        (model.user_embedding, user),
-        (model.user_content, user),
-        (model.item_embedding, positive),
-        (model.item_embedding, negative),
-        (model.item_bias, positive),
-        (model.item_bias, negative),
-    ):
-        expected = expected + 0.3 / 2 * table.weight[index].square().sum() / len(batch)
+    f = dense_features(multimodal_data)
+    item = [
+        model.item_embedding.weight,
+        f @ model.project.weight.t(),
+        model.item_bias.weight + f @ model.content_bias.weight.t(),
+    ]
+    of_user = [model.user_embedding.weight, model.user_content.weight]
+    parts = [(of_user, user), (item, positive), (item, negative)]
+    for table, index in ((table, index) for tables, index in parts for table in tables):
+        expected = expected + 0.3 / 2 * table[index].square().sum() / len(batch)
     torch.testing.assert_close(loss, expected)
 
 
