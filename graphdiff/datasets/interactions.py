@@ -1,6 +1,6 @@
 """An interaction log as columns of integers, and what is left out of it before it is split.
 
-Columnar: nothing here loops over rows, so that a log of 50 million takes seconds.
+Columnar: nothing here loops over rows, so that a log of 50 million fits into memory and patience.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class InteractionLog(RecDataset):
     and items without features lack the modality. This is the layout that
     :func:`graphdiff.datasets.to_parquet` writes.
 
-    Columns are read as columns, so that a log of 50 million interactions is a matter of seconds and
-    a few GB.
+    Columns are read and numbered as columns, never row by row, so that a log of 50 million
+    interactions can be read.
 
     Args:
         root: The folder; it is left as it is.
