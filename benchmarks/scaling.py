@@ -108,7 +108,7 @@ def does_not_fit(kind: str, num_items: int, arguments: argparse.Namespace) -> st
         return None
     needed = 4 * DENSE_TENSORS[kind] * arguments.batch * num_items
     if kind == "diffrec":
-        width = get_model("diffrec").configure().hidden_dims[0]
+        width = get_model("diffrec").configure().hidden_channels  # type: ignore[attr-defined]
         # Two layers as wide as the catalogue, each with its gradient and Adam's two moments.
         needed += 4 * 2 * 4 * num_items * width
     available = memory(arguments.device)
