@@ -79,7 +79,7 @@ def test_a_model_without_gradient_resumes_by_being_solved_anew(tmp_path):
     run(*TRAIN, "--model", "puresvd", "--set", "hidden_channels=4", "--out", out)
     first = json.loads((out / "results.json").read_text())
     (out / "results.json").unlink()
-    run(*TRAIN, "--out", out, "--resume")
+    run("train", "--resume", out, "--no-progress")
     again = json.loads((out / "results.json").read_text())
     assert (again["model"], again["epochs"]) == ("PureSVD", 1)
     assert again["test"] == first["test"]
