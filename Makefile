@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Tests that want real datasets look in $GRAPHDIFF_DATA and skip where it is not set.
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: demo test gpu lint format sparse clean help
+.PHONY: demo test fuzz gpu lint format sparse clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -34,6 +34,9 @@ demo: $(VENV)/.installed ## train and compare on the embedded dataset, write dem
 
 test: $(VENV)/.installed-test ## run the tests
 	$(PYTEST)
+
+fuzz: $(VENV)/.installed-test ## feed damaged and hostile files to all readers for five minutes
+	$(BIN)/python -m tests.fuzz --seconds 285
 
 gpu: $(VENV)/.installed-test ## run the tests that need a CUDA device
 	$(PYTEST) -m gpu

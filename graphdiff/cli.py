@@ -1,9 +1,12 @@
-"""The command line: ``graphdiff train | evaluate | recommend | doctor``."""
+"""The command line: training and using models, and looking at data."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.errors import ConfigError, GraphDiffError, Interrupted
 
 app = typer.Typer(
     help="Multimodal recommendation by light diffusion.",
@@ -25,6 +28,14 @@ console = Console()
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `graphdiff train`.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the dataset's files.")]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(help="A modality's file, as name=file; repeatable; for layouts that take them."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="One argument of the dataset, as name=value; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -37,13 +48,12 @@ class Split(StrEnum):
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="The RUN folder to write.")],
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="The RUN folder to write.")] = None,
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "synthetic",
     root: Root = None,
-    features: Annotated[
-        list[str] | None,
-        typer.Option(help="A modality's file, as name=file.npy; repeatable; for mmrec."),
-    ] = None,
+    features: Features = None,
+    option: Option = None,
     model: Annotated[str, typer.Option(help="Name of the model.")] = "ld4mrec",
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings of the model.")
@@ -63,36 +73,60 @@ def train(
     mask_validation: Annotated[
         bool, typer.Option(help="Leave validation items out of the test ranking.")
     ] = False,
-    resume: Annotated[bool, typer.Option(help="Go on where RUN stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a training that is in the folder already.")
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with the training in this folder, as it was begun."
+        ),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Train a model, keep the best epoch by validation, and test it."""
-    from graphdiff.runs import train_run
+    """Train a model, keep the best epoch by validation, and test it.
 
-    results = train_run(
-        out,
-        dataset,
-        model,
-        root=root,
-        settings=_settings(config, set_ or []),
-        options={"features": _pairs("--features", features)} if features else {},
-        mask_validation=mask_validation,
-        epochs=epochs,
-        patience=patience,
-        eval_every=eval_every,
-        monitor=monitor,
-        seed=seed,
-        accelerator=accelerator,
-        precision=precision,
-        resume=resume,
-        progress=progress,
-    )
+    With --resume RUN a training that was cut off goes on to the end that it would have had; --root,
+    --epochs, --patience and --accelerator may be given anew.
+    """
+    from graphdiff.runs import resume_run, train_run
+
+    folder = out if resume is None else resume
+    if folder is None:
+        raise ConfigError("give --out, the folder to write, or --resume, the folder to go on with")
+    try:
+        if resume is not None:
+            given = _given(context) - {"resume", "root"}
+            changes = {name: context.params[name] for name in given}
+            results = resume_run(folder, root, **changes)
+        else:
+            results = train_run(
+                folder,
+                dataset,
+                model,
+                root=root,
+                settings=_settings(config, set_ or []),
+                options=_options(features, option),
+                mask_validation=mask_validation,
+                overwrite=overwrite,
+                epochs=epochs,
+                patience=patience,
+                eval_every=eval_every,
+                monitor=monitor,
+                seed=seed,
+                accelerator=accelerator,
+                precision=precision,
+                progress=progress,
+            )
+    except KeyboardInterrupt as error:
+        told = f"{str(error) or 'interrupted'}; go on with: graphdiff train --resume {folder}"
+        raise Interrupted(told, getattr(error, "signal", signal.SIGINT)) from None
     console.print(
         f"{results['model']} on {results['dataset']}: epoch {results['best_epoch']} of "
         f"{results['epochs']}, {results['train_seconds']:.1f} s"
     )
     _print_metrics({"val": results["val"], "test": results["test"]})
-    console.print(f"written to {out}")
+    console.print(f"written to {folder}")
 
 
 @app.command()
@@ -146,6 +180,92 @@ def recommend(
 
 
 @app.command()
+def describe(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    root: Root = None,
+    features: Features = None,
+    option: Option = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the degrees into this .png or .svg.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a dataset holds and what is odd about it."""
+    from graphdiff.describe import describe_dataset, plot_degrees
+
+    data, found = describe_dataset(dataset, root, **_options(features, option))
+    if plot is not None:
+        plot_degrees(data, plot)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("what", "found")
+    for what, value in _flat(found):
+        table.add_row(what, value)
+    console.print(table)
+
+
+@app.command(name="datasets")
+def list_datasets(
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the datasets' folders, NAME in each; or $GRAPHDIFF_DATA."),
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Compare the files' checksums.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the datasets that have a card: source, licence, whether they are there, command."""
+    from graphdiff.datasets.cards import cards, data_folder
+
+    rows = [
+        {
+            "name": card.name,
+            "title": card.title,
+            "source": card.source,
+            "licence": card.licence,
+            "files": card.found(data_folder(root, card.name), check),
+            "command": card.command,
+        }
+        for card in cards()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {row['title']}", highlight=False)
+        for key in ("source", "licence", "files", "command"):
+            console.print(f"  {key:8} {row[key]}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Layout(StrEnum):
+    """What can be converted to."""
+
+    parquet = "parquet"
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="The dataset's folder, or an archive of it.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    from_: Annotated[
+        str, typer.Option("--from", help="Its layout: csv, diffmm, mmrec, pairs, parquet, recbole.")
+    ],
+    to: Annotated[Layout, typer.Option("--to", help="The layout to write.")] = Layout.parquet,
+    features: Features = None,
+    option: Option = None,
+) -> None:
+    """Convert a dataset to Parquet files, to read with `--dataset parquet`."""
+    from graphdiff.datasets import convert as conversion
+
+    meta = conversion.convert(source, out, from_, **_options(features, option))
+    console.print(
+        f"{meta['users']} users, {meta['items']} items, {meta['training']} + "
+        f"{meta['validation']} + {meta['test']} pairs, "
+        f"{', '.join(meta['channels']) or 'no features'}: written to {out} as {to.value}"
+    )
+
+
+@app.command()
 def doctor() -> None:
     """Tell what is installed, which devices are there, and whether the pieces work together."""
     from graphdiff.doctor import examine
@@ -160,17 +280,58 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options that were given on the command line."""
+    return {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
 def _settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if config is not None:
         if not config.is_file():
             raise ConfigError(f"no file {config}; give a YAML file with settings of the model")
-        loaded = yaml.safe_load(config.read_text()) or {}
-        if not isinstance(loaded, dict):
+        loaded = _yaml(str(config), config.read_bytes()) or {}
+        if isinstance(loaded, dict):
+            loaded = loaded.get("settings", loaded)
+        if not (isinstance(loaded, dict) and all(isinstance(name, str) for name in loaded)):
             raise ConfigError(f"{config} holds {type(loaded).__name__}; expected name: value lines")
-        settings.update(loaded.get("settings", loaded))
-    settings.update((n, yaml.safe_load(value)) for n, value in _pairs("--set", pairs).items())
+        settings.update(loaded)
+    settings.update((n, _yaml(f"--set {n}", v)) for n, v in _pairs("--set", pairs).items())
     return settings
+
+
+def _options(features: list[str] | None, option: list[str] | None) -> dict[str, Any]:
+    """Arguments of a dataset's class from the command line."""
+    pairs = _pairs("--option", option or [])
+    # A name such as y or 1 is text all the same.
+    texts = {"user", "item", "timestamp", "rating", "split_column", "file", "delimiter"}
+    options = {n: v if n in texts else yaml.safe_load(v) for n, v in pairs.items()}
+    if features:
+        options["features"] = _pairs("--features", features)
+    return options
+
+
+def _flat(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The entries of nested dictionaries, one line each."""
+    for name, value in found.items():
+        what = f"{above} {name}".strip().replace("_", " ")
+        if isinstance(value, dict):
+            yield from _flat(value, what)
+        elif isinstance(value, list):
+            yield from ((what, text) for text in value)
+        else:
+            yield what, f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _yaml(what: str, text: str | bytes) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{what} is not readable YAML: {_one_line(error)}") from None
 
 
 def _pairs(option: str, texts: list[str]) -> dict[str, str]:
@@ -188,18 +349,57 @@ def _print_metrics(splits: dict[str, dict[str, float]]) -> None:
     console.print(table)
 
 
+# The base of what typer raises for arguments that do not fit; it has no public name of its own.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
-    """Entry point: a mistake of the user's prints one line and exits with 2; with ``--debug``
-    anywhere on the line it prints the traceback."""
-    debug = "--debug" in sys.argv
+    """Entry point. What is at fault is told in one line; with ``--debug`` anywhere among the
+    arguments the traceback is printed instead.
+
+    Exit codes: 0 done; 2 a mistake in the request, the data or the folder; 1 an error in graphdiff
+    itself; 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments)
-    except GraphDiffError as error:
+        # Not app(): that would print usage errors on several lines and hide interruptions.
+        command = typer.main.get_command(app)
+        with command.make_context("graphdiff", arguments or ["--help"]) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except BrokenPipeError:
+        # Who reads has seen enough; nothing shall be written to them at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
-        print(f"graphdiff: {error}", file=sys.stderr)
-        sys.exit(2)
+        line, code = _told(error)
+        print(f"graphdiff: {line}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """What to print about an error, on one line, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return _one_line(error) or "interrupted", 128 + getattr(error, "signal", signal.SIGINT)
+    if isinstance(error, GraphDiffError):
+        return _one_line(error), 2
+    if isinstance(error, _UsageError):
+        return f"{_one_line(error.format_message())}; see graphdiff --help", 2
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or _one_line(error)}", 2
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({_one_line(error)}); try a smaller batch_size", 2
+    kind = type(error).__name__
+    return f"an error in graphdiff ({kind}: {_one_line(error)}); --debug shows where", 1
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -2,32 +2,91 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
+from graphdiff.errors import StorageError
 
-def write_bytes(path: Path, content: bytes) -> None:
+# What a file is called until it is whole: ".NAME.<random>.part" beside its final place.
+PART = ".part"
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file atomically: readers see the old content or the new, never a part.
 
-    The content goes to a temporary file in the same folder, is forced to disk, and is renamed.
+    The content goes to a temporary file in the same folder, is forced to disk, and is renamed;
+    then the folder is forced to disk, so that the new name outlives a power cut. On any error the
+    old file stays as it was. A killed process can leave its temporary file to
+    :func:`remove_parts`.
+
+    Args:
+        path: The file; its folder is there.
+        content: All of it.
+
+    Raises:
+        StorageError: If it cannot be written: no space, no permission, no folder.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        descriptor, temporary = tempfile.mkstemp(PART, f".{path.name}.", path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _storage_error(error, path) from error
 
 
 def write_text(path: Path, content: str) -> None:
     """Writes UTF-8 text as :func:`write_bytes` does."""
     write_bytes(path, content.encode())
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Raises:
+        StorageError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _storage_error(error, path) from error
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what a killed process has left of files that it was writing into ``folder``.
+
+    Only for folders that nobody else is writing to.
+    """
+    for path in folder.glob(f".*{PART}"):
+        path.unlink(missing_ok=True)
+
+
+def _storage_error(error: OSError, path: Path) -> StorageError:
+    return StorageError(error.errno or errno.EIO, error.strerror or str(error), str(path))
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # Elsewhere a folder cannot be opened, and a rename needs no more.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems do not know how.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -15,17 +15,27 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch_geometric.data import HeteroData
 
-from graphdiff.errors import ConfigError, GraphDiffError, RunError
+from graphdiff.checkpoints import KeepLast, WholeCheckpoints, checkpoint_of
+from graphdiff.errors import ConfigError, Interrupted, RunError, TrainingError
 from graphdiff.evaluation import evaluate
-from graphdiff.files import write_text
+from graphdiff.files import make_folder, remove_parts, write_text
+from graphdiff.finite import FiniteWatch, describe_batch
+from graphdiff.interrupts import StopRequest
 from graphdiff.models.base import ModelConfig, Recommender
-from graphdiff.schema import INTERACTS, validate
+from graphdiff.schema import INTERACTS, ITEM, fingerprint, validate
+
+# Steps between looks at the losses on devices where a look makes the device wait.
+CHECK_EVERY = 64
+GRAPH = "model.graph."
+# Of those that evaluate() ranks by default.
+LONGEST_LIST = 20
 
 
 @dataclass
@@ -61,21 +71,26 @@ class RecommenderModule(L.LightningModule):
         model: The model to train.
         data: Where validation pairs are read from.
         seed: Seed of the generator that all of the model's randomness comes from.
+        stop: Asked after each batch whether to go on.
     """
 
-    def __init__(self, model: Recommender, data: HeteroData, seed: int) -> None:
+    def __init__(self, model: Recommender, data: HeteroData, seed: int, stop: StopRequest) -> None:
         super().__init__()
         assert isinstance(model.config, ModelConfig)  # it says how to train by gradient
         self.config = model.config
         self.model = model
         self.data = data
         self.seed = seed
+        self.stop = stop
+        num = model.num_users if model.batch_over == "users" else model.graph.num_interactions
+        self.batches = ShuffledBatches(num, model.config.batch_size, seed)
         self.history: list[dict[str, float]] = []
         self.generator: torch.Generator | None = None
         self.average: list[Tensor] = []
         self._generator_state: Tensor | None = None
         self._loss_sum = torch.zeros(())
         self._num_steps = 0
+        self._watch = FiniteWatch(self.device)
         self._epoch_start = 0.0
         self.seconds: list[float] = []
 
@@ -90,51 +105,86 @@ class RecommenderModule(L.LightningModule):
             self.average = [p.detach().clone() for p in self.model.parameters()]
         self.average = [average.to(self.device) for average in self.average]
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with the model's own learning rate and weight decay, or those of its groups."""
+    def configure_optimizers(self) -> Any:
+        """Adam with the model's own learning rate, its decay, and weight decay, or those of its
+        groups."""
         config = self.config
         # The fused kernel is not there for every device.
         fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             self.model.parameter_groups(),
             lr=config.lr,
             weight_decay=config.weight_decay,
             fused=fused,
         )
+        if config.lr_decay == 1:
+            return optimizer
+        decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+        return {"optimizer": optimizer, "lr_scheduler": decay}
 
     def on_train_epoch_start(self) -> None:
         """Lets the model prepare its epoch."""
+        self._stop_if_asked()
         self._epoch_start = time.perf_counter()
         self._loss_sum = torch.zeros((), device=self.device)
         self._num_steps = 0
+        self._watch = FiniteWatch(self.device)
         assert self.generator is not None
         self.model.start_epoch(self.generator)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """One step's loss."""
         assert self.generator is not None
-        loss = self.model.loss(batch, self.generator)
+        try:
+            loss = self.model.loss(batch, self.generator)
+        except RuntimeError:
+            self._check_finite()  # Which tells more than what came of it.
+            raise
+        self._watch.loss(self._num_steps, loss)
         self._loss_sum += loss.detach()
         self._num_steps += 1
         return loss
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Looks at the gradients before they get into the weights."""
+        # A loss scaler makes them infinite at times, sees it and leaves the step out.
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            self._watch.gradients(self._num_steps - 1, self.model.parameters())
+        # Elsewhere asking would make the device wait for every step.
+        if self.device.type == "cpu" or self._num_steps % CHECK_EVERY == 0:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        found = self._watch.first()
+        if found is None:
+            return
+        step, what = found
+        self.batches.set_epoch(self.current_epoch)
+        batches = list(self.batches)
+        raise TrainingError(
+            f"the {what} became no finite number in epoch {self.current_epoch + 1}, batch "
+            f"{step + 1} of {len(batches)} ({describe_batch(self.model, batches[step])}); lower "
+            f"the learning rate (now {self.config.lr:g}) and train anew"
+        )
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.signal is not None:
+            raise _Stopped
+
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Averages the weights, and stops at a loss that is not a number."""
+        """Averages the weights; at the end of an epoch, sums it up."""
         if self.average:
             # Early on the average follows faster, so that it forgets the first draw.
             step = self.trainer.global_step
             decay = min(self.config.ema_decay, (1 + step) / (10 + step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
-        if self._num_steps == self.trainer.num_training_batches:
-            loss = self._loss_sum.item() / self._num_steps
-            if loss != loss or loss in (float("inf"), float("-inf")):
-                raise GraphDiffError(
-                    f"the training loss became {loss} in epoch {self.current_epoch + 1}; "
-                    f"lower the learning rate (now {self.config.lr:g})"
-                )
-            self.seconds.append(time.perf_counter() - self._epoch_start)
-            self.log("loss", loss, prog_bar=True)
+        if self._num_steps < self.trainer.num_training_batches:
+            self._stop_if_asked()
+            return
+        self._check_finite()
+        self.seconds.append(time.perf_counter() - self._epoch_start)
+        self.log("loss", self._loss_sum.item() / self._num_steps, prog_bar=True)
 
     def on_validation_start(self) -> None:
         """Puts the averaged weights in, to be validated and, if they are best, kept."""
@@ -167,10 +217,23 @@ class RecommenderModule(L.LightningModule):
         )
         self.log_dict(metrics, batch_size=1)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a training to go on from another's checkpoint."""
+        return {
+            "model": type(self.model).__name__,
+            "seed": self.seed,
+            "data": fingerprint(self.data),
+            **{f"setting {k}": v for k, v in self.config.model_dump(mode="json").items()},
+        }
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what a resumed run needs beside weights and optimizer."""
+        """Keeps what a resumed run needs beside weights and optimizer; the graph is not needed."""
         assert self.generator is not None
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {n: t for n, t in state.items() if not n.startswith(GRAPH)}
         checkpoint["graphdiff"] = {
+            "identity": self.identity,
             "generator": self.generator.get_state(),
             "history": self.history,
             "seconds": self.seconds,
@@ -179,27 +242,50 @@ class RecommenderModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Takes it back.
+
+        Raises:
+            RunError: If it is another training's.
+        """
         state = checkpoint["graphdiff"]
+        for name, value in self.identity.items():
+            found = state["identity"].get(name)
+            if found != value:
+                raise RunError(
+                    f"the checkpoint is of another training: its {name} is {found}, here it is "
+                    f"{value}; resume with what it was begun with, or train anew"
+                )
+        graph = {n: t for n, t in self.state_dict().items() if n.startswith(GRAPH)}
+        checkpoint["state_dict"] |= graph
         self._generator_state = state["generator"].cpu()
         self.history, self.seconds = state["history"], state["seconds"]
         self.average = state["average"]
         self.model.load_training_state(state["model"])
 
 
+class _Stopped(Exception):
+    """Raised between two batches when a person asks to stop."""
+
+
 class KeepBest(Callback):
-    """Remembers the model of the best validated epoch, in memory and, if asked, in a folder.
+    """Remembers the model of the best validated epoch, in memory and, if asked, in a folder, and
+    ends the training when that epoch is long past.
 
     Args:
         monitor: Name of the metric; higher is better.
+        patience: Validations without improvement before training stops.
         folder: A RUN folder to save each new best model to.
     """
 
-    def __init__(self, monitor: str, folder: Path | None = None) -> None:
-        self.monitor, self.folder = monitor, folder
+    def __init__(self, monitor: str, patience: int, folder: Path | None = None) -> None:
+        self.monitor, self.patience, self.folder = monitor, patience, folder
         self.best_epoch = 0
         self.best_value = float("-inf")
         self.weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Keeps a resumed training that was over from going on."""
+        self._stop_if_past(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Keeps the weights if they are better than any before."""
@@ -219,6 +305,13 @@ class KeepBest(Callback):
                 module.model.save_pretrained(self.folder)
         if self.folder is not None:
             _write_history(module.history, self.folder / "metrics.csv")
+        self._stop_if_past(trainer, module)
+
+    def _stop_if_past(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, RecommenderModule)
+        since = sum(row["epoch"] > self.best_epoch for row in module.history)
+        if since >= self.patience:
+            trainer.should_stop = True
 
     def restore(self, model: Recommender) -> None:
         """Gives ``model`` the best epoch's weights."""
@@ -278,11 +371,11 @@ class ShuffledBatches(Sampler[Tensor]):
         yield from torch.randperm(self.num, generator=generator).split(self.batch_size)
 
 
-def _loader(num: int, batch_size: int, seed: int) -> DataLoader:
+def _loader(batches: ShuffledBatches) -> DataLoader:
     # With no batch size of its own the loader hands each batch of positions on as it is.
     return DataLoader(
-        torch.arange(num),  # type: ignore[arg-type]
-        sampler=ShuffledBatches(num, batch_size, seed),
+        torch.arange(batches.num),  # type: ignore[arg-type]
+        sampler=batches,
         batch_size=None,
     )
 
@@ -330,18 +423,20 @@ def fit(
 
     Raises:
         DataError: If ``data`` does not fit the schema.
-        ConfigError: If there is nothing to validate on, or ``monitor`` is not a metric.
-        RunError: If ``resume`` is asked for and ``out`` has no checkpoint of this data.
-        GraphDiffError: If the loss stops being a number.
+        ConfigError: If there is nothing to validate on, ``monitor`` is not a metric, or another
+            argument is out of range.
+        RunError: If ``resume`` is asked for and ``out`` has no checkpoint, a damaged one, or one of
+            another training.
+        TrainingError: If the loss or a gradient stops being a finite number. The model has its best
+            weights so far, and ``out`` the last good checkpoint.
+        StorageError: If ``out`` cannot be written to. What was there is still whole.
+        Interrupted: After Ctrl-C or SIGTERM, at the end of the batch at hand. ``out`` has the last
+            whole epoch; to resume from it gives what an uninterrupted training would have.
     """
     validate(data)
-    if data[INTERACTS].val_edge_label_index.numel() == 0:
-        raise ConfigError(
-            "fit needs validation pairs to choose the epoch by, and the data has none; "
-            "set data['user', 'interacts', 'item'].val_edge_label_index"
-        )
+    _check_arguments(data, epochs, patience, eval_every)
     folder = Path(out) if out is not None else None
-    checkpoint = folder / "checkpoints" / "last.ckpt" if folder is not None else None
+    checkpoint = checkpoint_of(folder) if folder is not None else None
     solved = model.batch_over == "nothing"
     if resume and not solved and (checkpoint is None or not checkpoint.is_file()):
         raise RunError(f"nothing to resume: there is no checkpoint in {folder}")
@@ -350,43 +445,37 @@ def fit(
     model.reset_parameters()
     if solved:
         return _solve(model, data, monitor, folder, progress)
-    module = RecommenderModule(model, data, seed)
-    best = KeepBest(monitor, folder)
-    callbacks: list[Callback] = [
-        best,
-        EarlyStopping(monitor, mode="max", patience=patience, check_on_train_epoch_end=False),
-    ]
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        callbacks.append(
-            ModelCheckpoint(
-                folder / "checkpoints", save_last=True, save_top_k=0, save_on_train_epoch_end=True
-            )
-        )
+    best = KeepBest(monitor, patience, folder)
+    callbacks: list[Callback] = [best]
+    if folder is not None and checkpoint is not None:
+        make_folder(folder)
+        for one in (folder, checkpoint.parent):
+            remove_parts(one)
+        callbacks.append(KeepLast(checkpoint))
+        if not resume:
+            checkpoint.unlink(missing_ok=True)  # Nobody shall go on from another training's.
     if progress:
         callbacks.append(RichProgressBar(leave=False))
-    num = model.num_users if model.batch_over == "users" else model.graph.num_interactions
-    with _quiet():
-        trainer = L.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=epochs,
-            check_val_every_n_epoch=eval_every,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=folder is not None,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-        )
-        trainer.fit(
-            module,
-            _loader(num, module.config.batch_size, seed),
-            DataLoader([0]),  # type: ignore[arg-type]
-            ckpt_path=checkpoint if resume else None,
-            weights_only=True,
-        )
+    with _quiet(), StopRequest() as stop:
+        module = RecommenderModule(model, data, seed, stop)
+        trainer = _trainer(accelerator, precision, epochs, eval_every, callbacks, progress)
+        try:
+            trainer.fit(
+                module,
+                _loader(module.batches),
+                DataLoader([0]),  # type: ignore[arg-type]
+                ckpt_path=checkpoint if resume else None,
+                weights_only=True,
+            )
+        except TrainingError:
+            if best.weights:
+                best.restore(model)
+            raise
+        except (_Stopped, SystemExit):  # Lightning turns a KeyboardInterrupt into the latter.
+            if stop.signal is None:
+                raise
+        if stop.signal is not None:
+            raise Interrupted(_what_is_kept(len(module.seconds), folder), stop.signal)
     if not module.history:
         raise ConfigError(
             f"no epoch was validated: epochs={epochs} is less than eval_every={eval_every}"
@@ -394,13 +483,65 @@ def fit(
     best.restore(model)
     model.eval()
     return FitResult(
-        epochs=trainer.current_epoch,
+        epochs=len(module.seconds),
         best_epoch=best.best_epoch,
         val={k: v for k, v in _row(module.history, best.best_epoch).items() if "@" in k},
         train_seconds=sum(module.seconds),
         seconds_per_epoch=torch.tensor(module.seconds).median().item(),
         history=module.history,
     )
+
+
+def _check_arguments(data: HeteroData, epochs: int, patience: int, eval_every: int) -> None:
+    for name, value in (("epochs", epochs), ("patience", patience), ("eval_every", eval_every)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; give at least 1")
+    num_items = data[ITEM].num_nodes
+    if num_items < LONGEST_LIST:
+        raise ConfigError(
+            f"the catalogue has {num_items} item{'s' * (num_items > 1)}, and training validates by "
+            f"lists of {LONGEST_LIST}; with fewer items there is nothing to choose"
+        )
+    if data[INTERACTS].val_edge_label_index.numel() == 0:
+        raise ConfigError(
+            "fit needs validation pairs to choose the epoch by, and the data has none; "
+            "set data['user', 'interacts', 'item'].val_edge_label_index"
+        )
+
+
+def _trainer(
+    accelerator: str,
+    precision: str,
+    epochs: int,
+    eval_every: int,
+    callbacks: list[Callback],
+    progress: bool,
+) -> L.Trainer:
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=epochs,
+            check_val_every_n_epoch=eval_every,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
+            logger=False,
+            enable_checkpointing=any(isinstance(one, KeepLast) for one in callbacks),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"cannot train with accelerator={accelerator!r} and precision={precision!r}: {error}"
+        ) from None
+
+
+def _what_is_kept(epoch: int, folder: Path | None) -> str:
+    if folder is None:
+        return f"stopped after epoch {epoch}; nothing was kept, as no folder was given"
+    return f"stopped after epoch {epoch}, which {folder} holds whole"
 
 
 def _solve(
@@ -421,7 +562,7 @@ def _solve(
         raise ConfigError(f"no metric {monitor!r} to monitor; there are {list(val)}")
     history = [{"epoch": 1, "loss": 0.0, "seconds": seconds, **val}]
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         model.save_pretrained(folder)
         _write_history(history, folder / "metrics.csv")
     return FitResult(

@@ -65,8 +65,9 @@ def test_resume_goes_on(trained, tmp_path):
     out = tmp_path / "run"
     arguments = ["--model", "lightgcn", "--set", "hidden_channels=8", "--out", out]
     run(*TRAIN, *arguments)
-    again = [a if a != "2" else "3" for a in TRAIN]
-    run(*again, "--model", "lightgcn", "--out", out, "--resume")
+    assert "holds a training already" in run(*TRAIN, *arguments, expect=2).stderr
+    assert "'seed' cannot be given" in run("train", "--resume", out, "--seed=1", expect=2).stderr
+    run("train", "--resume", out, "--epochs", "3", "--no-progress")
     results = json.loads((out / "results.json").read_text())
     assert results["epochs"] == 3
     config = yaml.safe_load((out / "config.yaml").read_text())

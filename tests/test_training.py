@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graphdiff import EASE, LD4MRec, LightGCN, evaluate, fit
-from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
+from graphdiff.errors import ConfigError, DataError, RunError, TrainingError
 from graphdiff.training import ShuffledBatches
 from tests.conftest import SOLVED, TRAINED, random_data
 
@@ -44,6 +44,14 @@ def test_same_seed_same_weights(model_class):
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_the_learning_rate_decays_after_each_epoch():
+    settings = {"lr": 0.01, "lr_decay": 1e-6}
+    one, four = (weights(train(epochs=epochs, settings=settings)[0]) for epochs in (1, 4))
+    torch.testing.assert_close(one, four, rtol=0, atol=1e-6)
+    steady, _, _ = train(epochs=1, settings={"lr": 0.01})
+    assert torch.equal(weights(steady), one)
 
 
 def test_early_stopping_counts_validations():
@@ -138,19 +146,94 @@ def test_held_out_pairs_in_training_are_refused():
         train(data=data)
 
 
-def test_a_loss_that_is_no_number_stops_with_advice():
+def failing(monkeypatch, model_class, step, spoil):
+    """Makes the loss of one training step what ``spoil`` makes of it."""
+    loss, steps = model_class.loss, []
+
+    def spoilt(self, batch, generator):
+        steps.append(batch)
+        value = loss(self, batch, generator)
+        return spoil(self, value) if len(steps) == step else value
+
+    monkeypatch.setattr(model_class, "loss", spoilt)
+    return steps
+
+
+def infinite_gradient(model, loss):
+    # The root's slope at zero is infinite, its value is not.
+    return loss + (0 * next(model.parameters()).flatten()[0]).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("model_class", "who"),
+    [(LightGCN, r"interactions user \d+ item \d+, .*, …"), (LD4MRec, r"users \d+, \d+, \d+, …")],
+    ids=["interactions", "users"],
+)
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda model, loss: loss * math.nan, "loss"),
+        (lambda model, loss: loss + math.inf, "loss"),
+        (infinite_gradient, "gradient"),
+    ],
+    ids=["nan", "inf", "gradient"],
+)
+def test_what_is_not_finite_stops_with_advice(tmp_path, monkeypatch, model_class, who, spoil, what):
     data = random_data(**SIZES)
-    model = LightGCN.from_data(data, hidden_channels=8)
+    settings = {"hidden_channels": 8, "batch_size": 16}
+    model = model_class.from_data(data, **settings)
+    with monkeypatch.context() as patch:
+        num = 40 if model_class is LD4MRec else model.graph.num_interactions
+        num = -(-num // 16)
+        taken = failing(patch, model_class, num + 2, spoil)
+        with pytest.raises(
+            TrainingError,
+            match=rf"^the {what} became no finite number in epoch 2, batch 2 of {num} \({who}\); "
+            "lower the learning rate",
+        ) as error:
+            train(model_class, data, tmp_path, epochs=3, settings={"batch_size": 16})
+        assert len(taken) == num + 2
+    first = taken[-1][:3].tolist()
+    named = model.graph.user_of(taken[-1][:3]).tolist() if model_class is LightGCN else first
+    for user in named:
+        assert str(user) in str(error.value)
+    # The last good checkpoint is that of the epoch before, and it goes on.
+    whole, _, _ = train(model_class, data, epochs=3, settings={"batch_size": 16})
+    resumed, _, _ = train(
+        model_class, data, tmp_path, epochs=3, resume=True, settings={"batch_size": 16}
+    )
+    assert torch.equal(weights(resumed), weights(whole))
 
-    def broken(batch, generator):
-        return weights_sum(model) * math.nan
 
-    def weights_sum(model):
-        return model.net.embedding.weight.sum()
-
-    model.loss = broken
-    with pytest.raises(GraphDiffError, match="loss became nan in epoch 1; lower the learning rate"):
+def test_after_a_failure_the_model_has_its_best_weights(monkeypatch):
+    data = random_data(**SIZES)
+    best, _, _ = train(data=data, epochs=1)
+    model = LightGCN.from_data(data, hidden_channels=8, batch_size=32)
+    steps = -(-model.graph.num_interactions // 32)
+    failing(monkeypatch, LightGCN, steps + 1, lambda model, loss: loss * math.nan)
+    with pytest.raises(TrainingError):
         fit(model, data, epochs=2, progress=False, accelerator="cpu")
+    assert torch.equal(weights(model), weights(best))
+
+
+@pytest.mark.parametrize("name", ["epochs", "patience", "eval_every"])
+def test_arguments_out_of_range(name):
+    with pytest.raises(ConfigError, match=f"{name} is 0; give at least 1"):
+        train(**{name: 0})
+
+
+@pytest.mark.parametrize("arguments", [{"accelerator": "abacus"}, {"precision": "7"}])
+def test_devices_and_precisions_that_are_not_there(arguments):
+    with pytest.raises(ConfigError, match="cannot train with accelerator"):
+        train(**arguments)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("model_class", [LightGCN, LD4MRec])
+def test_other_precisions(model_class, precision):
+    model, result, _ = train(model_class, precision=precision, epochs=2)
+    assert all(math.isfinite(row["loss"]) for row in result.history)
+    assert weights(model).isfinite().all()
 
 
 def test_batches_depend_on_seed_and_epoch_alone():

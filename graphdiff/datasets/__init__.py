@@ -6,31 +6,67 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from graphdiff.datasets.archives import extract
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.convert import to_parquet
+from graphdiff.datasets.diffmm import DiffMM
+from graphdiff.datasets.log import InteractionLog, from_frame
+from graphdiff.datasets.log_settings import LogSettings
 from graphdiff.datasets.mmrec import MMRec
 from graphdiff.datasets.movielens import MovieLens1M
+from graphdiff.datasets.pair_lists import PairLists, read_pair_lists
+from graphdiff.datasets.recbole import RecBole
 from graphdiff.datasets.synthetic import SyntheticMultimedia, true_preference
 from graphdiff.datasets.tiktok import TikTok
 from graphdiff.errors import ConfigError, DataError
 
 __all__ = [
+    "LAYOUTS",
     "REGISTRY",
+    "DiffMM",
+    "InteractionLog",
+    "LogSettings",
     "MMRec",
     "MovieLens1M",
+    "PairLists",
+    "RecBole",
     "RecDataset",
     "SyntheticMultimedia",
     "TikTok",
+    "extract",
+    "from_frame",
     "load",
+    "read_pair_lists",
+    "to_parquet",
     "true_preference",
 ]
 
-#: Datasets by the name under which the command line knows them.
+#: Layouts by name: any dataset that comes in one of them can be read.
+LAYOUTS: dict[str, type[RecDataset]] = {
+    "csv": InteractionLog,
+    "diffmm": DiffMM,
+    "mmrec": MMRec,
+    "pairs": PairLists,
+    "parquet": InteractionLog,
+    "recbole": RecBole,
+}
+
+#: Datasets by the name under which the command line knows them. One that is published in one of the
+#: layouts is a name and a card, no class of its own.
 REGISTRY: dict[str, type[RecDataset]] = {
+    **LAYOUTS,
+    "allrecipes": DiffMM,
+    "baby": MMRec,
+    "clothing": MMRec,
+    "electronics": MMRec,
+    "hm": InteractionLog,
+    "microlens": MMRec,
     "ml-1m-clean": MovieLens1M,
     "ml-1m-noisy": MovieLens1M,
-    "mmrec": MMRec,
+    "sports": MMRec,
     "synthetic": SyntheticMultimedia,
     "tiktok": TikTok,
+    "tmall": InteractionLog,
 }
 
 #: Arguments that a name stands for, beside its class.
@@ -64,8 +100,10 @@ def load(name: str, root: str | Path | None = None, **kwargs: Any) -> RecDataset
             "--root on the command line)"
         )
     meant = _MEANT.get(name.lower(), {})
-    known = set(inspect.signature(dataset).parameters) - set(meant)
+    parameters = inspect.signature(dataset).parameters
+    known = set(parameters) - set(meant)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name_ in kwargs:
-        if name_ not in known:
+        if name_ not in known and not takes_any:  # Otherwise the class itself knows.
             raise ConfigError(f"the dataset {name!r} takes no argument {name_!r}")
     return dataset(root=root, **meant, **kwargs)

@@ -111,16 +111,16 @@ def _read_inter(path: Path) -> dict[str, np.ndarray]:
                     users.append(int(row[0]))
                     items.append(int(row[1]))
                     labels.append(int(row[label]))
+        user, item, split = (np.array(column, np.int64) for column in (users, items, labels))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{path.name} line {len(labels) + 2}: {error}; expected integers for user, item and "
             "x_label"
         ) from None
-    user, item, split = (np.asarray(column, dtype=np.int64) for column in (users, items, labels))
     if len(user) == 0 or min(user.min(), item.min()) < 0 or not np.isin(split, (0, 1, 2)).all():
         raise DataError(
             f"{path.name} has no interactions, or ids below 0, or an x_label other than 0, 1 and 2"

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
-from graphdiff.datasets.safe_npy import load_pairs
+from graphdiff.datasets.pair_lists import FILES, read_pair_lists
 from graphdiff.errors import ConfigError
 from graphdiff.schema import build_data
 
@@ -81,7 +81,7 @@ class MovieLens1M(RecDataset):
     @property
     def raw_file_names(self) -> list[str]:
         """The pairs of training, validation and test."""
-        return [f"{self.variant}/{split}_list.npy" for split in ("train", "valid", "test")]
+        return [f"{self.variant}/{name}" for name in FILES.values()]
 
     @property
     def processed_file_names(self) -> str:
@@ -95,9 +95,9 @@ class MovieLens1M(RecDataset):
 
     def read(self) -> HeteroData:
         """Reads the pairs."""
-        train, val, test = (load_pairs(Path(self.raw_dir) / name) for name in self.raw_file_names)
+        pairs = read_pair_lists(Path(self.raw_dir) / self.variant)
+        train, val, test = pairs.values()
         num_users, num_items = (
-            1 + max(int(pairs[row].max(initial=-1)) for pairs in (train, val, test))
-            for row in (0, 1)
+            1 + max(int(p[row].max(initial=-1)) for p in pairs.values()) for row in (0, 1)
         )
         return build_data(num_users, num_items, train, val, test)

@@ -73,7 +73,7 @@ def load_graph(path: str | Path) -> HeteroData:
             for entry in sorted(set(file.keys()) - {JSON}):
                 *key, name = json.loads(entry)
                 _store(data, key)[name] = file.get_tensor(entry)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a graph ({error}); delete it") from None

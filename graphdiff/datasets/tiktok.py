@@ -7,18 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 from torch_geometric.data import HeteroData
 
-from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.diffmm import DiffMM
 from graphdiff.datasets.download import download_file
-from graphdiff.datasets.safe_npy import load_features
-from graphdiff.datasets.safe_pickle import load_sparse
 from graphdiff.errors import DataError
-from graphdiff.schema import build_data, modalities
+from graphdiff.schema import modalities
 
 
-class TikTok(RecDataset):
+class TikTok(DiffMM):
     """Short videos on TikTok with image, audio and text features, as split by MMSSL.
 
     From `"Multi-Modal Self-Supervised Learning for Recommendation"
@@ -98,16 +95,6 @@ class TikTok(RecDataset):
                 stacklevel=2,
             )
 
-    @property
-    def raw_file_names(self) -> list[str]:
-        """The three matrices."""
-        return ["trnMat.pkl", "valMat.pkl", "tstMat.pkl"]
-
-    @property
-    def optional_file_names(self) -> list[str]:
-        """The feature files that are there."""
-        return sorted(path.name for path in Path(self.raw_dir).glob("*_feat.npy"))
-
     def download(self) -> None:
         """Fetches the files from DiffMM's repository into ``raw_dir`` and checks them.
 
@@ -126,21 +113,3 @@ class TikTok(RecDataset):
                     f"and the features {', '.join(n for n in self.checksums if 'feat' in n)}, as "
                     f"far as you have them, into {self.root}"
                 ) from None
-
-    def read(self) -> HeteroData:
-        """Reads matrices and features."""
-        folder = Path(self.raw_dir)
-        matrices = {name: load_sparse(folder / name) for name in self.raw_file_names}
-        shape = matrices["trnMat.pkl"].shape
-        for name, matrix in matrices.items():
-            if matrix.shape != shape:
-                raise DataError(
-                    f"{name} is {matrix.shape[0]} × {matrix.shape[1]} but trnMat.pkl is "
-                    f"{shape[0]} × {shape[1]}; the three must have the same users and items"
-                )
-        features = {
-            name.removesuffix("_feat.npy"): load_features(folder / name)
-            for name in self.optional_file_names
-        }
-        train, val, test = (np.stack([m.row, m.col])[:, m.data != 0] for m in matrices.values())
-        return build_data(shape[0], shape[1], train, val, test, features)

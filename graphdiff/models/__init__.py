@@ -12,7 +12,9 @@ from graphdiff.models.gfcf import GFCF
 from graphdiff.models.itemknn import ItemKNN
 from graphdiff.models.lattice import LATTICE
 from graphdiff.models.ld4mrec import LD4MRec
+from graphdiff.models.lgmrec import LGMRec
 from graphdiff.models.lightgcn import LightGCN
+from graphdiff.models.mgcn import MGCN
 from graphdiff.models.mmssl import MMSSL
 from graphdiff.models.multvae import MultVAE
 from graphdiff.models.popularity import Popularity
@@ -20,6 +22,7 @@ from graphdiff.models.puresvd import PureSVD
 from graphdiff.models.registry import MODELS, get_model
 from graphdiff.models.simgcl import SimGCL
 from graphdiff.models.slmrec import SLMRec
+from graphdiff.models.smore import SMORE
 from graphdiff.models.vbpr import VBPR
 
 __all__ = [
@@ -29,8 +32,10 @@ __all__ = [
     "FREEDOM",
     "GFCF",
     "LATTICE",
+    "MGCN",
     "MMSSL",
     "MODELS",
+    "SMORE",
     "VBPR",
     "BaseConfig",
     "ContentKNN",
@@ -38,6 +43,7 @@ __all__ = [
     "EASEFeatures",
     "ItemKNN",
     "LD4MRec",
+    "LGMRec",
     "LightGCN",
     "ModelConfig",
     "MultVAE",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.models.explanation import Explanation
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.topk import inner_product_scorer, topk_blocks
 from graphdiff.schema import validate
@@ -31,6 +33,9 @@ class ModelConfig(BaseConfig):
 
     hidden_channels: int = Field(64, ge=1, description="Width d of the embeddings.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    lr_decay: float = Field(
+        1.0, gt=0, le=1, description="What the learning rate is multiplied with after each epoch."
+    )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of Adam.")
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Decay of the average of the weights; 0 for no average."
@@ -88,6 +93,10 @@ class Recommender(torch.nn.Module, ABC):
     uses_content: ClassVar[bool] = False
     #: Whether, with them, the item-item graphs of the modalities are read too.
     uses_similarity: ClassVar[bool] = True
+    #: Whether edges of the modality graphs weigh their similarity; see ``ModalityGraph``.
+    weighted_similarity: ClassVar[bool] = False
+
+    available: Tensor
 
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__()
@@ -95,6 +104,8 @@ class Recommender(torch.nn.Module, ABC):
         self.graph = graph
         self.user_ids: list[Any] | None = None
         self.item_ids: list[Any] | None = None
+        self.register_buffer("available", torch.ones(graph.num_items, dtype=torch.bool))
+        self._all_available: bool | None = None
         self._index: dict[str, dict[str, int]] = {}
         self._cached: tuple[tuple[Any, ...], Tables] | None = None
 
@@ -113,7 +124,9 @@ class Recommender(torch.nn.Module, ABC):
         validate(data)
         config = cls.configure(**settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
-        graph = RecGraph.from_data(data, cls.uses_content, num_neighbors, cls.uses_similarity)
+        graph = RecGraph.from_data(
+            data, cls.uses_content, num_neighbors, cls.uses_similarity, cls.weighted_similarity
+        )
         model = cls(config, graph)
         model.user_ids = _listed(data["user"].get("raw_id"))
         model.item_ids = _listed(data["item"].get("raw_id"))
@@ -144,6 +157,13 @@ class Recommender(torch.nn.Module, ABC):
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
         return {}
+
+    def _require_content(self) -> None:
+        if not self.graph.modalities:
+            raise ConfigError(
+                f"{type(self).__name__} needs at least one modality, and the data has none; "
+                "give item features (x_image, x_text, …) or use LightGCN"
+            )
 
     @property
     def num_users(self) -> int:
@@ -272,35 +292,16 @@ class Recommender(torch.nn.Module, ABC):
                 ``user_index`` and ``items`` is given, or the model cannot fold in.
             DataError: If a raw id is unknown.
         """
-        if (user_index is None) == (items is None):
-            raise ConfigError("give either user_index or items, to say whom to recommend to")
-        if items is None:
-            user = self._as_users(user_index)  # type: ignore[arg-type]
-            query = Query(self.graph.rows(user), user)
-        elif self.folds_in:
-            query = Query(self._as_rows(items))
-        else:
-            raise ConfigError(
-                f"{type(self).__name__} knows only the users it was trained on; give user_index, "
-                "or take a model that makes a user from their items, such as LD4MRec"
-            )
+        query = self._query_of(user_index, items)
         with self._answering():
             score_block = self.scorer(query, self._valid_tables(), **options)
-        pairs = [] if exclude is None else [tuple(t.to(self.device) for t in exclude)]
-        if exclude_seen:
-            pairs.append((query.rows.row, query.rows.item))
-        left_out = (
-            (torch.cat([row for row, _ in pairs]), torch.cat([item for _, item in pairs]))
-            if pairs
-            else None
-        )
         score, item = topk_blocks(
             score_block,
             query.rows.num,
             self.num_items,
             k,
-            exclude=left_out,
-            allowed=None if candidates is None else self._as_mask(candidates),
+            exclude=self._left_out(query, exclude_seen, exclude),
+            allowed=self._allowed(candidates),
         )
         return item, score
 
@@ -316,6 +317,166 @@ class Recommender(torch.nn.Module, ABC):
         finally:
             if training:
                 self.train()  # which forgets the tables
+
+    def _query_of(
+        self,
+        user_index: Tensor | int | list[int] | None,
+        items: Sequence[Any] | Tensor | None,
+    ) -> Query:
+        if (user_index is None) == (items is None):
+            raise ConfigError("give either user_index or items, to say whom to recommend to")
+        if user_index is not None:
+            user = self._as_users(user_index)
+            return Query(self.graph.rows(user), user)
+        if not self.folds_in:
+            raise ConfigError(
+                f"{type(self).__name__} knows only the users it was trained on; give user_index, "
+                "or take a model that makes a user from their items, such as LD4MRec"
+            )
+        assert items is not None
+        return Query(self._as_rows(items))
+
+    def _left_out(
+        self, query: Query, exclude_seen: bool, exclude: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """All pairs to leave out, ``(row, item)``, long ``[P]`` each."""
+        given = (
+            None if exclude is None else (exclude[0].to(self.device), exclude[1].to(self.device))
+        )
+        if not exclude_seen:
+            return given
+        row, item, _ = query.rows
+        if given is None:
+            return row, item
+        return torch.cat([given[0], row]), torch.cat([given[1], item])
+
+    @torch.no_grad()
+    def similar_items(
+        self, item_index: Tensor | int | list[int], k: int = 20
+    ) -> tuple[Tensor, Tensor]:
+        """The items whose vectors point most nearly the same way.
+
+        Args:
+            item_index: Item indices, long ``[B]``, a list, or one integer; :meth:`index_of_item`
+                and :meth:`raw_item` go from and to raw ids.
+            k: Number of items for each.
+
+        Returns:
+            ``(item_index [B, k] long, cosine [B, k])``, best first, without the item itself and
+            without those that were removed. Where fewer than ``k`` remain, the end is filled with
+            item -1 and cosine -inf.
+
+        Raises:
+            ConfigError: If an index or ``k`` is out of range, or the model has no item vectors.
+        """
+        own = torch.atleast_1d(torch.as_tensor(item_index, dtype=torch.long, device=self.device))
+        self._check_items(own.tolist())
+        self._require_vectors()
+        with self._answering():
+            item = self._valid_tables().item
+        query = F.normalize(item[own], dim=-1)
+
+        def score_block(start: int, stop: int) -> Tensor:
+            return query @ F.normalize(item[start:stop], dim=-1).t()
+
+        row = torch.arange(own.numel(), device=self.device)
+        cosine, similar = topk_blocks(
+            score_block,
+            own.numel(),
+            self.num_items,
+            k,
+            exclude=(row, own),
+            allowed=self._allowed(None),
+        )
+        return similar, cosine
+
+    def _require_vectors(self) -> None:
+        if type(self).scorer is not Recommender.scorer:
+            raise ConfigError(
+                f"{type(self).__name__} does not score by inner products with item vectors; take "
+                "a model that does, such as LD4MRec or LightGCN"
+            )
+
+    def explain(
+        self,
+        item: int,
+        user_index: int | None = None,
+        *,
+        items: Sequence[Any] | Tensor | None = None,
+        num_items: int = 10,
+    ) -> Explanation:
+        """Takes the score of one item for one person apart.
+
+        Raises:
+            ConfigError: If the model's scores have no parts.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot explain its scores; LD4MRec can")
+
+    def add_items(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None = None) -> Tensor:
+        """Adds items to the catalogue without training.
+
+        Raises:
+            ConfigError: If the model knows items only by their interactions.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot take items that it was not trained on")
+
+    def remove_items(self, items: Sequence[Any] | Tensor) -> None:
+        """Takes items out of the catalogue: they are never recommended again.
+
+        Indices stay as they are, and what people did with these items still tells of them.
+
+        Args:
+            items: Indices, long ``[n]``, or raw ids where they are text.
+        """
+        self.available[torch.as_tensor(self._item_indices(items), device=self.device)] = False
+        self._all_available = False
+
+    def _allowed(self, candidates: Tensor | Sequence[int] | None) -> Tensor | None:
+        """Which items may be recommended, bool ``[I]``; None for all."""
+        if self._all_available is None:
+            self._all_available = bool(self.available.all())
+        allowed = None if candidates is None else self._as_mask(candidates)
+        if self._all_available:
+            return allowed
+        return self.available if allowed is None else self.available & allowed
+
+    def _check_new(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None) -> int:
+        """How many items are to be added; refuses what does not fit."""
+        unknown = sorted(set(features) - set(self.graph.modalities))
+        if unknown or not features:
+            raise DataError(
+                f"features are of {unknown or 'no modality'}; the model knows "
+                f"{', '.join(self.graph.modalities) or 'none'}"
+            )
+        num = len(next(iter(features.values())))
+        for name, x in features.items():
+            expected = [num, self.graph.features(name)[0].size(1)]
+            if list(x.shape) != expected:
+                raise DataError(f"features of {name} are {list(x.shape)}; expected {expected}")
+        if (ids is None) != (self.item_ids is None):
+            raise DataError(
+                "the model has raw item ids: give one for each new item"
+                if ids is None
+                else "the model has no raw item ids, so new items get none"
+            )
+        if ids is not None:
+            known = set(map(str, self.item_ids or []))
+            twice = [one for one in ids if str(one) in known]
+            if len(ids) != num or len(set(map(str, ids))) != num or twice:
+                raise DataError(
+                    f"{len(ids)} ids for {num} new items"
+                    + (f", of which {twice[0]!r} is known already" if twice else "")
+                    + "; give a new id for each"
+                )
+        return num
+
+    def _grown(self, num: int, ids: Sequence[Any] | None) -> None:
+        """Takes note of ``num`` new items at the end of the catalogue."""
+        self.available = torch.cat([self.available, self.available.new_ones(num)])
+        if ids is not None and self.item_ids is not None:
+            self.item_ids = [*self.item_ids, *ids]
+        self._index.clear()
+        self.forget_tables()
 
     def _as_rows(self, items: Sequence[Any] | Tensor) -> Rows:
         if isinstance(items, Tensor):
@@ -443,13 +604,6 @@ class Recommender(torch.nn.Module, ABC):
         from graphdiff.models.storage import load_model
 
         return load_model(Path(folder), expected=cls)
-
-    def _require_modality(self) -> None:
-        if not self.graph.modalities:
-            raise ConfigError(
-                f"{type(self).__name__} needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use LightGCN"
-            )
 
     def num_parameters(self) -> int:
         """Number of learnable values."""

@@ -69,7 +69,7 @@ class BM3(Recommender):
 
     def __init__(self, config: BM3Config, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self._require_modality()
+        self._require_content()
         channels = config.hidden_channels
         self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, channels)

@@ -19,7 +19,7 @@ from graphdiff.nn.losses import bpr_loss, table_contrast_loss
 from graphdiff.nn.part_optimizer import PartOptimizer
 from graphdiff.nn.propagation import FixedConv, FixedGraph
 from graphdiff.nn.reconstruction import encode_rows
-from graphdiff.nn.row_denoiser import RowDenoiser, denoise
+from graphdiff.nn.row_denoiser import ReverseChain, RowDenoiser
 from graphdiff.nn.topk import topk_inner_product
 
 
@@ -121,7 +121,7 @@ class DiffMM(Recommender):
 
     def __init__(self, config: DiffMMConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self._require_modality()
+        self._require_content()
         channels, num_modalities = config.hidden_channels, len(graph.modalities)
         self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, channels)
@@ -239,8 +239,9 @@ class DiffMM(Recommender):
         everyone = torch.arange(self.num_users, device=self.device)
         for chosen, denoiser in zip(self.chosen, self.denoisers, strict=True):
             assert isinstance(denoiser, RowDenoiser)
+            chain = ReverseChain(denoiser, self.schedule)
             for users in everyone.split(self.config.batch_size):
-                hidden = denoise(denoiser, self.schedule, self.graph.rows(users))
+                hidden = chain(self.graph.rows(users))
                 _, chosen[users] = topk_inner_product(
                     hidden, denoiser.decoder, denoiser.bias, chosen.size(1)
                 )

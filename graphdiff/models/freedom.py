@@ -12,7 +12,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss
-from graphdiff.nn.propagation import FixedConv, FixedGraph
+from graphdiff.nn.propagation import FixedConv, FixedGraph, mean_layer, propagate
 
 
 class FREEDOMConfig(ModelConfig):
@@ -65,7 +65,7 @@ class FREEDOM(Recommender):
 
     def __init__(self, config: FREEDOMConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self._require_modality()
+        self._require_content()
         weights = config.modality_weights or dict.fromkeys(graph.modalities, 1.0)
         if sorted(weights) != graph.modalities:
             raise ConfigError(
@@ -128,10 +128,8 @@ class FREEDOM(Recommender):
 
     def _embeddings(self, interactions: FixedGraph) -> tuple[Tensor, Tensor]:
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        layers = [x]
-        for _ in range(self.config.num_layers):
-            layers.append(self.conv(layers[-1], interactions))
-        user, item = torch.stack(layers).mean(dim=0).split([self.num_users, self.num_items])
+        x = mean_layer(propagate(x, interactions, self.config.num_layers))
+        user, item = x.split([self.num_users, self.num_items])
         frozen = self.graph.once("frozen", self._frozen_graph)
         similar = self.item_embedding.weight
         for _ in range(self.config.num_item_layers):

@@ -76,8 +76,8 @@ class GFCF(ClosedForm):
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
         return {
-            "hidden_channels": [16, 32, 64, 128, 256],
-            "ideal_weight": [0.0, 0.1, 0.3, 1.0],
+            "hidden_channels": [16, 32, 64, 128, 192],
+            "ideal_weight": [0.1, 0.3, 1.0, 3.0],
         }
 
     def solution(self) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from graphdiff.nn.neighbors import Neighbors, interaction_neighbors
 class ItemKNNConfig(NeighborhoodConfig):
     """Settings of :class:`ItemKNN`."""
 
-    shrinkage: float = Field(10.0, ge=0, description="h, in users: distrust of rare items.")
+    num_neighbors: int = Field(200, ge=1, description="Neighbours k of each item.")
+    shrinkage: float = Field(100.0, ge=0, description="h, in users: distrust of rare items.")
     row_exponent: float = Field(
         0.5, ge=0, le=1, description="ν: a row is scaled by 1/|N_u|^ν; 0 for the plain cosine."
     )
@@ -49,7 +50,7 @@ class ItemKNN(Neighborhood):
         """The values that tuning tries for each setting."""
         return {
             "num_neighbors": [20, 50, 100, 200, 500],
-            "shrinkage": [0.0, 1.0, 10.0, 100.0],
+            "shrinkage": [0.0, 10.0, 100.0, 1000.0],
             "row_exponent": [0.0, 0.5, 1.0],
         }
 

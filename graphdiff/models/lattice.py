@@ -10,11 +10,10 @@ from pydantic import Field
 from torch import Tensor
 from torch_geometric.nn import LGConv
 
-from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.learned_graph import cosine_graph
 from graphdiff.nn.losses import bpr_loss, l2_penalty
-from graphdiff.nn.neighbours import cosine_graph
 from graphdiff.nn.propagation import FixedConv, FixedGraph, mean_layer, propagate
 
 
@@ -41,7 +40,7 @@ class LATTICE(Recommender):
 
     For each modality two item graphs link each item to the k nearest by cosine: :math:`S_m` by the
     raw features and :math:`\tilde{S}_m` by learned ones, both as in
-    :func:`~graphdiff.nn.neighbours.cosine_graph`. Mixed over modalities with learned weights α,
+    :func:`~graphdiff.nn.learned_graph.cosine_graph`. Mixed over modalities with learned weights α,
 
     .. math::
         A = \sum_m \alpha_m \big(\lambda S_m(\mathbf{x}_m) + (1 - \lambda) \tilde{S}_m(W_m
@@ -77,11 +76,7 @@ class LATTICE(Recommender):
 
     def __init__(self, config: LATTICEConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        if not graph.modalities:
-            raise ConfigError(
-                "LATTICE needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use LightGCN"
-            )
+        self._require_content()
         self.user_embedding = torch.nn.Embedding(graph.num_users, config.hidden_channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, config.hidden_channels)
         self.project = torch.nn.ModuleDict(

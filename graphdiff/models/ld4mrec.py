@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
+from graphdiff.models.explanation import Explanation
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
-from graphdiff.nn.losses import Negatives, draw_negatives, log_partition
+from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
 from graphdiff.nn.propagation import FixedGraph
 from graphdiff.nn.reconstruction import (
     Catalogue,
@@ -357,7 +359,7 @@ class LD4MRec(Recommender):
         bias, against_bias = self.bias.index_select(0, index).tensor_split([nnz])
         against = query @ direction[nnz:].t() + against_bias
         score = (query.index_select(0, row) * direction[:nnz]).sum(dim=-1) + bias
-        surprise = log_partition(against, draw.negatives).index_select(0, row) - score
+        surprise = sampled_log_partition(against, draw.negatives).index_select(0, row) - score
         ranking = torch.zeros_like(error).index_add(0, row, weight * surprise)
         return config.reconstruction * error + config.ranking * ranking
 
@@ -459,22 +461,137 @@ class LD4MRec(Recommender):
         return hidden
 
     @torch.no_grad()
-    def modality_preference(self, user_index: Tensor | int | list[int]) -> dict[str, Tensor]:
-        """How much users lean on each modality.
+    def modality_preference(
+        self,
+        user_index: Tensor | int | list[int] | None = None,
+        *,
+        items: Sequence[Any] | Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """How much people lean on each modality.
 
         Args:
             user_index: User indices, long ``[B]``, a list, or one integer.
+            items: Instead, what people have interacted with, as in :meth:`recommend`.
 
         Returns:
-            Per modality a share, float ``[B]``; they sum to one for a user whose items have any
+            Per modality a share, float ``[B]``; they sum to one for a person whose items have any
             modality, and are zero for others.
         """
-        rows = self.graph.rows(self._as_users(user_index))
+        rows = self._query_of(user_index, items).rows
+        guides = self._row_value(rows).unsqueeze(-1) * sum_items(self._item_tables().guides, rows)
+        gate = self.read_signals(guides).gate
+        return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
+
+    @torch.no_grad()
+    def explain(
+        self,
+        item: int,
+        user_index: int | None = None,
+        *,
+        items: Sequence[Any] | Tensor | None = None,
+        num_items: int = 10,
+    ) -> Explanation:
+        r"""Takes the score of one item for one person apart.
+
+        With the length of h and the temperature taken as given, a score is linear in h, and h is a
+        sum: of what the person's items say by their own vectors (``behaviour``), through other
+        people (``collaborative``), through alike items of each modality (``preference_<name>``,
+        with the gate's lean on it), and what C-Net adds (``network``). The item's ``bias`` comes
+        on top. The parts sum to the score.
+
+        Args:
+            item: Index of the item.
+            user_index: A training user.
+            items: Instead, what a person has interacted with: one list, as in :meth:`recommend`.
+            num_items: Most contributing items to name.
+
+        Raises:
+            ConfigError: If an index is out of range, or not exactly one person is given.
+        """
+        self._check_items([item])
+        rows = self._query_of(user_index, items).rows
+        if rows.num != 1:
+            raise ConfigError(f"explain takes one person; {rows.num} were given")
+        with self._answering():
+            return self._explain(item, rows, self._item_tables(), num_items)
+
+    def _explain(self, item: int, rows: Rows, tables: ItemTables, num_items: int) -> Explanation:
+        names, value = self.graph.modalities, self._row_value(rows)
+        signals = self.signals(tables.guides[rows.item], rows)
+        collaborative, *content = tables.guides[rows.item].split(self.config.hidden_channels, dim=1)
+        own = self.embedding[rows.item] / (self.config.num_layers + 1)
+        present = (
+            torch.stack([self.graph.features(name)[1][rows.item] for name in names])
+            if names
+            else collaborative.new_zeros(0, rows.item.numel())
+        )
+        share = 1 / present.sum(dim=0).clamp(min=1).unsqueeze(-1)
+        lean = signals.gate[0] - 1 / max(1, len(names))
+        # What each of the person's items adds to h, part by part: [nnz, d] each.
+        added = {"behaviour": own, "collaborative": collaborative - own}
+        for m, name in enumerate(names):
+            added[f"preference_{name}"] = content[m] * (share + lean[m])
+        behaviour = self._encode(tables.encoder[rows.item], rows)
+        now = torch.zeros(1, dtype=torch.long, device=self.device)
+        hidden = self.hidden(behaviour, now, signals)
+        # s = h · direction + b, with the direction's length that of h taken as given.
+        scale = (self._query(hidden) * hidden).sum() / hidden.square().sum()
+        direction = scale * tables.item[item]
+        each = {name: value * (part @ direction) for name, part in added.items()}
+        parts = {name: part.sum().item() for name, part in each.items()}
+        linear = behaviour + signals.lean
+        parts["network"] = ((hidden - linear) @ direction).item()
+        parts["bias"] = self.bias[item].item()
+        by_item = torch.stack(list(each.values())).sum(dim=0)
+        top = by_item.topk(min(num_items, by_item.numel()))
+        return Explanation(
+            score=(hidden @ direction).item() + parts["bias"],
+            parts=parts,
+            gate=dict(zip(names, signals.gate[0].tolist(), strict=True)),
+            items=list(zip(rows.item[top.indices].tolist(), top.values.tolist(), strict=True)),
+        )
+
+    def _item_tables(self) -> ItemTables:
         tables = self._valid_tables()
         assert isinstance(tables, ItemTables)
-        encoded = self._row_value(rows).unsqueeze(-1) * sum_items(tables.guides, rows)
-        gate = self.read_signals(encoded).gate
-        return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
+        return tables
+
+    @torch.no_grad()
+    def add_items(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None = None) -> Tensor:
+        """Adds items to the catalogue without training.
+
+        A new item is known by its features alone: in each modality it hears of its nearest items
+        among those there were, with weights as in
+        :class:`~graphdiff.transforms.ModalityGraph`. Its biases are the mean of those of items that
+        nobody has touched in training, or of all. What is recommended among the items there were
+        does not change.
+
+        Args:
+            features: Per modality ``[n, F_m]``; a row of NaN where an item lacks it. A modality
+                that is not given is lacking.
+            ids: Raw ids of the items, where the model has raw ids.
+
+        Returns:
+            Indices of the new items, long ``[n]``.
+
+        Raises:
+            DataError: If features do not fit, or an id is missing or known already.
+        """
+        num = self._check_new(features, ids)
+        first = self.num_items
+        untouched = self.graph.item_degree() == 0
+        if not untouched.any():
+            untouched = ~untouched
+        self.graph.add_items(features, num, self.config.num_neighbors)
+        for name in ("embedding", "bias", "reconstruction_bias"):
+            old = getattr(self, name)
+            new = old.new_zeros(num, *old.shape[1:])
+            if old.dim() == 1:
+                new += old[untouched].mean()
+            setattr(self, name, torch.nn.Parameter(torch.cat([old, new])))
+        self._grown(num, ids)
+        self._propagated = None
+        return torch.arange(first, first + num, device=self.device)
 
     def _similar(self, modality: str) -> FixedGraph:
         make = partial(self.graph.similarity_graph, {modality: 1.0})

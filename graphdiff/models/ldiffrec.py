@@ -10,8 +10,9 @@ from torch import Tensor
 
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.cluster_vae import ClusterVAE
-from graphdiff.nn.denoiser import Denoiser, drop_out
+from graphdiff.nn.denoiser import Denoiser
 from graphdiff.nn.diffusion import DiffusionSchedule, WindowStepSampler
+from graphdiff.nn.dropout import dropout
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.item_clusters import item_clusters
 
@@ -131,7 +132,7 @@ class LDiffRec(Recommender):
         """The loss above, averaged over users; ``batch`` long ``[B]`` users."""
         rows = self.graph.rows(batch)
         one = torch.ones(rows.item.numel(), device=self.device)
-        value = drop_out(one, self.config.input_dropout, generator)
+        value = dropout(one, self.config.input_dropout, generator)
         mean, log_variance = self.vae.encode(rows, value)
         z_0 = mean + (0.5 * log_variance).exp() * self._noise(mean, generator)
         step, importance = self.steps.sample(rows.num, generator)

@@ -30,7 +30,7 @@ class MMSSLConfig(ModelConfig):
     """Settings of :class:`MMSSL`; the defaults are the authors'."""
 
     lr: float = Field(5.5e-4, gt=0, description="Learning rate of Adam.")
-    batch_size: int = Field(1024, ge=1, description="Interactions per training step.")
+    batch_size: int = Field(1024, ge=1, description="Users per training step.")
     num_layers: int = Field(2, ge=0, description="Layers L on the user-item graph.")
     num_heads: int = Field(4, ge=1, description="Heads of the attention between modalities.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of the projected features.")
@@ -126,8 +126,9 @@ class MMSSL(Recommender):
     step of an epoch, and altogether where I < 10000); the critic's first activation has a slope
     of 0.01 and not 1, and its width does not grow with the catalogue. Weight decay is off by
     default (there 0.01, decoupled, which moves the weights by 5.5e-6 of themselves in a step).
-    Batches are of interactions, and adversary and contrast take each of their users once. Items
-    that lack a modality give nothing to their users, and have what comes back from them (ours).
+    A step takes users, each with one of their items, as there; but an epoch takes every user once,
+    where there it has as many steps as batches of interactions. Items that lack a modality give
+    nothing to their users, and have what comes back from them (ours).
 
     Args:
         config: :class:`MMSSLConfig`.
@@ -139,14 +140,14 @@ class MMSSL(Recommender):
     """
 
     Config: ClassVar[type[ModelConfig]] = MMSSLConfig
-    batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
+    batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "users"
     uses_content: ClassVar[bool] = True
     config: MMSSLConfig
     chosen: Tensor
 
     def __init__(self, config: MMSSLConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self._require_modality()
+        self._require_content()
         channels, num_heads = config.hidden_channels, config.num_heads
         if channels % num_heads:
             raise ConfigError(
@@ -287,31 +288,40 @@ class MMSSL(Recommender):
         return _Embeddings((final_user, final_item), content, modality)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Trains the critic by one step, and returns the generator's loss; ``batch`` long
-        ``[B]``."""
-        config = self.config
-        user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user_index, generator)
+        """Trains the critic by one step, and returns the generator's loss; ``batch`` long ``[B]``
+        users, of whom each takes part with one item, drawn from their own."""
+        config, graph = self.config, self.graph
+        anchor = batch[graph.user_degree()[batch] > 0]
+        if anchor.numel() == 0:
+            return 0 * self.user_embedding.weight.sum()
+        positive, negative = self._items_of(anchor, generator)
         out = self._embeddings(self._learned or self._learned_graphs(), generator)
         users, items = out.final
-        embeddings = (users[user_index], items[positive], items[negative])
+        embeddings = (users[anchor], items[positive], items[negative])
         loss = bpr_loss(*embeddings) + config.regularization * l2_penalty(*embeddings)
         square = sum(view.square().sum() for views in out.content for view in views)
         loss = loss + config.feature_regularization * square / (2 * self.num_items)
-
-        anchor = user_index.unique()
         for view, _ in out.modality:
             loss = loss + config.contrast * two_sided_contrast_loss(
                 view[anchor], users[anchor], config.temperature
             )
         # Batch normalisation of one row would make it zero.
         if config.adversarial and anchor.numel() * len(out.content) > 1:
-            rows = self.graph.rows(anchor)
+            rows = graph.rows(anchor)
             self._train_critic(anchor, rows, out, generator)
             with self.critic_optimizer.frozen():
                 fake = self._fake(anchor, rows, out)
                 loss = loss - config.adversarial * self.critic(fake, generator).mean()
         return loss
+
+    def _items_of(self, user_index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """An item that each user has, and one that they have not, uniformly drawn."""
+        graph = self.graph
+        place = torch.rand(user_index.shape, generator=generator, device=self.device)
+        degree = graph.user_degree()[user_index]
+        place = (place * degree).long().clamp(max=degree - 1)
+        positive = graph.col[graph.rowptr[user_index] + place]
+        return positive, graph.sample_negatives(user_index, generator)
 
     def _fake(self, anchor: Tensor, rows: Rows, out: _Embeddings) -> Tensor:
         """The generator's rows as the critic encodes them, modality after modality."""

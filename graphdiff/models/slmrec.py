@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import info_nce_loss
@@ -82,11 +81,7 @@ class SLMRec(Recommender):
 
     def __init__(self, config: SLMRecConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        if not graph.modalities:
-            raise ConfigError(
-                "SLMRec needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use SimGCL"
-            )
+        self._require_content()
         channels, num = config.hidden_channels, len(graph.modalities)
         self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, channels)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from graphdiff.errors import ConfigError, RunError
-from graphdiff.files import write_bytes
+from graphdiff.files import make_folder, write_bytes
 from graphdiff.models.base import Recommender
 from graphdiff.models.registry import get_model
 from graphdiff.nn.graph import RecGraph
@@ -25,7 +25,7 @@ def save_model(model: Recommender, folder: Path) -> None:
 
     Other sections of a ``config.yaml`` that is already there are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     metadata = {"model": type(model).__name__, "num_items": str(model.num_items)}
     write_bytes(folder / WEIGHTS, save(tensors, metadata))
@@ -40,8 +40,7 @@ def save_model(model: Recommender, folder: Path) -> None:
 def update_config(folder: Path, sections: dict[str, object]) -> None:
     """Sets sections of ``folder/config.yaml`` and keeps the others."""
     path = folder / CONFIG
-    config = yaml.safe_load(path.read_text()) if path.exists() else {}
-    config.update(sections)
+    config = (_read_sections(path) if path.exists() else {}) | sections
     write_bytes(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
 
@@ -57,21 +56,31 @@ def read_config(folder: Path) -> dict[str, dict]:
             f"{folder} is not a RUN folder: it has no {CONFIG}; "
             f"give a folder written by `graphdiff train --out`"
         )
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is not readable YAML: {error}") from None
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+    config = _read_sections(path)
+    if "model" not in config:
         raise RunError(f"{path} has no section 'model'; expected name and settings of a model")
+    return config
+
+
+def _read_sections(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is not readable YAML: {error}") from None
+    if not (isinstance(config, dict) and all(isinstance(one, dict) for one in config.values())):
+        raise RunError(f"{path} does not hold sections with settings; expected model: and others")
     return config
 
 
 def load_model(folder: Path, expected: type[M]) -> M:
     """Reads a model from ``folder``; see :meth:`Recommender.from_pretrained`."""
     section = read_config(folder)["model"]
+    settings = section.get("settings") or {}
+    if not (isinstance(settings, dict) and all(isinstance(name, str) for name in settings)):
+        raise RunError(f"{folder / CONFIG}: settings are not name: value lines")
     try:
         cls = get_model(str(section.get("name")))
-        config = cls.configure(**section.get("settings", {}))
+        config = cls.configure(**settings)
     except ConfigError as error:
         raise RunError(f"{folder / CONFIG}: {error}") from None
     if not issubclass(cls, expected):
@@ -91,11 +100,24 @@ def load_model(folder: Path, expected: type[M]) -> M:
         graph = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         model = cls(config, RecGraph.from_tensors(graph, num_items))
         model.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise RunError(
             f"{path} does not hold the weights that {CONFIG} describes: {error}"
         ) from None
     if (folder / IDS).is_file():
-        ids = json.loads((folder / IDS).read_text())
-        model.user_ids, model.item_ids = ids["user"], ids["item"]
+        model.user_ids, model.item_ids = _read_ids(folder / IDS, model)
     return model.eval()
+
+
+def _read_ids(path: Path, model: Recommender) -> tuple[list[Any] | None, list[Any] | None]:
+    try:
+        ids = json.loads(path.read_bytes())
+        found = ids["user"], ids["item"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{path} does not hold raw ids: {error}") from None
+    for node, known, size in zip(
+        ("user", "item"), found, (model.num_users, model.num_items), strict=True
+    ):
+        if known is not None and not (isinstance(known, list) and len(known) == size):
+            raise RunError(f"{path} does not hold one raw id for each of the {size} {node}s")
+    return found

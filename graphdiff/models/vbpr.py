@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss, l2_penalty
@@ -56,11 +55,7 @@ class VBPR(Recommender):
 
     def __init__(self, config: VBPRConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        if not graph.modalities:
-            raise ConfigError(
-                "VBPR needs at least one modality, and the data has none; "
-                "give item features (x_image, x_text, …) or use BPRMF"
-            )
+        self._require_content()
         features = torch.cat([_scaled(*graph.features(name)) for name in graph.modalities], dim=1)
         self.register_buffer("features", features, persistent=False)
         channels, content = config.hidden_channels, config.content_channels

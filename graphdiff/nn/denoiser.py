@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphdiff.nn.dropout import dropout
+
 
 def timestep_embedding(t: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
     r"""Sinusoidal embedding of steps, :math:`[\cos(t \omega_k), \sin(t \omega_k)]` with
@@ -30,14 +32,6 @@ def timestep_embedding(t: Tensor, channels: int, max_period: float = 10_000.0) -
     frequency = torch.exp(-math.log(max_period) / max(half, 1) * frequency)
     angle = t.unsqueeze(-1).float() * frequency
     return F.pad(torch.cat([angle.cos(), angle.sin()], dim=-1), (0, channels % 2))
-
-
-def drop_out(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Dropout whose randomness comes from ``generator``; what stays is scaled up in return."""
-    if share == 0:
-        return x
-    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
-    return x * kept / (1 - share)
 
 
 class Denoiser(torch.nn.Module):
@@ -99,7 +93,7 @@ class Denoiser(torch.nn.Module):
         if self.normalize:
             x_t = F.normalize(x_t, dim=-1)
         if generator is not None:
-            x_t = drop_out(x_t, self.dropout, generator)
+            x_t = dropout(x_t, self.dropout, generator)
         return self.row_encoder(x_t)
 
     def hidden(self, encoded: Tensor, t: Tensor) -> Tensor:

@@ -7,14 +7,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.errors import DataError
 from graphdiff.nn.propagation import FixedGraph, symmetric_norm
 from graphdiff.schema import INTERACTS, modalities
 
 T = TypeVar("T")
+
+# Draws of a negative that may hit one of the user's items, before all others are looked up.
+REDRAWS = 16
 
 
 class Rows(NamedTuple):
@@ -87,12 +92,14 @@ class RecGraph(torch.nn.Module):
         content: bool = True,
         num_neighbors: int = 10,
         similarity: bool = True,
+        weighted: bool = False,
     ) -> RecGraph:
         """Reads the training interactions and, with ``content``, features and, with ``similarity``
         too, modality graphs.
 
         A modality graph that ``data`` lacks is built with
-        :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``.
+        :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``. With ``weighted`` all
+        are built, weighted by similarity, whatever graphs ``data`` has.
         """
         user, item = data[INTERACTS].edge_index
         num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
@@ -101,10 +108,11 @@ class RecGraph(torch.nn.Module):
         rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
         names = modalities(data) if content else []
         compared = names if similarity else []
-        if any(("item", f"similar_{name}", "item") not in data.edge_types for name in compared):
+        present = [("item", f"similar_{name}", "item") in data.edge_types for name in compared]
+        if compared and (weighted or not all(present)):
             from graphdiff.transforms import ModalityGraph
 
-            data = ModalityGraph(k=num_neighbors)(data)
+            data = ModalityGraph(num_neighbors, weighted)(data)
         edges = {name: data["item", f"similar_{name}", "item"] for name in compared}
         return cls(
             rowptr,
@@ -117,7 +125,12 @@ class RecGraph(torch.nn.Module):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_items: int) -> RecGraph:
-        """The graph back from its own ``state_dict``."""
+        """The graph back from its own ``state_dict``.
+
+        Raises:
+            DataError: If these are no such tensors: indices out of range, or of other sizes.
+        """
+        _check_tensors(tensors, num_items)
         names = [key.removeprefix("x_") for key in tensors if key.startswith("x_")]
         compared = [name for name in names if f"similar_{name}_index" in tensors]
         return cls(
@@ -132,6 +145,42 @@ class RecGraph(torch.nn.Module):
             }
             or None,
         )
+
+    def add_items(self, features: Mapping[str, Tensor], num: int, num_neighbors: int) -> None:
+        """Adds items without interactions to the end of the catalogue.
+
+        In each modality a new item has edges from its nearest items among those there were, which
+        keep theirs.
+
+        Args:
+            features: Per modality ``[num, F_m]``, rows of NaN and modalities left out where an item
+                lacks it.
+            num: Number of items.
+            num_neighbors: Most edges of an item in a modality.
+        """
+        first = self.num_items
+        for name in self.modalities:
+            x, has = self.features(name)
+            new = features.get(name)
+            new = x.new_full((num, x.size(1)), torch.nan) if new is None else new.to(x)
+            there = new.isfinite().all(dim=1)
+            new = torch.where(there.unsqueeze(1), new, 0)
+            candidates = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
+            able = (there & (new.norm(dim=1) > 0)).nonzero().flatten()
+            k = min(num_neighbors, candidates.numel())
+            if able.numel() and k:
+                unit = F.normalize(x[candidates].double(), dim=1)
+                nearest = (F.normalize(new[able].double(), dim=1) @ unit.t()).topk(k, dim=1).indices
+                source = candidates[nearest].flatten()
+                edges = torch.stack([source, (first + able).repeat_interleave(k)])
+                index, weight = self.similar(name)
+                weights = weight.new_full((edges.size(1),), 1 / k)
+                setattr(self, f"similar_{name}_index", torch.cat([index, edges], dim=1))
+                setattr(self, f"similar_{name}_weight", torch.cat([weight, weights]))
+            setattr(self, f"x_{name}", torch.cat([x, new]))
+            setattr(self, f"has_{name}", torch.cat([has, there]))
+        self.num_items += num
+        self._made.clear()
 
     @property
     def num_users(self) -> int:
@@ -187,6 +236,19 @@ class RecGraph(torch.nn.Module):
         rowptr, col = self.rowptr.cpu().numpy(), self.col.cpu().numpy()
         return csr_matrix((np.ones(col.size), col, rowptr), (self.num_users, self.num_items))
 
+    def strongest_similarity_graph(self) -> FixedGraph:
+        """The union of all modalities' item-item graphs; of an edge in several, the largest
+        weight counts."""
+        graphs = [self.similar(name) for name in self.modalities]
+        key = torch.cat([target * self.num_items + source for (source, target), _ in graphs])
+        weight = torch.cat([weight for _, weight in graphs])
+        key, edge = key.unique(return_inverse=True)
+        largest = weight.new_zeros(key.numel()).scatter_reduce(
+            0, edge, weight, "amax", include_self=False
+        )
+        edge_index = torch.stack([key % self.num_items, key // self.num_items])
+        return FixedGraph(edge_index, largest, self.num_items, self.num_items)
+
     def rows(self, user_index: Tensor) -> Rows:
         """The items of a batch of users, ``user_index`` long ``[B]``, without a loop over users."""
         start = self.rowptr[user_index]
@@ -216,9 +278,14 @@ class RecGraph(torch.nn.Module):
         """:meth:`homogeneous_graph` of all interactions, made once."""
         return self.once("homogeneous", self.homogeneous_graph)
 
-    def item_to_user_graph(self) -> FixedGraph:
-        r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`."""
-        weight = symmetric_norm(self.col, self.user, self.num_items, self.num_users)
+    def item_to_user_graph(self, normalized: bool = True) -> FixedGraph:
+        r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`, or all one where
+        not ``normalized``."""
+        weight = (
+            symmetric_norm(self.col, self.user, self.num_items, self.num_users)
+            if normalized
+            else torch.ones_like(self.col, dtype=torch.float32)
+        )
         edge_index = torch.stack([self.col, self.user])
         return FixedGraph(edge_index, weight, self.num_items, self.num_users)
 
@@ -229,12 +296,16 @@ class RecGraph(torch.nn.Module):
             self._made[key] = make()
         return self._made[key]
 
-    def sample_negatives(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+    def sample_negatives(
+        self, user_index: Tensor, generator: torch.Generator, among: Tensor | None = None
+    ) -> Tensor:
         """One item per user, uniform over those the user has not interacted with.
 
         Args:
             user_index: Long ``[B]``; repeats are fine.
             generator: Source of randomness, on the graph's device.
+            among: Long ``[C]``, the items to draw from, which must hold all that anybody has
+                interacted with; the whole catalogue by default.
 
         Returns:
             Long ``[B]``. A user who has every item gets any item.
@@ -242,20 +313,40 @@ class RecGraph(torch.nn.Module):
         # CSR order makes the flat keys sorted already.
         key = self.once("pairs", lambda: self.user * self.num_items + self.col)
         device = self.col.device
-        negative = torch.randint(
-            self.num_items, user_index.shape, generator=generator, device=device
-        )
+        size = self.num_items if among is None else among.numel()
+
+        def draw(shape: torch.Size) -> Tensor:
+            drawn = torch.randint(size, shape, generator=generator, device=device)
+            return drawn if among is None else among[drawn]
+
+        negative = draw(user_index.shape)
         open_ = torch.arange(user_index.numel(), device=device)
-        open_ = open_[self.user_degree()[user_index] < self.num_items]
-        while True:
+        open_ = open_[self.user_degree()[user_index] < size]
+        for _ in range(REDRAWS):
             wanted = user_index[open_] * self.num_items + negative[open_]
             found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
             open_ = open_[key[found] == wanted]
             if open_.numel() == 0:
                 return negative
-            negative[open_] = torch.randint(
-                self.num_items, open_.shape, generator=generator, device=device
-            )
+            negative[open_] = draw(open_.shape)
+        negative[open_] = self._draw_rest(user_index[open_], generator)
+        return negative
+
+    def _draw_rest(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+        """As :meth:`sample_negatives`, in one go, for users who have nearly every item."""
+        device = self.col.device
+        # Before a user's n-th item (from 0) lie col - n items that the user has not.
+        place = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
+        key = self.user * self.num_items + self.col - place
+        free = self.num_items - self.user_degree()[user_index]
+        share = torch.rand(free.shape, generator=generator, device=device)
+        rank = torch.minimum((share * free).long(), free - 1)
+        wanted = user_index * self.num_items + rank
+        return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
+
+    def trained_items(self) -> Tensor:
+        """Items with at least one training interaction, long ``[C]``, ascending; found once."""
+        return self.once("trained_items", lambda: self.item_degree().nonzero().flatten())
 
     def extra_repr(self) -> str:
         """Sizes for ``print(model)``."""
@@ -263,3 +354,39 @@ class RecGraph(torch.nn.Module):
             f"{self.num_users} users, {self.num_items} items, "
             f"{self.num_interactions} interactions, modalities={self.modalities}"
         )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], num_items: int) -> None:
+    rowptr, col = tensors["rowptr"], tensors["col"]
+    sane = (
+        rowptr.dtype == col.dtype == torch.long
+        and rowptr.dim() == col.dim() == 1
+        and rowptr.numel() > 1
+        and rowptr[0] == 0
+        and rowptr[-1] == col.numel()
+        and bool((rowptr.diff() >= 0).all())
+        and _within(col, num_items)
+    )
+    for name in (key.removeprefix("x_") for key in tensors if key.startswith("x_")):
+        x, has = tensors[f"x_{name}"], tensors[f"has_{name}"]
+        sane = sane and (
+            x.dim() == 2
+            and x.size(0) == num_items
+            and has.dtype == torch.bool
+            and has.shape == (num_items,)
+        )
+        if f"similar_{name}_index" not in tensors:
+            continue
+        index, weight = tensors[f"similar_{name}_index"], tensors[f"similar_{name}_weight"]
+        sane = sane and (
+            index.dtype == torch.long
+            and index.shape == (2, weight.numel())
+            and weight.dim() == 1
+            and _within(index, num_items)
+        )
+    if not sane:
+        raise DataError("its graph does not add up: indices out of range, or sizes that differ")
+
+
+def _within(index: Tensor, size: int) -> bool:
+    return bool(((index >= 0) & (index < size)).all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,9 @@ def l2_penalty(*embeddings: Tensor) -> Tensor:
     return total / (2 * embeddings[0].size(0))
 
 
-def info_nce_loss(view: Tensor, other: Tensor, temperature: float) -> Tensor:
+def info_nce_loss(
+    view: Tensor, other: Tensor, temperature: float, count: Tensor | None = None
+) -> Tensor:
     r"""Contrast of two views of the same rows, against all other rows of the batch.
 
     .. math::
@@ -39,12 +41,71 @@ def info_nce_loss(view: Tensor, other: Tensor, temperature: float) -> Tensor:
         view: a, ``[B, d]``.
         other: b, ``[B, d]``.
         temperature: τ.
+        count: How often the batch has each row, positive, ``[B]``; once by default. The loss is
+            that of the batch with its rows repeated, without the work.
 
     Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding",
     arXiv 1807.03748.
     """
-    logit = F.normalize(view, dim=-1) @ F.normalize(other, dim=-1).t() / temperature
-    return F.cross_entropy(logit, torch.arange(logit.size(0), device=logit.device))
+    view, other = F.normalize(view, dim=-1) / temperature, F.normalize(other, dim=-1)
+    positive = (view * other).sum(dim=-1)
+    if count is None:
+        return (log_partition(view, other) - positive).mean()
+    weight = count.to(view.dtype)
+    # A column more on each side adds log c to the products.
+    view = torch.cat([view, torch.ones_like(view[:, :1])], dim=1)
+    other = torch.cat([other, weight.log().unsqueeze(1)], dim=1)
+    return (weight * (log_partition(view, other) - positive)).sum() / weight.sum()
+
+
+def log_partition(query: Tensor, table: Tensor) -> Tensor:
+    r""":math:`\log \sum_n e^{\mathbf{q}_b \cdot \mathbf{t}_n}` over a whole table, ``[B]``.
+
+    The products ``[B, N]`` are made block by block, in the backward pass again, and never kept.
+
+    Args:
+        query: q, ``[B, d]``.
+        table: t, ``[N, d]``.
+    """
+    dtype = torch.promote_types(query.dtype, table.dtype)
+    # Mixed precision would make the products of forward and backward pass differ in type.
+    with torch.autocast(query.device.type, enabled=False):
+        return _LogPartition.apply(query.to(dtype), table.to(dtype))
+
+
+# Products held at a time: 16 MiB in float32.
+_BLOCK_ENTRIES = 2**22
+
+
+class _LogPartition(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, table: Tensor) -> Tensor:
+        ctx.rows = max(1, _BLOCK_ENTRIES // max(1, table.size(0)))
+        blocks = query.split(ctx.rows)
+        out = []
+        for q in blocks:
+            share = q @ table.t()
+            top = share.amax(dim=1, keepdim=True)
+            total = share.sub_(top).exp_().sum(dim=1, keepdim=True)
+            out.append((top + total.log()).squeeze(1))
+        # One block alone is small enough to keep.
+        kept = share.div_(total) if len(blocks) == 1 else None
+        result = torch.cat(out)
+        ctx.save_for_backward(query, table, result, kept)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        query, table, result, kept = ctx.saved_tensors
+        grad = grads[0].unsqueeze(1)
+        if kept is not None:
+            return grad * (kept @ table), kept.t() @ (grad * query)
+        grad_query, grad_table = [], torch.zeros_like(table)
+        for q, out, g in zip(*(t.split(ctx.rows) for t in (query, result, grad)), strict=True):
+            share = (q @ table.t()).sub_(out.unsqueeze(1)).exp_()
+            grad_query.append(g * (share @ table))
+            grad_table.addmm_(share.t(), g * q)
+        return torch.cat(grad_query), grad_table
 
 
 class Negatives(NamedTuple):
@@ -82,7 +143,7 @@ def draw_negatives(
     return Negatives(negative, (negative.numel() * chance).log())
 
 
-def log_partition(score: Tensor, negatives: Negatives) -> Tensor:
+def sampled_log_partition(score: Tensor, negatives: Negatives) -> Tensor:
     r"""Logarithm of a softmax's partition function over the catalogue, estimated from negatives.
 
     .. math::

@@ -80,17 +80,23 @@ def interaction_neighbors(
 def _largest(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns and values, ``[rows, k]`` each, of the k largest positive entries of each row."""
     matrix.eliminate_zeros()
-    matrix.sort_indices()
-    start = matrix.indptr[:-1]
-    row = np.repeat(np.arange(start.size), np.diff(matrix.indptr))
-    order = np.lexsort((-matrix.data, row))  # stable: equal values stay in the order of columns
-    rank = np.arange(row.size) - start[row]
+    num_rows = matrix.shape[0]
+    row = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
+    # Below a row's k-th largest there is nothing to sort.
+    least = [
+        np.partition(values, -k)[-k] if values.size > k else 0
+        for values in np.split(matrix.data, matrix.indptr[1:-1])
+    ]
+    chosen = matrix.data >= np.array(least, dtype=matrix.dtype)[row]
+    row, column, value = row[chosen], matrix.indices[chosen], matrix.data[chosen]
+    order = np.lexsort((column, -value, row))
+    rank = np.arange(row.size) - np.searchsorted(row, row)
     kept = rank < k
-    index = np.zeros((start.size, k), dtype=np.int64)
-    value = np.zeros((start.size, k), dtype=np.float32)
-    index[row[kept], rank[kept]] = matrix.indices[order][kept]
-    value[row[kept], rank[kept]] = matrix.data[order][kept]
-    return index, value
+    place, order = (row[kept], rank[kept]), order[kept]
+    index = np.zeros((num_rows, k), dtype=np.int64)
+    weight = np.zeros((num_rows, k), dtype=np.float32)
+    index[place], weight[place] = column[order], value[order]
+    return index, weight
 
 
 def content_neighbors(

@@ -127,12 +127,21 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graph: FixedGraph, x: Tensor) -> Tensor:
         ctx.graph = graph
-        return spmm(_as(graph.matrix, x), x)
+        return _multiply(graph.matrix, x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
         grad = grads[0].contiguous()
-        return None, spmm(_as(ctx.graph.transposed, grad), grad)
+        return None, _multiply(ctx.graph.transposed, grad)
+
+
+def _multiply(matrix: Any, x: Tensor) -> Tensor:
+    if x.device.type != "cpu":
+        return spmm(_as(matrix, x), x)
+    # The CPU has no sparse product in 16 bits, which mixed precision would ask for.
+    with torch.autocast("cpu", enabled=False):
+        wide = x.float() if x.element_size() < 4 else x
+        return spmm(_as(matrix, wide), wide).to(x.dtype)
 
 
 def _as(matrix: Any, x: Tensor) -> Any:

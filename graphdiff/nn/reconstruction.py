@@ -21,6 +21,10 @@ from torch import Tensor
 
 from graphdiff.nn.graph import Rows
 
+# Shares of the mean squared column norm that a Gram matrix's diagonal is raised by, until it has a
+# Cholesky factor. With a share of 1 every finite one has.
+RIDGES = tuple(10.0**n for n in range(-6, 1))
+
 
 def encode_rows(table: Tensor, row: Tensor, item: Tensor, weight: Tensor, num_rows: int) -> Tensor:
     """``x @ table`` for sparse rows x.
@@ -150,11 +154,24 @@ def noise_factor(gram: Tensor) -> Tensor:
         gram: :math:`Z^\top Z`, ``[d, d]``.
 
     Returns:
-        ``[d, d]``, lower triangular. A table of rank below d is met with a ridge of 1e-6 of the
-        mean squared column norm.
+        ``[d, d]``, lower triangular, in float32 at least. A table of rank below d is met with a
+        ridge of 1e-6 of the mean squared column norm; where rounding asks for more, the ridge
+        grows tenfold until it is enough. A table that is not finite gives NaN.
     """
-    ridge = 1e-6 * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
-    return torch.linalg.cholesky(gram + ridge * torch.eye(gram.size(0), device=gram.device))
+    # Mixed precision would take products in 16 bits, too few for a factor.
+    with torch.autocast(gram.device.type, enabled=False):
+        gram = gram.float() if gram.element_size() < 4 else gram
+        # Near 1 the ridge's smallest part and the factor stay within the range of floats.
+        scale = gram.detach().diagonal().max()
+        scale = torch.where(scale > 0, scale, 1.0)
+        gram = gram / scale
+        eye = torch.eye(gram.size(0), dtype=gram.dtype, device=gram.device)
+        mean, tiny = gram.diagonal().mean(), torch.finfo(gram.dtype).tiny
+        for share in RIDGES:
+            factor, failed = torch.linalg.cholesky_ex(gram + (share * mean + tiny) * eye)
+            if not failed:
+                return factor * scale.sqrt()
+        return gram * torch.nan
 
 
 def reconstruction_error(

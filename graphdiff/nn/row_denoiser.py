@@ -21,7 +21,7 @@ class RowDenoiser(torch.nn.Module):
         \mathbf{h} = \tanh(Z^\top \mathbf{x}_t + W_t \mathbf{s}(t) + \mathbf{c}),
 
     where :math:`\mathbf{s}(t)` holds cosines and sines of the step. It is linear at the outside,
-    which :func:`denoise` makes use of.
+    which :class:`ReverseChain` makes use of.
 
     Args:
         num_items: I.
@@ -64,30 +64,37 @@ class RowDenoiser(torch.nn.Module):
         return torch.addmm(self.bias, self.hidden(x_t @ self.encoder, t), self.decoder.t())
 
 
-def denoise(denoiser: RowDenoiser, schedule: DiffusionSchedule, rows: Rows) -> Tensor:
+class ReverseChain:
     r"""Walks the reverse chain from step T to 0, beginning with sparse rows as they are.
 
     A step is :math:`x_{t-1} = a_t \hat{x}_0 + b_t x_t`, and the network looks at
     :math:`x_t Z` alone, so that the chain is walked there:
-    :math:`x_{t-1} Z = a_t (\mathbf{h} V^\top Z + \mathbf{b} Z) + b_t x_t Z`. No row of the
-    catalogue is made, and nothing is approximated.
+    :math:`x_{t-1} Z = a_t (\mathbf{h} V^\top Z + \mathbf{b} Z) + b_t x_t Z`, with
+    :math:`V^\top Z` made once. No row of the catalogue is made, and nothing is approximated.
 
     Args:
-        denoiser: The network.
+        denoiser: The network, as it is now.
         schedule: With posterior means, taken without noise.
-        rows: Binary rows, of B users.
-
-    Returns:
-        The hidden states of the last step, ``[B, channels]``; the rows :math:`x_0` are
-        ``hidden @ denoiser.decoder.T + denoiser.bias``.
     """
-    table = denoiser.encoder
-    decode_encode = denoiser.decoder.t() @ table
-    offset = denoiser.bias @ table
-    ones = torch.ones_like(rows.item, dtype=table.dtype)
-    encoded = encode_rows(table, rows.row, rows.item, ones, rows.num)
-    for step in range(schedule.num_steps, 0, -1):
-        t = torch.full((rows.num,), step, device=encoded.device)
-        hidden = denoiser.hidden(encoded, t)
-        encoded = schedule.step(hidden @ decode_encode + offset, encoded, t)
-    return hidden
+
+    def __init__(self, denoiser: RowDenoiser, schedule: DiffusionSchedule) -> None:
+        self.denoiser, self.schedule = denoiser, schedule
+        self.decode_encode = denoiser.decoder.t() @ denoiser.encoder
+        self.offset = denoiser.bias @ denoiser.encoder
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Denoises the binary rows of B users.
+
+        Returns:
+            The hidden states of the last step, ``[B, channels]``; the rows :math:`x_0` are
+            ``hidden @ denoiser.decoder.T + denoiser.bias``.
+        """
+        ones = torch.ones_like(rows.item, dtype=self.denoiser.encoder.dtype)
+        encoded = encode_rows(self.denoiser.encoder, rows.row, rows.item, ones, rows.num)
+        t = torch.ones(rows.num, dtype=torch.long, device=encoded.device)
+        for step in range(self.schedule.num_steps, 1, -1):
+            hidden = self.denoiser.hidden(encoded, step * t)
+            predicted = torch.addmm(self.offset, hidden, self.decode_encode)
+            encoded = self.schedule.step(predicted, encoded, step * t)
+        # The posterior mean of step 1 is the prediction itself.
+        return self.denoiser.hidden(encoded, t)

@@ -16,6 +16,8 @@ from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pa
 
 # A pair is handled as one int64, user * I + item, so neither side may be larger.
 MAX_NODES = 2**31 - 1
+# Products of features, summed over items and columns, have to stay in the range of float32.
+MAX_FEATURE = 1e15
 SHOWN = 3
 
 
@@ -151,6 +153,12 @@ def _check_features(data: HeteroData, name: str) -> None:
         raise DataError(
             f"{_show_items(data, infinite)} an infinite value in x_{name}; give finite "
             f"numbers, or a row all NaN where an item has no {name}"
+        )
+    huge = (x.abs() > MAX_FEATURE).any(dim=1)
+    if huge.any():
+        raise DataError(
+            f"{_show_items(data, huge)} a value beyond ±{MAX_FEATURE:g} in x_{name}, whose square "
+            "would leave the range of float32; scale the features"
         )
     partial = nan.any(dim=1) & ~nan.all(dim=1)
     if partial.any():

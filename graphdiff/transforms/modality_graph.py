@@ -19,6 +19,8 @@ from graphdiff.transforms.approximate import approximate_neighbors, has_faiss
 
 # Cosines held at a time: 32 MiB in float64.
 BLOCK_ENTRIES = 2**22
+# Pairs of items whose features are compared at a time.
+PAIRS = 2**20
 # Fewer items than this have their neighbours in seconds, and need no progress bar.
 SILENT = 20_000
 
@@ -47,6 +49,11 @@ class ModalityGraph(BaseTransform):
     that of `"Mining Latent Structures for Multimedia Recommendation"
     <https://arxiv.org/abs/2104.09036>`_ (LATTICE), without the latter's self-loops.
 
+    With ``weighted`` it is LATTICE's own graph, which MGCN and SMORE use: each item is the first of
+    its ``k`` neighbours, edges weigh their cosine :math:`c_{ij}` (or nothing, where it is
+    negative, which is ours), :math:`d_i = \sum_j c_{ij}` and
+    :math:`S_{ij} = c_{ij} / \sqrt{d_i d_j}`.
+
     Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F). Larger
     catalogues than ``exact_up_to`` are searched approximately with ``faiss``, of the extra
     ``index``: see :func:`~graphdiff.transforms.approximate.approximate_neighbors`. What share of
@@ -56,15 +63,16 @@ class ModalityGraph(BaseTransform):
     Args:
         k: Number of neighbours (default: 10).
         exact_up_to: Most items that are compared with all others (default: 100,000).
+        weighted: Weigh edges by similarity, with self-loops (default: ``False``).
 
     Raises:
         ConfigError: If ``k`` is less than 1.
     """
 
-    def __init__(self, k: int = 10, exact_up_to: int = 100_000) -> None:
+    def __init__(self, k: int = 10, weighted: bool = False, exact_up_to: int = 100_000) -> None:
         if k < 1:
             raise ConfigError(f"k is {k}; an item needs at least 1 neighbour")
-        self.k, self.exact_up_to = k, exact_up_to
+        self.k, self.weighted, self.exact_up_to = k, weighted, exact_up_to
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Adds the graphs, replacing those that are there."""
@@ -74,7 +82,7 @@ class ModalityGraph(BaseTransform):
             store = data[similar(name)]
             x, has = complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"]
             item = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
-            k = min(self.k, item.numel() - 1)
+            k = min(self.k - 1 if self.weighted else self.k, item.numel() - 1)
             if k < 1:
                 neighbor = item.new_empty(item.numel(), 0)
             elif item.numel() <= self.exact_up_to or not self._may_search():
@@ -84,7 +92,7 @@ class ModalityGraph(BaseTransform):
                 Console(stderr=True).print(
                     f"{name}: {store.recall:.1%} of the {k} nearest found, by a sample of items"
                 )
-            store.edge_index, store.edge_weight = _graph(item, neighbor, x.size(0))
+            store.edge_index, store.edge_weight = _graph(x, item, neighbor, self.weighted)
         return data
 
     @staticmethod
@@ -98,14 +106,25 @@ class ModalityGraph(BaseTransform):
         return has_faiss()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(k={self.k})"
+        weighted = ", weighted=True" if self.weighted else ""
+        return f"{type(self).__name__}(k={self.k}{weighted})"
 
 
-def _graph(item: Tensor, neighbor: Tensor, num_items: int) -> tuple[Tensor, Tensor]:
+def _graph(x: Tensor, item: Tensor, neighbor: Tensor, weighted: bool) -> tuple[Tensor, Tensor]:
     """Edges and weights from positions ``[n, k]`` of each item's neighbours, ascending."""
-    edge_index = torch.stack([item[neighbor].flatten(), item.repeat_interleave(neighbor.size(1))])
-    degree = torch.bincount(edge_index[1], minlength=num_items).float()
-    return edge_index, (degree[edge_index[0]] * degree[edge_index[1]]).rsqrt()
+    source, target = item[neighbor].flatten(), item.repeat_interleave(neighbor.size(1))
+    weight = torch.ones_like(source, dtype=torch.float64)
+    if weighted:
+        for part in torch.arange(source.numel(), device=x.device).split(PAIRS):
+            pair = (x[source[part]].double(), x[target[part]].double())
+            weight[part] = F.cosine_similarity(*pair).clamp(min=0)
+        source, target = torch.cat([item, source]), torch.cat([item, target])
+        weight = torch.cat([torch.ones_like(item, dtype=weight.dtype), weight])
+        order = (target * x.size(0) + source).argsort()
+        source, target, weight = source[order], target[order], weight[order]
+    degree = weight.new_zeros(x.size(0)).index_add_(0, target, weight)
+    weight = weight * (degree[source] * degree[target]).rsqrt()
+    return torch.stack([source, target]), weight.float()
 
 
 def _exact_neighbors(x: Tensor, item: Tensor, k: int) -> Tensor:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from graphdiff.datasets import REGISTRY, SyntheticMultimedia, TikTok, load
+from graphdiff.cli import app
+from graphdiff.datasets import LAYOUTS, REGISTRY, SyntheticMultimedia, TikTok, load
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, modalities
 
@@ -24,9 +26,15 @@ def test_a_dataset_is_opened_by_name():
 
 
 def test_an_unknown_name_is_refused_with_those_known():
-    known = ", ".join(sorted(REGISTRY))
-    with pytest.raises(ConfigError, match=f"no dataset 'netflix'; there are {known}"):
+    with pytest.raises(ConfigError, match=r"no dataset 'netflix'; there are .*mmrec, .*tiktok"):
         load("netflix")
+
+
+def test_an_unknown_argument_is_refused_with_those_known(tmp_path):
+    with pytest.raises(ConfigError, match="'tiktok' takes no argument 'k_core'"):
+        load("tiktok", tmp_path, k_core=5)
+    with pytest.raises(ConfigError, match=r"takes no argument 'kcore'; it takes .*k_core"):
+        load("csv", tmp_path, kcore=5)
 
 
 def test_a_root_that_is_needed_is_asked_for():
@@ -43,6 +51,23 @@ def test_every_dataset_has_a_card_and_every_card_a_dataset():
         assert f"({name}/card.yaml)" in listed
         for key in ("title", "description", "source", "licence", "files", "statistics", "get"):
             assert key in card(name)
+
+
+def test_a_dataset_without_a_class_of_its_own_says_which_layout_it_is_in():
+    for name, cls in REGISTRY.items():
+        assert cls is LAYOUTS.get(card(name).get("layout"), cls)
+        if cls in LAYOUTS.values():
+            assert card(name)["layout"] in LAYOUTS
+
+
+def test_commands_of_cards_are_commands():
+    """Every option of a card's command is one of the command line, and every argument one that the
+    dataset takes; what then fails is that the folder is not there."""
+    for name in set(REGISTRY) - {"synthetic", "tiktok"}:
+        command = card(name)["command"].replace("DIR", "no-such-folder").split()
+        assert command[:2] == ["graphdiff", "train"]
+        with pytest.raises(DataError, match="no-such-folder"):
+            CliRunner().invoke(app, command[1:], catch_exceptions=False)
 
 
 def test_the_card_of_tiktok_has_the_checksums_that_are_checked():

@@ -6,7 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from graphdiff.datasets.safe_npy import load_features, load_pairs
+from graphdiff.datasets.pair_lists import read_pairs
+from graphdiff.datasets.safe_npy import load_features
 from graphdiff.errors import DataError
 
 
@@ -88,7 +89,7 @@ def test_other_arrays_are_refused(tmp_path, table):
 @pytest.mark.parametrize("dtype", ["<i8", ">i4", "u2"])
 def test_pairs_of_any_integers_become_columns_of_int64(tmp_path, dtype):
     np.save(tmp_path / "x.npy", np.array([[0, 7], [3, 2], [3, 4]], dtype=dtype, order="F"))
-    pairs = load_pairs(tmp_path / "x.npy")
+    pairs = read_pairs(tmp_path / "x.npy")
     assert pairs.dtype == np.int64
     assert pairs.flags.c_contiguous
     assert pairs.tolist() == [[0, 3, 3], [7, 2, 4]]
@@ -97,13 +98,13 @@ def test_pairs_of_any_integers_become_columns_of_int64(tmp_path, dtype):
 @pytest.mark.parametrize("table", [np.ones((3, 2)), np.ones((2, 3), int), np.ones(2, int)])
 def test_what_is_no_pairs_is_refused(tmp_path, table):
     np.save(tmp_path / "x.npy", table)
-    with pytest.raises(DataError, match=r"expected integers \[n, 2\]"):
-        load_pairs(tmp_path / "x.npy")
+    with pytest.raises(DataError, match=r"expected integers \[P, 2\]"):
+        read_pairs(tmp_path / "x.npy")
 
 
 def test_pairs_of_objects_are_refused_and_not_run(tmp_path):
     canary = tmp_path / "canary"
     np.save(tmp_path / "x.npy", np.array([[Evil(str(canary)), 1]]), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):
-        load_pairs(tmp_path / "x.npy")
+        read_pairs(tmp_path / "x.npy")
     assert not canary.exists()

@@ -1,17 +1,11 @@
 """Sparse matrices come out of pickles whole; nothing else does, and nothing runs."""
 
-import builtins
-import copyreg
-import functools
-import importlib
-import operator
 import os
 import pickle
 import struct
 import subprocess
 import sys
 import tracemalloc
-import types
 
 import numpy as np
 import pytest
@@ -21,13 +15,9 @@ from hypothesis import strategies as st
 
 from graphdiff.datasets.safe_pickle import load_sparse
 from graphdiff.errors import DataError
+from tests.hostile import Call, hostile, inside, matrix
 
 KINDS = [f"{kind}_{shape}" for kind in ("coo", "csr", "csc") for shape in ("matrix", "array")]
-
-
-def matrix(kind="coo_matrix", dtype="f8"):
-    dense = np.array([[0, 1, 0, 2], [0, 0, 0, 0], [3, 0, 0, 1]], dtype=dtype)
-    return getattr(sp, kind)(dense)
 
 
 def write(tmp_path, content):
@@ -84,76 +74,6 @@ class TestMatrices:
     def test_entries_given_twice_stay_so(self, tmp_path):
         m = sp.coo_matrix((np.ones(2), ([1, 1], [0, 0])), shape=(2, 2))
         assert load_sparse(write(tmp_path, m)).nnz == 2
-
-
-class Call:
-    """Pickles as a call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
-
-
-def inside(value, attribute="data"):
-    """A genuine matrix with something else in one attribute."""
-    m = matrix()
-    vars(m)[attribute] = value
-    return m
-
-
-def objects(value):
-    array = np.empty(1, dtype=object)
-    array[0] = value
-    return array
-
-
-def hostile(command):
-    """Pickles that run a shell command when Python loads them."""
-    system = Call(os.system, command)
-    code = f"__import__('os').system({command!r})"
-    text = command.encode()
-    return {
-        "os.system": system,
-        "eval": Call(builtins.eval, code),
-        "exec": Call(builtins.exec, code),
-        "Popen": Call(subprocess.call, ["sh", "-c", command]),
-        "partial": Call(functools.partial(os.system, command)),
-        "import": Call(importlib.import_module, "antigravity"),
-        "attrgetter": Call(operator.attrgetter, "system"),
-        "getattr": Call(getattr, Call(importlib.import_module, "os"), "system"),
-        "copyreg": Call(copyreg._reconstructor, subprocess.Popen, object, None),
-        "copyreg of a call": Call(copyreg.__newobj__, Call, os.system, command),
-        "namespace": types.SimpleNamespace(payload=system),
-        "in a list": [matrix(), system],
-        "in the values": inside(system),
-        "in the shape": inside(system, "_shape"),
-        "in an unused attribute": inside(system, "maxprint"),
-        "in the coordinates": inside((system, system), "coords"),
-        "object array": inside(objects(system)),
-        "object array alone": objects(system),
-        "numpy.load": Call(np.load, "x.npy", None, True),
-        "numpy.fromfile": inside(Call(np.fromfile, os.devnull)),
-        "numpy testing": Call(np.testing.measure, code),
-        "lil_matrix": matrix().tolil(),
-        "dok_matrix": matrix().todok(),
-        "by instruction INST": b"(S'" + text + b"'\nios\nsystem\n.",
-        "by instruction OBJ": b"(cos\nsystem\nS'" + text + b"'\no.",
-        "by NEWOBJ_EX": b"\x80\x04cos\nsystem\n(X\x01\x00\x00\x00xt}\x92.",
-        "by a name on the stack": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c"
-        + bytes([len(text)])
-        + text
-        + b"\x85R.",
-        "by a dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0edtype.__init__\x93.",
-        "by a persistent id": b"Pos.system\n.",
-        "by an extension code": b"\x80\x02\x82\x01.",
-        "codec": Call(__import__("_codecs").encode, "payload", "rot13"),
-        "codec lookup": Call(__import__("_codecs").lookup, command),
-        "reconstruct of another class": b"cnumpy.core.multiarray\n_reconstruct\n"
-        b"(csubprocess\nPopen\n(I0\ntU\x01btR.",
-        "setstate of a class": b"\x80\x02cnumpy\nndarray\n}U\x01aU\x01bsb.",
-    }
 
 
 class TestHostile:
@@ -222,6 +142,11 @@ class TestDamaged:
             b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
             b"I" + b"9" * 100_000 + b"\n.",
             nested_key(),
+            b"\x80\x04]\x94(" + b"h\x00" * 4000 + b"e.",  # a list of itself
+            b"\x80\x04)\x94" + b"h\x00" * 4900 + b".",
+            b"\x80\x02" + b"(" * 2000 + b"t" * 2000 + b".",
+            b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".",
+            b"F" + b"9" * 100_000 + b"\n.",
             b"(" * 100_000 + b".",
             b"]" * 4000 + b"a" * 3999 + b".",
         ],

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from graphdiff import LATTICE
 from graphdiff.errors import ConfigError
 from tests.models.test_lightgcn import dense_adjacency
-from tests.nn.test_neighbours import dense_graph
+from tests.nn.test_learned_graph import dense_graph
 
 
 def make(data, **settings):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from graphdiff.errors import ConfigError
+from graphdiff.interrupts import StopRequest
 from graphdiff.models.ldiffrec import LDiffRec
 from graphdiff.nn.cluster_vae import ClusterVAE
 from graphdiff.schema import build_data
@@ -154,7 +155,7 @@ def test_saved_clusters_are_taken_over(shared):
 def test_the_denoiser_has_its_own_learning_rate():
     data = random_data()
     model = make(data=data, lr=0.5, denoiser_lr=0.25)
-    module = RecommenderModule(model, data, seed=0)
+    module = RecommenderModule(model, data, 0, StopRequest())
     groups = module.configure_optimizers().param_groups
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert {rate[id(p)] for p in model.net.parameters()} == {0.25}

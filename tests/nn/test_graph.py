@@ -1,6 +1,9 @@
 import torch
 
 from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.propagation import FixedConv
+from graphdiff.schema import build_data
+from graphdiff.transforms import ModalityGraph
 from tests.conftest import random_data
 
 
@@ -46,6 +49,43 @@ def test_negatives_of_a_user_who_has_everything():
     assert ((negative >= 0) & (negative < 2)).all()
 
 
+def test_negatives_among_some_items(multimodal_data):
+    graph = RecGraph.from_data(multimodal_data)
+    assert graph.trained_items().tolist() == graph.col.unique().tolist()
+    assert graph.trained_items().numel() < graph.num_items
+    users = torch.arange(12).repeat(100)
+    negative = graph.sample_negatives(
+        users, torch.Generator().manual_seed(0), graph.trained_items()
+    )
+    drawn = torch.zeros(12, 9, dtype=torch.bool)
+    drawn[users, negative] = True
+    wanted = torch.zeros(12, 9, dtype=torch.bool)
+    wanted[:, graph.col] = True
+    wanted[graph.user, graph.col] = False
+    assert torch.equal(drawn, wanted)
+
+
+def test_of_an_edge_in_several_similarity_graphs_the_largest_weight_counts(multimodal_data):
+    graph = RecGraph.from_data(multimodal_data, num_neighbors=4, weighted=True)
+    whole = torch.zeros(2, 9, 9)
+    for n, name in enumerate(graph.modalities):
+        (source, target), weight = graph.similar(name)
+        whole[n, target, source] = weight
+    union = graph.strongest_similarity_graph()
+    found = FixedConv()(torch.eye(9), union)
+    assert torch.equal(found, whole.amax(dim=0))
+
+
+def test_a_weighted_graph_replaces_what_the_data_has(multimodal_data):
+    data = ModalityGraph(k=2)(multimodal_data)
+    (source, target), _ = RecGraph.from_data(data, num_neighbors=3).similar("text")
+    assert target.bincount().tolist() == [2] * 9
+    assert (source != target).all()
+    (source, target), _ = RecGraph.from_data(data, num_neighbors=3, weighted=True).similar("text")
+    assert target.bincount().tolist() == [3] * 9
+    assert (source == target).sum() == 9
+
+
 def test_graph_comes_back_from_its_state(multimodal_data):
     graph = RecGraph.from_data(multimodal_data, num_neighbors=3)
     again = RecGraph.from_tensors(graph.state_dict(), graph.num_items)
@@ -70,3 +110,17 @@ def test_item_graph_mixes_by_share(multimodal_data):
         (source, target), weight = graph.similar(name)
         expected[target, source] += share * weight
     torch.testing.assert_close(mixed.to_dense(), expected)
+
+
+def test_negatives_of_a_user_who_has_nearly_everything():
+    free = [0, 499, 500, 999]
+    has = [item for item in range(1000) if item not in free]
+    pairs = [[0] * 996 + [1, 1], [*has, 3, 7]]
+    graph = RecGraph.from_data(build_data(2, 1000, pairs), content=False)
+    generator = torch.Generator().manual_seed(0)
+    users = torch.tensor([0, 1]).repeat(4000)
+    negative = graph.sample_negatives(users, generator)
+    assert negative[0::2].unique().tolist() == free
+    counts = torch.bincount(negative[0::2], minlength=1000)[free]
+    assert counts.min() > 850  # of 1000 expected, with a standard deviation of 27
+    assert not {3, 7} & set(negative[1::2].tolist())

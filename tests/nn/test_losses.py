@@ -1,9 +1,12 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
+import graphdiff.nn.losses as module
 from graphdiff.nn.losses import (
     info_nce_loss,
     l2_penalty,
+    log_partition,
     table_contrast_loss,
     two_sided_contrast_loss,
 )
@@ -36,3 +39,39 @@ def test_two_sided_contrast_counts_both_views_but_not_oneself():
     whole = between.sum(dim=1) + within.sum(dim=1) - within.diag()
     expected = -(between.diag() / whole).log().mean()
     torch.testing.assert_close(two_sided_contrast_loss(view, other, 0.3), expected)
+
+
+def test_info_nce_of_counted_rows_is_that_of_repeated_rows():
+    torch.manual_seed(0)
+    view, other = torch.randn(2, 5, 3, requires_grad=True).unbind()
+    count = torch.tensor([1, 3, 1, 2, 4])
+    found = info_nce_loss(view, other, 0.2, count)
+    repeated = (x.repeat_interleave(count, dim=0) for x in (view, other))
+    expected = info_nce_loss(*repeated, 0.2)
+    torch.testing.assert_close(found, expected)
+    for one, two in zip(
+        torch.autograd.grad(found, (view, other), retain_graph=True),
+        torch.autograd.grad(expected, (view, other)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("entries", [1, 14, 1000])
+def test_log_partition_and_its_gradient_in_blocks_or_whole(entries, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_ENTRIES", entries)
+    generator = torch.Generator().manual_seed(0)
+    query, table = (
+        (20 * torch.randn(n, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+        for n in (5, 7)
+    )
+    weight = torch.rand(5, generator=generator, dtype=torch.float64)
+    found = log_partition(query, table)
+    expected = (query @ table.t()).logsumexp(dim=1)
+    torch.testing.assert_close(found, expected)
+    for one, two in zip(
+        torch.autograd.grad((weight * found).sum(), (query, table)),
+        torch.autograd.grad((weight * expected).sum(), (query, table)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)

@@ -36,7 +36,7 @@ import graphdiff
 from tests.conftest import random_data
 data = random_data(features={{"image": 6}})
 scores = []
-for name in ("LD4MRec", "LightGCN", "FREEDOM"):
+for name in ("LD4MRec", "LightGCN", "FREEDOM", "MGCN", "SMORE", "LGMRec"):
     torch.manual_seed(0)
     model = getattr(graphdiff, name).from_data(data, hidden_channels=8).eval()
     with torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 
 from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.graph import Rows
-from graphdiff.nn.row_denoiser import RowDenoiser, denoise
+from graphdiff.nn.row_denoiser import ReverseChain, RowDenoiser
 
 ROWS = Rows(torch.tensor([0, 0, 2]), torch.tensor([1, 4, 3]), 3)
 
@@ -50,7 +50,7 @@ def test_the_chain_gives_the_rows_that_a_dense_one_gives():
             beta[t] * before[t].sqrt() / (1 - now[t]) * predicted
             + (1 - before[t]) * (1 - beta[t]).sqrt() / (1 - now[t]) * x
         )
-    hidden = denoise(denoiser, schedule, ROWS)
+    hidden = ReverseChain(denoiser, schedule)(ROWS)
     # The schedule is held in single precision.
     torch.testing.assert_close(
         hidden @ denoiser.decoder.t() + denoiser.bias, x, rtol=1e-3, atol=1e-3

@@ -165,3 +165,26 @@ def test_the_graph_of_a_gpu_is_that_of_the_cpu():
     data = items(image=random_features(300, 16))
     on_gpu = ModalityGraph()(data.to("cuda")).cpu()
     assert edges(on_gpu) == edges(ModalityGraph()(data.cpu()))
+
+
+@pytest.mark.parametrize("k", [1, 4, 100])
+def test_a_weighted_graph_is_the_normalised_matrix_of_cosines(k):
+    x = random_features(12)
+    x[5] = NAN
+    data = ModalityGraph(k, weighted=True)(items(image=x))
+    validate(data)
+    there = [i for i in range(12) if i != 5]
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    matrix = np.zeros((12, 12))
+    for i in there:
+        # The item is nearest to itself.
+        nearest = sorted(there, key=lambda j, i=i: -(unit[i] @ unit[j]))[:k]
+        assert nearest[0] == i
+        matrix[i, nearest] = np.maximum(unit[nearest] @ unit[i], 0)
+    degree = np.where(matrix.sum(axis=1) > 0, matrix.sum(axis=1), 1)
+    graph = data[similar("image")]
+    found = torch.zeros(12, 12)
+    found[graph.edge_index[1], graph.edge_index[0]] = graph.edge_weight
+    np.testing.assert_allclose(found, matrix / np.sqrt(np.outer(degree, degree)), rtol=1e-5)
+    assert graph.edge_index.size(1) == 11 * min(k, 11)
+    assert str(ModalityGraph(k, weighted=True)) == f"ModalityGraph(k={k}, weighted=True)"

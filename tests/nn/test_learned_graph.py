@@ -2,8 +2,8 @@
 
 import torch
 
-from graphdiff.nn import neighbours
-from graphdiff.nn.neighbours import cosine_graph
+from graphdiff.nn import learned_graph
+from graphdiff.nn.learned_graph import cosine_graph
 
 
 def dense_graph(x, item, k):
@@ -35,7 +35,7 @@ def test_weights_and_gradients_equal_the_dense_graph():
 def test_blocks_do_not_matter(monkeypatch):
     x, item = torch.randn(30, 4), torch.arange(30)
     whole = cosine_graph(x, item, 5)
-    monkeypatch.setattr(neighbours, "BLOCK_ENTRIES", 70)
+    monkeypatch.setattr(learned_graph, "BLOCK_ENTRIES", 70)
     for found, expected in zip(cosine_graph(x, item, 5), whole, strict=True):
         torch.testing.assert_close(found, expected)
 

@@ -1,0 +1,147 @@
+"""From any dataset to one layout of Parquet files, which InteractionLog reads back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch_geometric.data import HeteroData
+
+from graphdiff.datasets.archives import extract
+from graphdiff.errors import DataError
+from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
+
+FORMAT = "graphdiff.interactions.1"
+NAMES = {"training": "train", "validation": "val", "test": "test"}
+
+
+def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, Any]:
+    """Writes a dataset as Parquet files, whole or not at all.
+
+    ================================  ==============================================================
+    ``interactions.parquet``          columns ``user``, ``item`` (raw ids) and ``split`` (train,
+                                      val, test)
+    ``users.parquet``                 column ``user``: all raw ids in order, where the data has any
+    ``items.parquet``                 column ``item``, likewise
+    ``features_<modality>.parquet``   columns ``item`` and ``x_<modality>``, a list of float32; no
+                                      row for an item that lacks the modality
+    ``meta.json``                     sizes, the dataset's fingerprint, and, where users or items
+                                      have no raw ids, how many of them there are
+    ================================  ==============================================================
+
+    :class:`~graphdiff.datasets.InteractionLog` reads it back to a graph of the same fingerprint.
+    What the schema does not list, such as a synthetic dataset's truth, is left out.
+
+    Args:
+        data: A graph that fits the schema.
+        folder: The folder to write; it must be empty or not exist.
+        name: What the dataset is called, for ``meta.json``.
+
+    Returns:
+        The content of ``meta.json``.
+
+    Raises:
+        DataError: If the folder holds something already.
+        OSError: If it cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is not empty; give a folder that is, or that does not exist")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        meta = _write(data, temporary, name)
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return meta
+
+
+def convert(source: str | Path, out: str | Path, layout: str, **options: Any) -> dict[str, Any]:
+    """Reads a dataset in some layout and writes it as :func:`to_parquet` does.
+
+    Args:
+        source: Its folder, or a zip or tar archive of it, which is unpacked as
+            :func:`~graphdiff.datasets.extract` does, and removed afterwards.
+        out: The folder to write.
+        layout: Name of a layout or dataset; see :func:`graphdiff.datasets.load`.
+        **options: Further arguments of the dataset's class.
+
+    Returns:
+        The content of ``meta.json``.
+
+    Raises:
+        DataError: If the source cannot be read, or ``out`` holds something already.
+    """
+    from graphdiff.datasets import load  # It knows this module, too.
+
+    source = Path(source)
+    if not source.exists():
+        raise DataError(f"there is no {source}; give a dataset's folder, or an archive of it")
+    if source.is_dir():
+        return to_parquet(load(layout, source, **options)[0], out, source.resolve().name)
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = extract(source, Path(folder) / "archive")
+        within = list(unpacked.iterdir())
+        root = within[0] if len(within) == 1 and within[0].is_dir() else unpacked
+        dataset = load(layout, root, **options)
+        # What was kept of it is of no use once the folder is gone.
+        shutil.rmtree(dataset.processed_dir, ignore_errors=True)
+        return to_parquet(dataset[0], out, source.stem)
+
+
+def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:
+    ids = {node: _ids(data, node) for node in (USER, ITEM)}
+    edges = {split: data[INTERACTS][a].cpu().numpy() for split, a in SPLITS.items()}
+    pairs = np.concatenate(list(edges.values()), axis=1)
+    split = np.repeat(np.arange(len(NAMES)), [e.shape[1] for e in edges.values()])
+    table = {
+        USER: ids[USER].take(pa.array(pairs[0])),
+        ITEM: ids[ITEM].take(pa.array(pairs[1])),
+        "split": pa.DictionaryArray.from_arrays(
+            pa.array(split, pa.int8()), [NAMES[split] for split in edges]
+        ),
+    }
+    pq.write_table(pa.table(table), folder / "interactions.parquet", compression="zstd")
+    unnamed = {}
+    for node, found in ids.items():
+        if data[node].get("raw_id") is None:
+            unnamed[f"{node}s"] = len(found)
+        else:
+            pq.write_table(pa.table({node: found}), folder / f"{node}s.parquet")
+    for modality in modalities(data):
+        has = data[ITEM][f"has_{modality}"].cpu().numpy()
+        values = data[ITEM][f"x_{modality}"].cpu().numpy()[has]
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        columns = {ITEM: ids[ITEM].filter(pa.array(has)), f"x_{modality}": lists}
+        pq.write_table(pa.table(columns), folder / f"features_{modality}.parquet")
+    meta = {
+        "format": FORMAT,
+        "name": name,
+        "users": len(ids[USER]),
+        "items": len(ids[ITEM]),
+        **{split: int(e.shape[1]) for split, e in edges.items()},
+        "channels": {m: int(data[ITEM][f"x_{m}"].size(1)) for m in modalities(data)},
+        "fingerprint": fingerprint(data),
+        "unnamed": unnamed,
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    return meta
+
+
+def _ids(data: HeteroData, node: str) -> pa.Array:
+    """Raw ids, or the indices where there are none."""
+    raw = data[node].get("raw_id")
+    if raw is None:
+        return pa.array(np.arange(data[node].num_nodes))
+    return pa.array(raw, pa.string()) if isinstance(raw, list) else pa.array(raw.cpu().numpy())

@@ -1,0 +1,220 @@
+"""An interaction log as columns of integers, and what is left out of it before it is split.
+
+Columnar: nothing here loops over rows, so that a log of 50 million takes seconds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from graphdiff.datasets.ids import encode_ids, places, show
+from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
+from graphdiff.errors import DataError
+
+#: What a column that gives the split may hold, in any case.
+LABELS = {
+    **dict.fromkeys(("train", "training", "0"), TRAINING),
+    **dict.fromkeys(("val", "valid", "validation", "1"), VALIDATION),
+    **dict.fromkeys(("test", "2"), TEST),
+}
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A log; every column has one entry per interaction.
+
+    Attributes:
+        user: Index into ``user_ids``, int32 ``[E]``.
+        item: Index into ``item_ids``, int32 ``[E]``.
+        user_ids: Raw ids, int64 or string ``[U]``.
+        item_ids: Raw ids, int64 or string ``[I]``.
+        time: Integers or floats ``[E]``, where the log has them.
+        rating: float64 ``[E]``, where the log has them.
+        label: int8 ``[E]``, where the log says which split a row belongs to.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    user_ids: pa.Array
+    item_ids: pa.Array
+    time: np.ndarray | None = None
+    rating: np.ndarray | None = None
+    label: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """The number of interactions."""
+        return len(self.user)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: pa.Table,
+        users: pa.Array | None = None,
+        items: pa.Array | None = None,
+        text: bool = False,
+    ) -> Self:
+        """Makes a log of a table with the columns ``user`` and ``item`` and, where it has them,
+        ``timestamp``, ``rating`` and ``split``.
+
+        Args:
+            table: The table.
+            users: All user ids there are, in the order they are to have (default: those in the
+                table, sorted).
+            items: All item ids, likewise.
+            text: Whether the table came from a text file; see
+                :func:`~graphdiff.datasets.ids.encode_ids`.
+
+        Raises:
+            DataError: If a column holds something else, or an id is not among those given.
+        """
+        columns: dict[str, Any] = {}
+        for node, known in (("user", users), ("item", items)):
+            codes, ids = encode_ids(table[node], node, text)
+            if known is not None:
+                place = places(ids, known)
+                if (place < 0).any():
+                    raise DataError(
+                        f"{int((place < 0).sum())} {node}s of the interactions are not in the list "
+                        f"of all {node}s: {show(ids.filter(pa.array(place < 0)))}"
+                    )
+                codes, ids = place.astype(np.int32)[codes], known
+            columns[node], columns[f"{node}_ids"] = codes, ids
+        names = table.column_names
+        return cls(
+            **columns,
+            time=_times(table["timestamp"]) if "timestamp" in names else None,
+            rating=_ratings(table["rating"]) if "rating" in names else None,
+            label=_labels(table["split"]) if "split" in names else None,
+        )
+
+    def select(self, keep: np.ndarray) -> Self:
+        """The rows that a bool ``[E]`` or an index ``[*]`` picks; the ids stay."""
+        picked: dict[str, Any] = {
+            name: None if column is None else column[keep]
+            for name in ("user", "item", "time", "rating", "label")
+            for column in (getattr(self, name),)
+        }
+        return replace(self, **picked)
+
+    def without_unused_ids(self, node: str) -> Self:
+        """Leaves out the users or items that no row has, and numbers the others anew."""
+        codes, ids = getattr(self, node), getattr(self, f"{node}_ids")
+        used = np.bincount(codes, minlength=len(ids)) > 0
+        if used.all():
+            return self
+        place = np.cumsum(used, dtype=np.int32) - 1
+        return replace(self, **{node: place[codes], f"{node}_ids": ids.filter(pa.array(used))})
+
+
+def keep_rated(log: Interactions, least: float) -> Interactions:
+    """Leaves out what is rated below ``least``, or not rated.
+
+    Raises:
+        DataError: If the log has no ratings, or none that high.
+    """
+    if log.rating is None:
+        raise DataError("there is no column of ratings, so min_rating cannot be applied")
+    return _not_empty(log.select(log.rating >= least), f"no interaction is rated {least} or above")
+
+
+def drop_repeats(log: Interactions, keep: str) -> Interactions:
+    """Keeps one row of each pair of user and item; a warning says how many were left out.
+
+    Args:
+        log: The log.
+        keep: ``'first'`` or ``'last'``: by split where the log has one (training before
+            validation before test), otherwise by time where it has times, otherwise by row; or
+            ``'error'`` to refuse repeats.
+
+    Raises:
+        DataError: If there are repeats and none may be.
+    """
+    key = log.user.astype(np.int64) * len(log.item_ids) + log.item
+    # Only the rows of repeated pairs are put into order: there are few, and a log may be long.
+    ordered = np.sort(key)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(twice) == 0:
+        return log
+    place = np.searchsorted(twice, key)
+    rows = np.flatnonzero(twice[np.minimum(place, len(twice) - 1)] == key)
+    left_out = len(rows) - len(twice)
+    if keep == "error":
+        raise DataError(
+            f"{left_out} rows repeat a pair of user and item; keep the first or the last of each "
+            "with duplicates=first or duplicates=last"
+        )
+    by = log.label if log.label is not None else log.time
+    order = np.lexsort((rows if by is None else by[rows], key[rows]))
+    first = np.flatnonzero(np.diff(key[rows][order], prepend=-1))
+    # The row before the first of a pair is the last of the pair before it.
+    chosen = first if keep == "first" else np.append(first[1:], len(rows)) - 1
+    warnings.warn(
+        f"{left_out} rows that repeat a pair of user and item were left out; the {keep} one counts",
+        stacklevel=2,
+    )
+    mask = np.ones(len(log), dtype=bool)
+    mask[rows] = False
+    mask[rows[order[chosen]]] = True
+    return log.select(mask)
+
+
+def k_core(log: Interactions, k: int) -> Interactions:
+    """Leaves out users and items with fewer than ``k`` interactions, until all have ``k``.
+
+    Users and items that are left out leave the ids as well.
+
+    Raises:
+        DataError: If nothing is left.
+    """
+    keep = np.ones(len(log), dtype=bool)
+    before = -1
+    while before != (before := int(keep.sum())):
+        for codes, ids in ((log.user, log.user_ids), (log.item, log.item_ids)):
+            keep &= np.bincount(codes[keep], minlength=len(ids))[codes] >= k
+    log = _not_empty(log.select(keep), f"nothing is left of the log at k_core={k}")
+    return log.without_unused_ids("user").without_unused_ids("item")
+
+
+def _not_empty(log: Interactions, message: str) -> Interactions:
+    if len(log) == 0:
+        raise DataError(message)
+    return log
+
+
+def _times(column: Any) -> np.ndarray:
+    if column.null_count:
+        raise DataError(f"{column.null_count} rows have no timestamp; leave them or the column out")
+    if pa.types.is_temporal(column.type):
+        unit = pa.int32() if column.type.bit_width == 32 else pa.int64()
+        return column.cast(unit).to_numpy()
+    return _numbers(column, "timestamp")
+
+
+def _ratings(column: Any) -> np.ndarray:
+    return _numbers(column, "rating").astype(np.float64)
+
+
+def _numbers(column: Any, what: str) -> np.ndarray:
+    if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+        column = column.cast(pa.float64())
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        kinds = "numbers or dates" if what == "timestamp" else "numbers"
+        first = column[0].as_py() if len(column) else ""
+        raise DataError(f"the {what}s are {column.type}, such as {first!r}; give {kinds}")
+    return column.to_numpy()
+
+
+def _labels(column: Any) -> np.ndarray:
+    codes, values = encode_ids(column, "split")
+    names = [str(value).strip().lower() for value in values.to_pylist()]
+    unknown = [name for name in names if name not in LABELS]
+    if unknown:
+        raise DataError(
+            f"the split of a row is {', '.join(map(repr, unknown[:3]))}; give train, val or test"
+        )
+    return np.array([LABELS[name] for name in names], dtype=np.int8)[codes]

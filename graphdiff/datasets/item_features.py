@@ -1,0 +1,228 @@
+"""Feature tables of items, however they come, as one row per item of the catalogue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphdiff.datasets.ids import as_ids, places, show
+from graphdiff.datasets.safe_npy import load_features
+from graphdiff.datasets.tables import is_text, read_schema, read_table
+from graphdiff.errors import DataError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+#: Turns N texts or N paths of images into an array or tensor ``[N, F]``.
+Encoder = Callable[[list[Any]], Any]
+
+
+class FeatureTable(NamedTuple):
+    """Features and whose they are.
+
+    Attributes:
+        ids: Raw item id of each row, int64 or string ``[N]``, each once.
+        values: float32 ``[N, F]``; a row of NaN means the item lacks the modality.
+    """
+
+    ids: pa.Array
+    values: np.ndarray
+
+
+def align(table: FeatureTable, item_ids: pa.Array, modality: str) -> np.ndarray:
+    """Puts rows into the order of a catalogue.
+
+    Items without a row get NaN; rows of other items are left out.
+
+    Args:
+        table: The features.
+        item_ids: The catalogue.
+        modality: Their name, for messages.
+
+    Returns:
+        float32 ``[I, F]``.
+
+    Raises:
+        DataError: If an item has two rows, or no row belongs to any item.
+    """
+    if len(pc.unique(table.ids)) < len(table.ids):
+        raise DataError(f"an item has more than one row of {modality} features; give one each")
+    place = places(item_ids, table.ids)
+    there = place >= 0
+    if not there.any():
+        raise DataError(
+            f"no row of the {modality} features belongs to an item of the interactions: items are "
+            f"{show(item_ids)}, rows are {show(table.ids)}"
+        )
+    values = np.full((len(item_ids), table.values.shape[1]), np.nan, dtype=np.float32)
+    values[there] = table.values[place[there]]
+    return values
+
+
+def read_features(
+    path: Path, modality: str, item: str = "item", order: pa.Array | None = None
+) -> FeatureTable:
+    """Reads the features of one modality.
+
+    Args:
+        path: An ``.npy`` file with one row per item, or a CSV, TSV or Parquet file with a column of
+            item ids and either one column of lists, called as the modality, ``x``, ``x_`` and the
+            modality, or anything if it is the only one, or columns of numbers that are called
+            ``x_<modality>_0``, ``x_<modality>_1``, … or ``x_0``, ….
+        modality: Its name.
+        item: Name of the column of item ids.
+        order: Item id of each row of an ``.npy`` file (default: its row number).
+
+    Raises:
+        DataError: If the file is missing, damaged, or holds something else.
+    """
+    if path.suffix.lower() != ".npy":
+        table = read_table(path, ids=(item,))
+        names = table.column_names
+        if item not in names:
+            raise DataError(
+                f"{path.name} has the columns {', '.join(names)}, but not {item}, which is to say "
+                "whose features they are"
+            )
+        ids = as_ids(table[item], "item", is_text(path))
+        return FeatureTable(ids, _values(table.drop_columns([item]), modality, path.name))
+    values = load_features(path)
+    if order is None:
+        order = pa.array(np.arange(len(values)))
+    if len(order) != len(values):
+        raise DataError(
+            f"{path.name} has {len(values)} rows, but {len(order)} items are said to be in it"
+        )
+    return FeatureTable(order, values)
+
+
+def modalities_in(path: Path) -> list[str]:
+    """The modalities that a Parquet table holds by name: lists ``x_<modality>``, or columns
+    ``x_<modality>_0``, ….
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    found = set()
+    for field in read_schema(path):
+        if field.name.startswith("x_"):
+            if _is_list(field.type):
+                found.add(field.name[2:])
+            elif field.name.endswith("_0"):
+                found.add(field.name[2:-2])
+    return sorted(found - {""})
+
+
+def encode_content(path: Path, item: str, encode: Encoder) -> FeatureTable:
+    """Features of raw content, by an encoder.
+
+    Args:
+        path: A folder of images, each called as its item's id; or a CSV, TSV or Parquet file with a
+            column of item ids, whose other columns make up the text of an item.
+        item: Name of the column of item ids.
+        encode: Turns texts, or paths of images, into an array or tensor ``[N, F]``.
+
+    Raises:
+        DataError: If there is no content, or the encoder gives something else.
+    """
+    if path.is_dir():
+        # Names come from listing the folder, never from ids: no id can lead out of it.
+        images = list_images(path)
+        ids, content = as_ids(pa.array([p.stem for p in images]), "item", text=True), images
+    else:
+        ids, content = _texts(path, item)
+    if not content:
+        kinds = f"images ({', '.join(IMAGES)})" if path.is_dir() else "texts"
+        raise DataError(f"{path} holds no {kinds}")
+    values = np.asarray(encode(list(content)), dtype=np.float32)
+    if values.ndim != 2 or len(values) != len(content):
+        raise DataError(
+            f"the encoder made {list(values.shape)} of {len(content)} contents of {path.name}; it "
+            f"is to give [{len(content)}, F]"
+        )
+    return FeatureTable(ids, values)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All images in a folder and the folders in it, in order."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+
+
+def _texts(path: Path, item: str) -> tuple[pa.Array, list[Any]]:
+    table = read_table(path, ids=(item,))
+    if item not in table.column_names or table.num_columns < 2:
+        raise DataError(
+            f"{path.name} has the columns {', '.join(table.column_names)}; expected {item} and at "
+            "least one column of text"
+        )
+    ids = as_ids(table[item], "item", is_text(path))
+    columns = [pc.fill_null(c.cast(pa.string()), "") for c in table.drop_columns([item]).columns]
+    texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
+    return ids, texts.to_pylist()
+
+
+def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:
+    """The numbers ``[N, F]`` of one modality among the columns of a table."""
+    lists = [n for n in table.column_names if _is_list(table.schema.field(n).type)]
+    # What carries the modality's name goes before what would do for any.
+    for names, prefix in (((f"x_{modality}", modality), f"x_{modality}_"), (("x",), "x_")):
+        called = [name for name in names if name in lists]
+        if called:
+            return list_values(table[called[0]], file)
+        numbered = _numbered(table.column_names, prefix)
+        if numbered:
+            return _stacked(table.select(numbered), file)
+    if len(lists) == 1:
+        return list_values(table[lists[0]], file)
+    raise DataError(
+        f"{file} has no features of {modality}: its columns are {', '.join(table.column_names)}; "
+        f"give one column of lists, x_{modality}, or columns x_{modality}_0, x_{modality}_1, …"
+    )
+
+
+def _numbered(names: list[str], prefix: str) -> list[str]:
+    """The columns ``<prefix>0``, ``<prefix>1``, … in order; none if one is missing."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)")
+    found = {int(match[1]): name for name in names if (match := pattern.fullmatch(name))}
+    return [found[n] for n in sorted(found)] if sorted(found) == list(range(len(found))) else []
+
+
+def _stacked(table: pa.Table, file: str) -> np.ndarray:
+    """Columns of numbers as float32 ``[N, F]``; NaN where there is none."""
+    try:
+        columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
+    except pa.ArrowException as error:
+        raise DataError(f"{file} holds other than numbers: {error}") from None
+    return np.stack(columns, axis=1)
+
+
+def list_values(column: Any, file: str) -> np.ndarray:
+    """A column of lists of numbers, all of one length, as float32 ``[N, F]``; NaN where null.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else column.combine_chunks()
+    lengths = pc.unique(pc.drop_null(pc.list_value_length(column))).to_pylist()
+    if len(lengths) != 1 or not lengths[0]:
+        raise DataError(f"{file} holds lists of {sorted(lengths)[:5]} numbers; give one length")
+    try:
+        flat = column.drop_null().flatten().cast(pa.float32())
+    except pa.ArrowException as error:
+        raise DataError(f"{file} holds lists of other than numbers: {error}") from None
+    values = np.full((len(column), lengths[0]), np.nan, dtype=np.float32)
+    there = ~column.is_null().to_numpy(zero_copy_only=False)
+    values[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, lengths[0])
+    return values
+
+
+def _is_list(kind: Any) -> bool:
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )

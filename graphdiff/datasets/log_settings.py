@@ -1,0 +1,123 @@
+"""What is read of an interaction log and how it is split."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graphdiff.datasets import splits
+from graphdiff.datasets.interactions import Interactions, drop_repeats, k_core, keep_rated
+from graphdiff.errors import ConfigError, DataError
+
+
+class LogSettings(BaseModel):
+    """What is read of an interaction log and how it is split.
+
+    The order is: ratings, repeats, k-core, split.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: str = Field("user", description="Name of the column of user ids, of any type.")
+    item: str = Field("item", description="Name of the column of item ids, of any type.")
+    timestamp: str = Field(
+        "timestamp", description="Name of the column of times, numbers or dates; may be absent."
+    )
+    rating: str = Field("rating", description="Name of the column of ratings; may be absent.")
+    split_column: str = Field(
+        "split", description="Name of the column that gives the split; may be absent."
+    )
+    min_rating: float | None = Field(
+        None, description="Least rating that counts as an interaction; None: all count."
+    )
+    duplicates: Literal["first", "last", "error"] = Field(
+        "first", description="Which of several rows of one user and item counts."
+    )
+    k_core: int = Field(
+        0, ge=0, description="Least interactions of every user and item; 0 or 1: any."
+    )
+    split: Literal["auto", "column", "leave_one_out", "ratio", "temporal"] = Field(
+        "auto",
+        description="'column' takes the split from split_column; 'leave_one_out' holds out each "
+        "user's last two; 'ratio' splits each user's interactions; 'temporal' splits all at two "
+        "points in time; 'auto' is 'column' where there is one, otherwise 'ratio'.",
+    )
+    by: Literal["random", "time"] = Field(
+        "random", description="What comes last in 'leave_one_out' and 'ratio'."
+    )
+    ratios: tuple[float, float, float] = Field(
+        (0.8, 0.1, 0.1), description="Shares of training, validation and test."
+    )
+    seed: int = Field(0, ge=0, description="Seed of a random split.")
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """Makes settings.
+
+        Raises:
+            ConfigError: Naming the setting, what was found and what is known.
+        """
+        unknown = sorted(set(settings) - set(cls.model_fields))
+        if unknown:
+            raise ConfigError(
+                f"an interaction log takes no argument {', '.join(map(repr, unknown))}; it takes "
+                f"{', '.join(cls.model_fields)}"
+            )
+        try:
+            made = cls(**settings)
+        except ValidationError as error:
+            found = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()
+            )
+            raise ConfigError(f"an interaction log cannot be read so: {found}") from None
+        splits.check_ratios(made.ratios)
+        return made
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What each column of a log is for, and what the file calls it."""
+        return {
+            "user": self.user,
+            "item": self.item,
+            "timestamp": self.timestamp,
+            "rating": self.rating,
+            "split": self.split_column,
+        }
+
+    def filtered(self, log: Interactions) -> Interactions:
+        """The log without what does not count."""
+        if len(log) == 0:
+            raise DataError("the log holds no interactions")
+        if self.min_rating is not None:
+            log = keep_rated(log, self.min_rating)
+        log = drop_repeats(log, self.duplicates)
+        return k_core(log, self.k_core) if self.k_core > 1 else log
+
+    def labels(self, log: Interactions) -> np.ndarray:
+        """Which split each interaction belongs to, int8 ``[E]``.
+
+        Raises:
+            DataError: If the log lacks the column that the split goes by.
+        """
+        kind = self.split
+        if kind == "auto":
+            kind = "ratio" if log.label is None else "column"
+        if kind == "column":
+            if log.label is None:
+                raise DataError(f"the log has no column {self.split_column!r} to split by")
+            return log.label
+        by_time = kind == "temporal" or self.by == "time"
+        if by_time and log.time is None:
+            raise DataError(
+                f"the log has no column {self.timestamp!r} to split by; say what it is called, "
+                "such as timestamp=date, or split at random"
+            )
+        key = log.time if by_time else np.random.default_rng(self.seed).random(len(log))
+        assert key is not None
+        if kind == "temporal":
+            return splits.temporal(key, self.ratios)
+        if kind == "ratio":
+            return splits.by_ratio(log.user, key, self.ratios)
+        return splits.leave_one_out(log.user, key)

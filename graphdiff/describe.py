@@ -1,0 +1,214 @@
+"""What a dataset holds, and what is odd about it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from graphdiff import datasets
+from graphdiff.errors import ConfigError
+from graphdiff.files import write_bytes
+from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
+from graphdiff.schema.names import pair_keys
+
+QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+
+# Cosine from which two rows count as nearly the same, and how many items are looked at for it.
+NEAR, SAMPLE = 0.999, 1000
+BLOCK = 8192
+
+
+def describe_dataset(
+    name: str, root: str | Path | None = None, **options: Any
+) -> tuple[HeteroData, dict[str, Any]]:
+    """Reads a dataset anew and describes it.
+
+    Args:
+        name: Name of a dataset; see :func:`graphdiff.datasets.load`.
+        root: Folder of its files.
+        **options: Further arguments of the dataset's class.
+
+    Returns:
+        The graph, and :func:`describe` of it with ``notes``: what reading warned of, such as
+        repeated rows that were left out.
+
+    Raises:
+        DataError: If it cannot be read; pairs that lie in two splits are among the reasons, and the
+            message says how many there are.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # What was kept would be read in silence.
+        data = datasets.load(name, root, **options, force_reload=True)[0]
+    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    return data, {"dataset": name, **describe(data), "notes": notes}
+
+
+def describe(data: HeteroData) -> dict[str, Any]:
+    """Describes a dataset.
+
+    Args:
+        data: A graph that fits the schema.
+
+    Returns:
+        A dictionary that JSON can hold:
+
+        * ``users``, ``items``, ``pairs`` (of each split), ``sparsity`` (share of all pairs that are
+          no training pair), ``fingerprint``;
+        * ``degrees`` of users and items in training: quantiles, mean, how many have none, and
+          ``gini``, from 0 where all have the same to 1;
+        * ``held_out`` of validation and test: users, how many of them have no training pair, and
+          pairs on items that have none;
+        * ``repeated_pairs`` within a split and ``shared_pairs`` between two; a graph that fits the
+          schema has none;
+        * ``modalities``: channels, coverage, rows that are zero, rows that another item has as
+          well, the share of (sampled) items whose nearest other item is almost the same, and for
+          each split the pairs whose user has an item of the same row in training.
+    """
+    num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
+    pairs = {split: data[INTERACTS][attribute] for split, attribute in SPLITS.items()}
+    train = pairs["training"]
+    degree = {
+        USER: train[0].bincount(minlength=num_users),
+        ITEM: train[1].bincount(minlength=num_items),
+    }
+    keys = {split: pair_keys(data, found) for split, found in pairs.items()}
+    return {
+        "fingerprint": fingerprint(data),
+        "users": num_users,
+        "items": num_items,
+        "pairs": {split: found.size(1) for split, found in pairs.items()},
+        "sparsity": 1 - train.size(1) / (num_users * num_items),
+        "degrees": {f"{node}s": _degrees(found) for node, found in degree.items()},
+        "held_out": {split: _held_out(pairs[split], degree) for split in ("validation", "test")},
+        "repeated_pairs": {s: len(found) - len(found.unique()) for s, found in keys.items()},
+        "shared_pairs": {
+            f"{one} and {other}": int(torch.isin(keys[other], keys[one]).sum())
+            for one, other in (
+                ("training", "validation"),
+                ("training", "test"),
+                ("validation", "test"),
+            )
+        },
+        "modalities": {name: _modality(data, name, pairs) for name in modalities(data)},
+    }
+
+
+def _degrees(degree: Tensor) -> dict[str, float]:
+    ordered = degree.sort().values.double()
+    rank = torch.arange(1, len(ordered) + 1, dtype=torch.double)
+    total = ordered.sum()
+    gini = 2 * (rank * ordered).sum() / (len(ordered) * total) - (len(ordered) + 1) / len(ordered)
+    last = len(ordered) - 1
+    return {
+        **{name: int(ordered[round(q * last)]) for name, q in QUANTILES.items()},
+        "mean": float(total / len(ordered)),
+        "none": int((degree == 0).sum()),
+        "gini": float(gini),
+    }
+
+
+def _held_out(pairs: Tensor, degree: dict[str, Tensor]) -> dict[str, int]:
+    users = pairs[0].unique()
+    return {
+        "users": len(users),
+        "users_without_training_pairs": int((degree[USER][users] == 0).sum()),
+        "pairs_on_items_without_training_pairs": int((degree[ITEM][pairs[1]] == 0).sum()),
+    }
+
+
+def _modality(data: HeteroData, name: str, pairs: dict[str, Tensor]) -> dict[str, Any]:
+    x, has = data[ITEM][f"x_{name}"], data[ITEM][f"has_{name}"]
+    group, size = _same_rows(x, has)
+    return {
+        "channels": x.size(1),
+        "coverage": float(has.float().mean()),
+        "missing": int((~has).sum()),
+        "zero_rows": int(((x == 0).all(dim=1) & has).sum()),
+        "constant_channels": int((x[has] == x[has][:1]).all(dim=0).sum()) if has.any() else 0,
+        "repeated_rows": int(((size > 1)[group] & has).sum()),
+        "nearly_repeated": _nearly_repeated(x[has]),
+        "pairs_with_a_twin_in_training": {
+            split: _twins(pairs["training"], pairs[split], group, has)
+            for split in ("validation", "test")
+        },
+    }
+
+
+def _same_rows(x: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
+    """A number for each item, the same for items of the same row, and how many have each.
+
+    Items that lack the modality have numbers of their own.
+    """
+    rows = np.ascontiguousarray(x.cpu().numpy() + np.float32(0))  # -0.0 is 0.0
+    _, group = np.unique(rows.view(f"V{rows.shape[1] * 4}").ravel(), return_inverse=True)
+    number = torch.from_numpy(group).long()
+    absent = ~has.cpu()
+    number[absent] = int(number.max()) + 1 + torch.arange(int(absent.sum()))
+    return number, number.bincount()
+
+
+def _nearly_repeated(x: Tensor) -> float:
+    """Share of items, among at most 1000, with another item at a cosine of 0.999 or more."""
+    if len(x) < 2:
+        return 0.0
+    unit = torch.nn.functional.normalize(x, dim=1)
+    picked = torch.linspace(0, len(x) - 1, min(len(x), SAMPLE)).long().unique()
+    nearest = torch.full((len(picked),), -1.0)
+    for start in range(0, len(x), BLOCK):
+        cosine = unit[picked] @ unit[start : start + BLOCK].t()
+        itself = (picked >= start) & (picked < start + BLOCK)
+        cosine[itself, picked[itself] - start] = -1.0
+        nearest = torch.maximum(nearest, cosine.amax(dim=1))
+    return float((nearest >= NEAR).float().mean())
+
+
+def _twins(train: Tensor, held_out: Tensor, group: Tensor, has: Tensor) -> int:
+    """How many held-out pairs are on an item whose row an item of the user's training has too."""
+    count = int(group.max()) + 1
+    known = train[:, has[train[1]]]
+    wanted = held_out[:, has[held_out[1]]]
+    twin = torch.isin(wanted[0] * count + group[wanted[1]], known[0] * count + group[known[1]])
+    return int(twin.sum())
+
+
+def plot_degrees(data: HeteroData, path: str | Path) -> None:
+    """Draws how many users, and how many items, have at least so many training interactions.
+
+    Args:
+        data: A graph that fits the schema.
+        path: Where the figure goes; the suffix says the format, such as ``.png`` or ``.svg``.
+
+    Raises:
+        ConfigError: If there is no such format.
+        OSError: If it cannot be written.
+    """
+    from matplotlib.figure import Figure  # Half a second that nothing else needs.
+
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise ConfigError(f"{path} is no figure; give a name that ends in .png, .svg or .pdf")
+    for row, (node, style) in enumerate(((USER, "-"), (ITEM, "--"))):
+        degree = data[INTERACTS].edge_index[row].bincount(minlength=data[node].num_nodes)
+        values, counts = degree[degree > 0].unique(return_counts=True)
+        at_least = counts.flip(0).cumsum(0).flip(0)
+        axes.loglog(values, at_least, style, drawstyle="steps-pre", label=f"{node}s")
+    axes.set_xlabel("training interactions, at least")
+    axes.set_ylabel("how many")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content.getvalue())

@@ -1,0 +1,287 @@
+"""LGMRec: local graphs of interactions, and global hypergraphs learned from content."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.losses import bpr_loss, log_partition
+from graphdiff.nn.propagation import FixedConv, FixedGraph, mean_layer, propagate
+
+# Features up to this width are propagated once, as they are; wider ones in each step, projected.
+MAX_FIXED_FEATURES = 256
+
+
+class LGMRecConfig(ModelConfig):
+    """Settings of :class:`LGMRec`; the defaults are the authors' for Amazon Baby."""
+
+    num_layers: int = Field(2, ge=0, description="Layers on the user-item graph, of embeddings.")
+    num_modality_layers: int = Field(
+        2, ge=0, description="Layers on the user-item graph, of features."
+    )
+    num_hyper_layers: int = Field(1, ge=1, description="Layers on the hypergraphs.")
+    num_hyperedges: int = Field(4, ge=1, description="Hyperedges of each modality.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of the hyperedges' memberships.")
+    hyper_weight: float = Field(0.3, ge=0, description="Weight α of the global embeddings.")
+    contrastive: float = Field(
+        1e-4, ge=0, description="Weight of the contrastive loss, which is summed over the batch."
+    )
+    regularization: float = Field(
+        1e-6, ge=0, description="Weight of the norms of the batch's final embeddings."
+    )
+    temperature: float = Field(
+        0.2, gt=0, description="τ of the memberships and of the contrastive loss."
+    )
+
+
+class Hypergraph(NamedTuple):
+    """One modality's global embeddings, factored: ``member @ edge``.
+
+    Attributes:
+        member: Memberships of users, ``[U, K]``, and of items, ``[I, K]``.
+        edge: Embeddings of hyperedges, ``[K, d]``.
+    """
+
+    member: tuple[Tensor, Tensor]
+    edge: Tensor
+
+
+# Some users and some items.
+Nodes = tuple[Tensor | slice, Tensor | slice]
+USERS, ITEMS = 0, 1
+
+
+class LGMRec(Recommender):
+    r"""LGMRec from `"LGMRec: Local and Global Graph Learning for Multimodal Recommendation"
+    <https://arxiv.org/abs/2312.16400>`_.
+
+    *Local.* LightGCN's embeddings :math:`\bar{\mathbf{e}}`, and for each modality m the projected
+    features of items, and their mean as the users', after L layers on the user-item graph:
+
+    .. math::
+        H_m = \hat{A}^L \begin{bmatrix} D_u^{-1} A X_m \\ X_m \end{bmatrix} P_m .
+
+    *Global.* With learned hyperedges :math:`V_m \in \mathbb{R}^{F_m \times K}`, items and users
+    belong to them by
+
+    .. math::
+        B^i_m = \mathrm{softmax}\big((X_m V_m + \mathbf{g}) / \tau\big), \qquad
+        B^u_m = \mathrm{softmax}\big((A X_m V_m + \mathbf{g}') / \tau\big)
+
+    with Gumbel noise :math:`\mathbf{g}` and dropout, and embeddings pass from items to hyperedges,
+    to items and users: from :math:`G^i_m = \bar{E}^i`, in each layer
+    :math:`C_m = B^{i\top}_m G^i_m,\ G^i_m \leftarrow B^i_m C_m,\ G^u_m \leftarrow B^u_m C_m`.
+
+    *Together,*
+
+    .. math::
+        \mathbf{z} &= \bar{\mathbf{e}} + \sum_m \frac{\mathbf{h}_m}{\lVert\mathbf{h}_m\rVert} +
+        \alpha \frac{\sum_m \mathbf{g}_m}{\lVert\sum_m \mathbf{g}_m\rVert}, \qquad
+        \hat{y}_{ui} = \mathbf{z}_u \cdot \mathbf{z}_i, \\
+        \mathcal{L} &= \mathcal{L}_{BPR} - \lambda_c \sum_{m < m'} \sum_b \log
+        \frac{e^{\cos(\mathbf{g}_{bm}, \mathbf{g}_{bm'}) / \tau}}
+        {\sum_n e^{\cos(\mathbf{g}_{bm}, \mathbf{g}_{nm'}) / \tau}} +
+        \tfrac{\lambda}{B} \sum \lVert Z \rVert_F,
+
+    where b runs over the batch's users and n over all users, and likewise for items.
+
+    This follows the authors' code: features are frozen, the contrast goes one way, negatives are
+    drawn from the items that have training interactions. Ours: there is neither noise nor dropout
+    at inference (their code draws noise there too); with more than two modalities each pair is
+    contrasted; and a node takes no part in a modality that it lacks: an item by its mask, a user
+    if all of their items lack it. What is constant is computed once, and cosines with all nodes
+    are computed in the K dimensions of the memberships, which gives the same.
+
+    Args:
+        config: :class:`LGMRecConfig`.
+        graph: Training interactions and item content.
+
+    Raises:
+        ConfigError: If the data has no modality.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = LGMRecConfig
+    batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
+    uses_content: ClassVar[bool] = True
+    config: LGMRecConfig
+
+    def __init__(self, config: LGMRecConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        self._require_content()
+        channels = config.hidden_channels
+        self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
+        self.item_embedding = torch.nn.Embedding(graph.num_items, channels)
+        width = {name: graph.features(name)[0].size(1) for name in graph.modalities}
+        self.project = torch.nn.ParameterDict(
+            {name: torch.empty(width[name], channels) for name in graph.modalities}
+        )
+        self.hyperedges = torch.nn.ParameterDict(
+            {name: torch.empty(width[name], config.num_hyperedges) for name in graph.modalities}
+        )
+        self.conv = FixedConv()
+        self.reset_parameters()
+
+    @classmethod
+    def search_space(cls) -> dict[str, list[Any]]:
+        """The values that tuning tries for each setting; around what the paper found best."""
+        return {
+            "hidden_channels": [64, 128],
+            "lr": [1e-3, 2e-3],
+            "num_layers": [2, 3],
+            "num_modality_layers": [1, 2, 3],
+            "num_hyperedges": [4, 16, 64],
+            "dropout": [0.2, 0.5, 0.8],
+            "hyper_weight": [0.1, 0.2, 0.3, 0.6, 1.0],
+            "contrastive": [1e-6, 1e-5, 1e-4, 1e-3],
+            "regularization": [1e-6, 1e-4, 1e-2],
+        }
+
+    def reset_parameters(self) -> None:
+        """Draws all learnable parameters anew (Xavier uniform)."""
+        for parameter in self.parameters():
+            torch.nn.init.xavier_uniform_(parameter)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR, contrast of the hypergraphs, and an L2 penalty; ``batch`` long ``[B]``."""
+        config, size = self.config, batch.numel()
+        user, positive = self.graph.user_of(batch), self.graph.col[batch]
+        negative = self.graph.sample_negatives(user, generator, self.graph.trained_items())
+        users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
+        items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
+
+        final_user, final_item, hyper = self._embeddings((users, items), generator)
+        chosen = (
+            final_user[at_user],
+            final_item[at_item[:size]],
+            final_item[at_item[size:]],
+        )
+        norms = torch.stack([embedding.norm() for embedding in chosen])
+        loss = bpr_loss(*chosen) + config.regularization * norms.sum() / size
+        if config.contrastive and len(hyper) > 1:
+            positives, item_count = positive.unique(return_counts=True)
+            loss = loss + config.contrastive * (
+                self._contrast(hyper, users, user_count, USERS)
+                + self._contrast(hyper, positives, item_count, ITEMS)
+            )
+        return loss
+
+    def tables(self) -> Tables:
+        """Final embeddings of all users and items, without noise."""
+        user, item, _ = self._embeddings((slice(None), slice(None)), None)
+        return Tables(item=item, user=user)
+
+    def _embeddings(
+        self, nodes: Nodes, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, dict[str, Hypergraph]]:
+        """Final embeddings of some users and of some items, and each modality's hypergraph; with
+        noise and dropout if there is a generator."""
+        both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        both = mean_layer(propagate(both, self.graph.whole_graph(), self.config.num_layers))
+        content = both.split([self.num_users, self.num_items])
+        hyper = {
+            name: self._hypergraph(name, content[ITEMS], generator)
+            for name in self.graph.modalities
+        }
+        final = [table[chosen] for table, chosen in zip(content, nodes, strict=True)]
+        for name in self.graph.modalities:
+            for kind, local in enumerate(self._local(name, nodes)):
+                final[kind] = final[kind] + F.normalize(local, dim=1)
+        for kind in (USERS, ITEMS):
+            whole = torch.stack(
+                [one.member[kind][nodes[kind]] @ one.edge for one in hyper.values()]
+            )
+            final[kind] = final[kind] + self.config.hyper_weight * F.normalize(whole.sum(0), dim=1)
+        return final[USERS], final[ITEMS], hyper
+
+    # --- local ---------------------------------------------------------------------------------
+
+    def _local(self, modality: str, nodes: Nodes) -> list[Tensor]:
+        """H_m of some users and of some items, ``[N, d]`` each."""
+        features, project = self.graph.features(modality)[0], self.project[modality]
+        if features.size(1) > MAX_FIXED_FEATURES:
+            tables = self._propagated(modality, features @ project)
+            return [table[chosen] for table, chosen in zip(tables, nodes, strict=True)]
+        fixed = self.graph.once(
+            f"propagated_{modality}", lambda: self._propagated(modality, features)
+        )
+        return [table[chosen] @ project for table, chosen in zip(fixed, nodes, strict=True)]
+
+    def _propagated(self, modality: str, features: Tensor) -> tuple[Tensor, ...]:
+        """Of items' features ``[I, F]``: users' and items', after all layers."""
+        has_item = self.graph.features(modality)[1]
+        number = self.conv(has_item.float().unsqueeze(1), self._items_of_users())
+        mean = self.conv(features, self._items_of_users()) / number.clamp(min=1)
+        both = torch.cat([mean, features])
+        for _ in range(self.config.num_modality_layers):
+            both = self.conv(both, self.graph.whole_graph())
+        return both.split([self.num_users, self.num_items])
+
+    def _items_of_users(self) -> FixedGraph:
+        """A: from items to their users, each with weight one."""
+        graph = self.graph
+        return graph.once("items_of_users", lambda: graph.item_to_user_graph(normalized=False))
+
+    # --- global --------------------------------------------------------------------------------
+
+    def _hypergraph(
+        self, modality: str, content_item: Tensor, generator: torch.Generator | None
+    ) -> Hypergraph:
+        logit = self.graph.features(modality)[0] @ self.hyperedges[modality]
+        has_user, has_item = self._has(modality)
+        of_user = self._belong(self.conv(logit, self._items_of_users()), has_user, generator)
+        of_item = self._belong(logit, has_item, generator)
+        edge = of_item.t() @ content_item
+        for _ in range(self.config.num_hyper_layers - 1):
+            edge = of_item.t() @ (of_item @ edge)
+        return Hypergraph((of_user, of_item), edge)
+
+    def _has(self, modality: str) -> tuple[Tensor, Tensor]:
+        """Which users and which items have a modality, bool ``[U]`` and ``[I]``."""
+        has = self.graph.features(modality)[1]
+
+        def users() -> Tensor:
+            return self.conv(has.float().unsqueeze(1), self._items_of_users()).squeeze(1) > 0
+
+        return self.graph.once(f"users_with_{modality}", users), has
+
+    def _belong(self, logit: Tensor, has: Tensor, generator: torch.Generator | None) -> Tensor:
+        dropout = self.config.dropout
+        if generator is not None:
+            # Minus the logarithm of an exponential variate is a Gumbel variate.
+            noise = torch.empty_like(logit).exponential_(generator=generator)
+            logit = logit - noise.clamp(min=torch.finfo(noise.dtype).tiny).log()
+        member = (logit / self.config.temperature).softmax(dim=1) * has.unsqueeze(1)
+        if generator is None or dropout == 0:
+            return member
+        kept = torch.empty_like(member).bernoulli_(1 - dropout, generator=generator)
+        return member * kept / (1 - dropout)
+
+    def _contrast(
+        self, hyper: dict[str, Hypergraph], nodes: Tensor, count: Tensor, kind: int
+    ) -> Tensor:
+        r"""Contrast of each two modalities, summed over a batch that has ``nodes`` ``count`` times.
+
+        .. math::
+            \cos(\mathbf{g}_{bm}, \mathbf{g}_{nm'}) =
+            \frac{\mathbf{g}_{bm} C_{m'}^\top}{\lVert\mathbf{g}_{bm}\rVert} \cdot
+            \frac{\mathbf{b}_{nm'}}{\lVert\mathbf{b}_{nm'} C_{m'}\rVert}
+        """
+        total = self.item_embedding.weight.new_zeros(())
+        for first, second in combinations(self.graph.modalities, 2):
+            has = self._has(second)[kind]
+            both = (self._has(first)[kind] & has)[nodes]
+            chosen, weight = nodes[both], count[both]
+            edge, table = hyper[second].edge, hyper[second].member[kind]
+            query = F.normalize(hyper[first].member[kind][chosen] @ hyper[first].edge, dim=1)
+            query = query @ edge.t() / self.config.temperature
+            table = table / (table @ edge).norm(dim=1, keepdim=True).clamp(min=1e-12)
+            positive = (query * table[chosen]).sum(dim=1)
+            total = total + (weight * (log_partition(query, table[has]) - positive)).sum()
+        return total

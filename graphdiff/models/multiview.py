@@ -1,0 +1,197 @@
+"""What MGCN and SMORE share: a behaviour view, content views, and their contrast."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.nn.graph import RecGraph
+from graphdiff.nn.losses import bpr_loss, info_nce_loss, l2_penalty
+from graphdiff.nn.propagation import FixedConv, FixedGraph, mean_layer, propagate
+
+
+class MultiViewConfig(ModelConfig):
+    """Settings of every :class:`MultiViewRecommender`; the defaults are the authors'."""
+
+    lr_decay: float = Field(
+        0.96 ** (1 / 50), gt=0, le=1, description="Factor of the learning rate after each epoch."
+    )
+    num_layers: int = Field(2, ge=0, description="Layers on the user-item graph.")
+    num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
+    num_neighbors: int = Field(
+        10, ge=1, description="Neighbours k in each item-item graph, the item itself included."
+    )
+    regularization: float = Field(
+        1e-4, ge=0, description="Weight of the squared norm of the batch's final embeddings."
+    )
+    contrastive: float = Field(0.01, ge=0, description="Weight of the contrastive loss.")
+    temperature: float = Field(0.2, gt=0, description="τ of the contrastive loss.")
+
+
+class MultiViewRecommender(Recommender):
+    r"""Base of models that add what content says to what behaviour says.
+
+    With LightGCN's embeddings :math:`\bar{\mathbf{e}}` of users and items, item-item graphs
+    :math:`S_v` of views v, and :math:`\tilde{A}_{ui} = 1/\sqrt{|N_u||N_i|}`, a model gives item
+    embeddings :math:`\dot{E}_v` for each view, which become
+
+    .. math::
+        \mathbf{h}_{iv} = \big(S_v^L \dot{E}_v\big)_i, \qquad
+        \mathbf{h}_{uv} = \sum_i \tilde{A}_{ui} \mathbf{h}_{iv},
+
+    and fuses each node's views to a side embedding :math:`\mathbf{s}`. Then, in a batch,
+
+    .. math::
+        \mathbf{z} = \bar{\mathbf{e}} + \mathbf{s}, \qquad \hat{y}_{ui} = \mathbf{z}_u \cdot
+        \mathbf{z}_i, \qquad \mathcal{L} = \mathcal{L}_{BPR} + \lambda_c \big[
+        \mathrm{InfoNCE}(\mathbf{s}_u, \bar{\mathbf{e}}_u) +
+        \mathrm{InfoNCE}(\mathbf{s}_i, \bar{\mathbf{e}}_i)\big] + \tfrac{\lambda}{2B}
+        \textstyle\sum \lVert\mathbf{z}\rVert^2 .
+
+    Propagation is over all nodes; fusing, which looks at each node alone, is done for the batch's
+    nodes only, each once. The features are learnable, starting from the data's, and negatives are
+    drawn from the items that have training interactions, both as in the authors' code.
+
+    Views that a node lacks are masked (ours): an item lacks those of modalities that it lacks, a
+    user those that all of their items lack.
+
+    Args:
+        config: :class:`MultiViewConfig`.
+        graph: Training interactions and item content.
+
+    Raises:
+        ConfigError: If the data has no modality.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = MultiViewConfig
+    batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
+    uses_content: ClassVar[bool] = True
+    weighted_similarity: ClassVar[bool] = True
+    config: MultiViewConfig
+
+    def __init__(self, config: MultiViewConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        self._require_content()
+        channels = config.hidden_channels
+        self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
+        self.item_embedding = torch.nn.Embedding(graph.num_items, channels)
+        self.features = torch.nn.ParameterDict(
+            {name: graph.features(name)[0].clone() for name in graph.modalities}
+        )
+        self.project = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(x.size(1), channels) for name, x in self.features.items()}
+        )
+        self.conv = FixedConv()
+
+    def reset_parameters(self) -> None:
+        """Draws embeddings (Xavier uniform) and layers anew; features start from the data."""
+        torch.nn.init.xavier_uniform_(self.user_embedding.weight)
+        torch.nn.init.xavier_uniform_(self.item_embedding.weight)
+        with torch.no_grad():
+            for name in self.graph.modalities:
+                self.features[name].copy_(self.graph.features(name)[0])
+        for module in self.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.reset_parameters()
+
+    @abstractmethod
+    def item_views(self) -> list[Tensor]:
+        """Each view's item embeddings before propagation, ``[I, d]`` each."""
+
+    def view_graph(self, n: int) -> FixedGraph:
+        """The item-item graph of the n-th view; by default a view is a modality."""
+        graph, name = self.graph, self.graph.modalities[n]
+        return graph.once(f"similar_{name}", lambda: graph.similarity_graph({name: 1.0}))
+
+    def has_views(self) -> Tensor:
+        """Which items have which view, bool ``[I, V]``; by default a view is a modality."""
+        return torch.stack([self.graph.features(name)[1] for name in self.graph.modalities], dim=1)
+
+    @abstractmethod
+    def fuse(
+        self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """Side embeddings of some nodes, each made from what that node has alone.
+
+        Args:
+            content: LightGCN's embeddings, ``[N, d]``.
+            views: ``[N, V, d]``, zero where a view is missing.
+            has: Bool ``[N, V]``.
+            generator: Source of randomness in training; None at inference.
+
+        Returns:
+            ``[N, d]``.
+        """
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR, contrast of side and behaviour, and an L2 penalty; ``batch`` long ``[B]``."""
+        config, size = self.config, batch.numel()
+        user, positive = self.graph.user_of(batch), self.graph.col[batch]
+        negative = self.graph.sample_negatives(user, generator, self.graph.trained_items())
+        users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
+        items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
+        content, side = self._embeddings(users, items, generator)
+
+        final_user, final_item = (content + side).split([users.numel(), items.numel()])
+        chosen = (
+            final_user[at_user],
+            final_item[at_item[:size]],
+            final_item[at_item[size:]],
+        )
+        loss = bpr_loss(*chosen) + config.regularization * l2_penalty(*chosen)
+        if config.contrastive:
+            is_user = slice(users.numel())
+            item_count = torch.bincount(at_item[:size], minlength=items.numel())
+            is_positive = item_count.nonzero().flatten()
+            for nodes, count in (
+                (is_user, user_count),
+                (users.numel() + is_positive, item_count[is_positive]),
+            ):
+                loss = loss + config.contrastive * info_nce_loss(
+                    side[nodes], content[nodes], config.temperature, count
+                )
+        return loss
+
+    def tables(self) -> Tables:
+        """Final embeddings of all users and items."""
+        user, item = slice(None), slice(None)
+        content, side = self._embeddings(user, item, None)
+        users, items = (content + side).split([self.num_users, self.num_items])
+        return Tables(item=items, user=users)
+
+    def _embeddings(
+        self, user: Tensor | slice, item: Tensor | slice, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """LightGCN's and side embeddings of some users and then some items, ``[N, d]`` each."""
+        graph = self.graph
+        both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        both = mean_layer(propagate(both, graph.whole_graph(), self.config.num_layers))
+        content_user, content_item = both.split([self.num_users, self.num_items])
+
+        views = [self._smooth(view, n) for n, view in enumerate(self.item_views())]
+        view_item = torch.cat(views, dim=1)
+        view_user = self.conv(view_item, graph.once("interactions", graph.item_to_user_graph))
+
+        has_user, has_item = graph.once("has_views", self._nodes_with_views)
+        content = torch.cat([content_user[user], content_item[item]])
+        chosen = torch.cat([view_user[user], view_item[item]])
+        has = torch.cat([has_user[user], has_item[item]])
+        return content, self.fuse(content, chosen.unflatten(1, (len(views), -1)), has, generator)
+
+    def _smooth(self, view: Tensor, n: int) -> Tensor:
+        if self.config.num_item_layers == 0:
+            return view * self.has_views()[:, n, None]
+        # Items without a modality have no edges: propagation leaves nothing of them.
+        for _ in range(self.config.num_item_layers):
+            view = self.conv(view, self.view_graph(n))
+        return view
+
+    def _nodes_with_views(self) -> tuple[Tensor, Tensor]:
+        has = self.has_views()
+        interactions = self.graph.item_to_user_graph()
+        return self.conv(has.float(), interactions) > 0, has

@@ -1,0 +1,60 @@
+"""Graphs of a model as dense matrices, for tests that compute a paper's equations plainly."""
+
+import torch
+import torch.nn.functional as F
+
+
+def interactions(model):
+    """A, ``[U, I]``."""
+    matrix = torch.zeros(model.num_users, model.num_items)
+    matrix[model.graph.user, model.graph.col] = 1
+    return matrix
+
+
+def normalized_adjacency(model):
+    """The symmetrically normalised user-item graph, ``[U + I, U + I]``."""
+    a = interactions(model)
+    num_users, num_items = a.shape
+    both = torch.cat(
+        [
+            torch.cat([torch.zeros(num_users, num_users), a], dim=1),
+            torch.cat([a.t(), torch.zeros(num_items, num_items)], dim=1),
+        ]
+    )
+    degree = both.sum(dim=1).clamp(min=1)
+    return both / (degree[:, None] * degree[None, :]).sqrt()
+
+
+def lightgcn(model):
+    """Mean of all layers' embeddings, ``[U + I, d]``."""
+    adjacency = normalized_adjacency(model)
+    layers = [torch.cat([model.user_embedding.weight, model.item_embedding.weight])]
+    for _ in range(model.config.num_layers):
+        layers.append(adjacency @ layers[-1])
+    return torch.stack(layers).mean(dim=0)
+
+
+def similarity(data, modality, k):
+    """LATTICE's graph: the k nearest, itself included, weighted by cosine, symmetric norm."""
+    x, has = data["item"][f"x_{modality}"].double(), data["item"][f"has_{modality}"]
+    cosine = F.normalize(x, dim=1) @ F.normalize(x, dim=1).t()
+    cosine[:, ~has] = -torch.inf
+    matrix = torch.zeros_like(cosine)
+    for i in has.nonzero().flatten().tolist():
+        nearest = cosine[i].topk(min(k, int(has.sum()))).indices
+        matrix[i, nearest] = cosine[i, nearest].clamp(min=0)
+    degree = matrix.sum(dim=1)
+    scale = torch.where(degree > 0, degree.rsqrt(), 0)
+    return (scale[:, None] * matrix * scale[None, :]).float()
+
+
+def bpr(user, positive, negative):
+    """Minus the mean log-probability of the right order."""
+    return -F.logsigmoid((user * positive).sum(-1) - (user * negative).sum(-1)).mean()
+
+
+def info_nce(view, other, temperature):
+    """One term for each row, against all rows of ``other``."""
+    view, other = F.normalize(view, dim=1), F.normalize(other, dim=1)
+    positive = ((view * other).sum(dim=1) / temperature).exp()
+    return -(positive / (view @ other.t() / temperature).exp().sum(dim=1)).log()

@@ -1,0 +1,157 @@
+"""Items that come and go after training."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from graphdiff import LD4MRec, LightGCN
+from graphdiff.errors import ConfigError, DataError
+from tests.conftest import random_data
+
+NEW = {
+    "image": torch.tensor([[1.0, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1], [torch.nan] * 6]),
+    "text": torch.tensor([[1.0, 0, 2, 0, 3], [torch.nan] * 5, [torch.nan] * 5]),
+}
+
+
+def make():
+    torch.manual_seed(0)
+    data = random_data(features={"image": 6, "text": 5})
+    model = LD4MRec.from_data(data, hidden_channels=8, num_neighbors=3).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+    return model
+
+
+def nearest(model, name, x):
+    old = model.graph.features(name)[0][:9]
+    return F.cosine_similarity(x[None], old, dim=1).topk(3).indices
+
+
+def test_a_new_item_is_what_its_nearest_are():
+    model = make()
+    table = model.embedding.detach().clone()
+    index = model.add_items(NEW)
+    assert index.tolist() == [9, 10, 11]
+    encoder = model.tables().encoder
+    image = table[nearest(model, "image", NEW["image"][0])].mean(dim=0)
+    text = table[nearest(model, "text", NEW["text"][0])].mean(dim=0)
+    weight = model.config.content_weight
+    torch.testing.assert_close(encoder[9], weight * (image + text) / 2)
+    alone = table[nearest(model, "image", NEW["image"][1])].mean(dim=0)
+    torch.testing.assert_close(encoder[10], weight * alone)
+    # Of the last nothing is known.
+    assert encoder[11].abs().max() == 0
+    items, scores = model.recommend([0, 5], k=12, exclude_seen=False)
+    assert scores.isfinite().all()
+    assert items.sort(dim=1).values.tolist() == [list(range(12))] * 2
+
+
+def test_what_was_there_stays_as_it_was():
+    model = make()
+    users = torch.arange(12)
+    before = model(users)
+    model.add_items(NEW)
+    torch.testing.assert_close(model(users)[:, :9], before)
+
+
+def test_new_items_tell_of_people_and_survive_saving(tmp_path):
+    model = make()
+    model.item_ids = [f"film-{n}" for n in range(9)]
+    model.add_items(NEW, ids=["new-a", "new-b", "new-c"])
+    model.remove_items(["film-2"])
+    expected = model.recommend(items=["new-a", "film-1"], k=10)
+    assert not (expected[0] == 2).any()
+    model.save_pretrained(tmp_path)
+    again = LD4MRec.from_pretrained(tmp_path)
+    found = again.recommend(items=["new-a", "film-1"], k=10)
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
+    assert again.raw_item(9) == "new-a"
+
+
+def test_a_grown_model_trains_on():
+    model = make()
+    model.add_items(NEW)
+    model.train()
+    model.loss(torch.arange(12), torch.Generator().manual_seed(0)).backward()
+    assert model.embedding.grad.shape == (12, 8)
+
+
+def test_items_without_any_features_among_those_with(tmp_path):
+    data = random_data(features={"image": 6, "text": 5})
+    for name in ("image", "text"):
+        data["item"][f"has_{name}"][[8, 2]] = False
+        data["item"][f"x_{name}"][[8, 2]] = 0
+    data["item"].has_text[:] = False
+    data["item"].x_text[:] = 0
+    model = LD4MRec.from_data(data, hidden_channels=8)
+    assert model.recommend(torch.arange(12), k=9, exclude_seen=False)[1].isfinite().all()
+
+
+def test_removed_items_are_never_recommended():
+    model = make()
+    model.remove_items([4, 5])
+    items, _ = model.recommend([0, 1], k=9, exclude_seen=False)
+    assert items.sort(dim=1).values.tolist() == [[-1, -1, 0, 1, 2, 3, 6, 7, 8]] * 2
+    items, _ = model.recommend([0], k=2, exclude_seen=False, candidates=[4, 7])
+    assert items.tolist() == [[7, -1]]
+
+
+@pytest.mark.parametrize(
+    ("features", "ids", "message"),
+    [
+        ({}, None, "no modality"),
+        ({"smell": torch.zeros(1, 3)}, None, r"\['smell'\]; the model knows image, text"),
+        ({"image": torch.zeros(2, 5)}, None, r"image are \[2, 5\]; expected \[2, 6\]"),
+        ({"image": torch.zeros(1, 6)}, ["x"], "has no raw item ids"),
+    ],
+)
+def test_what_does_not_fit_is_refused(features, ids, message):
+    with pytest.raises(DataError, match=message):
+        make().add_items(features, ids)
+
+
+def test_ids_of_new_items_are_new():
+    model = make()
+    model.item_ids = list(range(100, 109))
+    one = {"image": torch.ones(1, 6)}
+    with pytest.raises(DataError, match="give one for each"):
+        model.add_items(one)
+    with pytest.raises(DataError, match="'103' is known already"):
+        model.add_items(one, ["103"])
+    model.add_items(one, [109])
+    assert model.recommend(items=["109"], k=1)[0].shape == (1, 1)
+
+
+def test_models_of_interactions_alone_take_no_new_items():
+    model = LightGCN.from_data(random_data(), hidden_channels=8)
+    with pytest.raises(ConfigError, match="cannot take items"):
+        model.add_items({"image": torch.zeros(1, 6)})
+    with pytest.raises(ConfigError, match="cannot explain"):
+        model.explain(0, 0)
+
+
+@pytest.mark.parametrize("features", [{}, {"image": 6}, {"image": 6, "text": 5}])
+def test_the_parts_of_a_score_sum_to_it(features):
+    torch.manual_seed(0)
+    model = LD4MRec.from_data(
+        random_data(features=features), hidden_channels=8, num_neighbors=3
+    ).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.2 * torch.randn_like(p)
+    scores = model(torch.tensor([3]))
+    told = model.explain(7, user_index=3)
+    assert told.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
+    assert sum(told.parts.values()) == pytest.approx(told.score, abs=1e-5)
+    expected = {"behaviour", "collaborative", "network", "bias"}
+    assert set(told.parts) == expected | {f"preference_{name}" for name in features}
+    mine = model.graph.rows(torch.tensor([3])).item.tolist()
+    assert sorted(index for index, _ in told.items) == mine
+    linear = told.score - told.parts["network"] - told.parts["bias"]
+    assert sum(value for _, value in told.items) == pytest.approx(linear, abs=1e-5)
+    assert model.explain(7, items=mine) == told
+    with pytest.raises(ConfigError, match="one person"):
+        model.explain(7, items=[[1], [2]])

@@ -1,0 +1,130 @@
+"""What is told of a dataset is what was put into it."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from graphdiff.cli import app
+from graphdiff.describe import describe, describe_dataset, plot_degrees
+from graphdiff.errors import ConfigError, DataError
+from graphdiff.schema import INTERACTS, build_data
+
+
+@pytest.fixture
+def data():
+    x = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
+    x[1] = x[0]  # The same,
+    x[3] = x[2] * 2  # the same but for its length,
+    x[4] = 0  # nothing,
+    x[5] = np.nan  # and missing.
+    return build_data(
+        4,
+        6,
+        train=[[0, 0, 0, 1, 1], [0, 2, 5, 0, 4]],
+        val=[[0, 2], [1, 3]],
+        test=[[0, 1, 1], [3, 5, 1]],
+        features={"image": x},
+    )
+
+
+def test_sizes_and_degrees(data):
+    found = describe(data)
+    assert (found["users"], found["items"]) == (4, 6)
+    assert found["pairs"] == {"training": 5, "validation": 2, "test": 3}
+    assert found["sparsity"] == pytest.approx(1 - 5 / 24)
+    users = found["degrees"]["users"]  # 3, 2, 0, 0
+    assert (users["min"], users["max"], users["mean"], users["none"]) == (0, 3, 1.25, 2)
+    # The mean difference of all pairs over twice the mean.
+    assert users["gini"] == pytest.approx((2 * (1 + 3 + 3 + 2 + 2 + 0) / 16) / (2 * 1.25))
+    assert found["degrees"]["items"]["none"] == 2
+
+
+def test_held_out_pairs(data):
+    found = describe(data)["held_out"]
+    assert found["validation"] == {
+        "users": 2,
+        "users_without_training_pairs": 1,
+        "pairs_on_items_without_training_pairs": 2,
+    }
+    assert found["test"]["pairs_on_items_without_training_pairs"] == 2
+
+
+def test_modalities(data):
+    found = describe(data)["modalities"]["image"]
+    assert (found["channels"], found["missing"], found["zero_rows"]) == (40, 1, 1)
+    assert found["coverage"] == pytest.approx(5 / 6)
+    assert found["repeated_rows"] == 2
+    assert found["nearly_repeated"] == pytest.approx(4 / 5)
+    assert found["constant_channels"] == 0
+    # User 0 is tested on item 1 knowing item 0, and so is user 1; 5 and 4 are no twins.
+    assert found["pairs_with_a_twin_in_training"] == {"validation": 1, "test": 1}
+    data["item"].x_image[:, 7] = 3
+    assert describe(data)["modalities"]["image"]["constant_channels"] == 1
+
+
+def test_pairs_given_twice_are_counted_even_where_the_schema_would_refuse_them(data):
+    edges = data[INTERACTS]
+    edges.edge_index = torch.cat([edges.edge_index, edges.edge_index[:, :1]], dim=1)
+    edges.test_edge_label_index = torch.cat(
+        [edges.test_edge_label_index, edges.edge_index[:, :2]], dim=1
+    )
+    found = describe(data)
+    assert found["repeated_pairs"] == {"training": 1, "validation": 0, "test": 0}
+    assert found["shared_pairs"]["training and test"] == 2
+
+
+def test_it_can_be_kept_as_json(data, plain_data):
+    for graph in (data, plain_data):
+        assert json.loads(json.dumps(describe(graph))) == describe(graph)
+    assert describe(plain_data)["modalities"] == {}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "toys"
+    root.mkdir()
+    rows = [f"{u},{u * 3 % 7},4" for u in range(6)] + [f"{u},{u},5" for u in range(6)]
+    (root / "log.csv").write_text("\n".join(["user,item,rating", *rows, "0,0,5", "1,3,2", ""]))
+    np.save(root / "features_image.npy", np.random.default_rng(0).normal(size=(7, 3)))
+    return root
+
+
+def test_what_was_left_out_in_reading_is_noted_every_time(folder):
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _, found = describe_dataset("csv", folder)
+        assert found["notes"] == [
+            "3 rows that repeat a pair of user and item were left out; the first one counts"
+        ]
+
+
+def test_a_leak_is_told_with_its_size(tmp_path):
+    for name, pairs in (("train", [[0, 1], [1, 1]]), ("valid", [[1, 1]]), ("test", [[0, 1]])):
+        np.save(tmp_path / f"{name}_list.npy", np.array(pairs))
+    with pytest.raises(DataError, match="1 validation pair is also found among the training pairs"):
+        describe_dataset("pairs", tmp_path)
+
+
+def test_the_command_prints_and_draws(folder, tmp_path):
+    arguments = ["describe", "--dataset", "csv", "--root", str(folder), "--option", "min_rating=4"]
+    plot = tmp_path / "plots" / "degrees.png"
+    result = CliRunner().invoke(app, [*arguments, "--plot", str(plot)], catch_exceptions=False)
+    assert "sparsity" in result.output
+    assert imread(plot).shape == (600, 900, 4)
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert json.loads(result.output)["users"] == 6
+
+
+def test_figures_that_can_be_drawn(data, tmp_path):
+    plot_degrees(data, tmp_path / "degrees.svg")
+    assert "<svg" in (tmp_path / "degrees.svg").read_text()
+    for name in ("degrees.txt", "degrees"):
+        with pytest.raises(ConfigError, match=r"is no figure; give a name that ends in \.png"):
+            plot_degrees(data, tmp_path / name)
