@@ -64,6 +64,8 @@ class RetrievalIndex:
     faiss.
     """
 
+    _tables: Tables
+
     def __init__(
         self,
         model: Recommender,
@@ -206,7 +208,7 @@ class RetrievalIndex:
 
     @torch.no_grad()
     def _build(self, tables: Tables) -> None:
-        self._tables: Tables = tables
+        self._tables = tables
         self.recall = 1.0
         vectors = self._augmented(tables.item, tables.bias)
         if not self.approximate:
