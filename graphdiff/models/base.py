@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -294,20 +295,12 @@ class Recommender(torch.nn.Module, ABC):
         query = self._query_of(user_index, items)
         with self._answering():
             score_block = self.scorer(query, self._valid_tables(), **options)
-        pairs = [] if exclude is None else [tuple(t.to(self.device) for t in exclude)]
-        if exclude_seen:
-            pairs.append((query.rows.row, query.rows.item))
-        left_out = (
-            (torch.cat([row for row, _ in pairs]), torch.cat([item for _, item in pairs]))
-            if pairs
-            else None
-        )
         score, item = topk_blocks(
             score_block,
             query.rows.num,
             self.num_items,
             k,
-            exclude=left_out,
+            exclude=self._left_out(query, exclude_seen, exclude),
             allowed=self._allowed(candidates),
         )
         return item, score
@@ -329,6 +322,67 @@ class Recommender(torch.nn.Module, ABC):
             )
         assert items is not None
         return Query(self._as_rows(items))
+
+    def _left_out(
+        self, query: Query, exclude_seen: bool, exclude: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """All pairs to leave out, ``(row, item)``, long ``[P]`` each."""
+        given = (
+            None if exclude is None else (exclude[0].to(self.device), exclude[1].to(self.device))
+        )
+        if not exclude_seen:
+            return given
+        row, item, _ = query.rows
+        if given is None:
+            return row, item
+        return torch.cat([given[0], row]), torch.cat([given[1], item])
+
+    @torch.no_grad()
+    def similar_items(
+        self, item_index: Tensor | int | list[int], k: int = 20
+    ) -> tuple[Tensor, Tensor]:
+        """The items whose vectors point most nearly the same way.
+
+        Args:
+            item_index: Item indices, long ``[B]``, a list, or one integer; :meth:`index_of_item`
+                and :meth:`raw_item` go from and to raw ids.
+            k: Number of items for each.
+
+        Returns:
+            ``(item_index [B, k] long, cosine [B, k])``, best first, without the item itself and
+            without those that were removed. Where fewer than ``k`` remain, the end is filled with
+            item -1 and cosine -inf.
+
+        Raises:
+            ConfigError: If an index or ``k`` is out of range, or the model has no item vectors.
+        """
+        own = torch.atleast_1d(torch.as_tensor(item_index, dtype=torch.long, device=self.device))
+        self._check_items(own.tolist())
+        self._require_vectors()
+        with self._answering():
+            item = self._valid_tables().item
+        query = F.normalize(item[own], dim=-1)
+
+        def score_block(start: int, stop: int) -> Tensor:
+            return query @ F.normalize(item[start:stop], dim=-1).t()
+
+        row = torch.arange(own.numel(), device=self.device)
+        cosine, similar = topk_blocks(
+            score_block,
+            own.numel(),
+            self.num_items,
+            k,
+            exclude=(row, own),
+            allowed=self._allowed(None),
+        )
+        return similar, cosine
+
+    def _require_vectors(self) -> None:
+        if type(self).scorer is not Recommender.scorer:
+            raise ConfigError(
+                f"{type(self).__name__} does not score by inner products with item vectors; take "
+                "a model that does, such as LD4MRec or LightGCN"
+            )
 
     def explain(
         self,

@@ -50,7 +50,7 @@ def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tens
     while True:
         searcher.index.nprobe = min(num_visited, num_cells)
         guess = _without_self(searcher.search(unit[sample], k + 1).index, sample)
-        found = (guess.unsqueeze(2) == truth.unsqueeze(1)).any(dim=2).float().mean().item()
+        found = share_found(guess, truth)
         if found >= recall or num_visited >= num_cells:
             break
         num_visited *= 2
@@ -63,6 +63,11 @@ def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tens
         near[few] = _exact(unit, rows[few], k + 1)
         neighbors.append(_without_self(near, rows))
     return torch.cat(neighbors).sort(dim=1).values.to(device), found
+
+
+def share_found(guess: Tensor, truth: Tensor) -> float:
+    """Share of the indices ``truth`` long ``[n, k]`` that are in the same row of ``guess``."""
+    return (truth.unsqueeze(2) == guess.unsqueeze(1)).any(dim=2).float().mean().item()
 
 
 def _exact(unit: Tensor, rows: Tensor, k: int) -> Tensor:

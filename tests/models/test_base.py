@@ -320,3 +320,25 @@ def test_items_may_be_raw_ids():
     assert torch.equal(model.recommend(items=["film-5", "film-2"], k=3)[0], expected)
     with pytest.raises(DataError, match="no item 'film-99'"):
         model.recommend(items=["film-99"], k=3)
+
+
+@pytest.mark.parametrize("name", ["ld4mrec", "lightgcn"])
+def test_similar_items_have_the_largest_cosines(name):
+    model = make(MODELS[name])
+    table = torch.nn.functional.normalize(model.tables().item, dim=1).detach()
+    cosine = table[[4, 1]] @ table.t()
+    cosine[[0, 1], [4, 1]] = -torch.inf
+    items, found = model.similar_items([4, 1], k=3)
+    torch.testing.assert_close(found, cosine.topk(3).values)
+    assert torch.equal(items, cosine.topk(3).indices)
+    assert torch.equal(model.similar_items(4, k=3)[0], items[:1])
+    model.remove_items(items[0, :1])
+    assert items[0, 0] not in model.similar_items(4, k=9)[0]
+    assert model.similar_items(4, k=9)[0][0, -2:].tolist() == [-1, -1]
+    with pytest.raises(ConfigError, match="item index 9 is out of range"):
+        model.similar_items(9)
+
+
+def test_models_without_item_vectors_know_no_similar_items():
+    with pytest.raises(ConfigError, match="EASE does not score by inner products"):
+        make(MODELS["ease"]).similar_items(0, k=2)
