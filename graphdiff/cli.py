@@ -46,6 +46,21 @@ class Split(StrEnum):
     test = "test"
 
 
+class ExportFormat(StrEnum):
+    """Programs that an export writes."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
+class TablePrecision(StrEnum):
+    """How an export stores item tables."""
+
+    float32 = "float32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 @app.command()
 def train(
     context: typer.Context,
@@ -285,6 +300,28 @@ def convert(
         f"{meta['validation']} + {meta['test']} pairs, "
         f"{', '.join(meta['channels']) or 'no features'}: written to {out} as {to.value}"
     )
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    format_: Annotated[
+        ExportFormat, typer.Option("--format", help="What runs it.")
+    ] = ExportFormat.onnx,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,
+    tables: Annotated[
+        TablePrecision, typer.Option(help="How item tables are stored.")
+    ] = TablePrecision.float32,
+) -> None:
+    """Write a RUN's LD4MRec as a program that recommends to anybody whose items are given."""
+    from graphdiff.models.base import Recommender
+    from graphdiff.models.storage import load_model
+    from graphdiff.serving.export import export as export_model
+
+    model = load_model(run, Recommender)  # type: ignore[type-abstract]
+    export_model(model, out, format_.value, k, tables.value)
+    console.print(f"written to {out}, {out.stat().st_size / 2**20:.1f} MiB")
 
 
 @app.command()

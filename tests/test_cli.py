@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from graphdiff.cli import main
@@ -59,6 +60,14 @@ def test_recommend_prints_raw_items_and_scores(trained):
     assert scores == sorted(scores, reverse=True)
     assert all(isinstance(row["item"], int) for row in found["items"])
     assert "rank" in run("recommend", trained, "--user", "12", "-k", "5").stdout
+
+
+def test_export_writes_a_program(trained, tmp_path):
+    program = tmp_path / "model.pt2"
+    arguments = ["--format", "torch", "--tables", "bf16", "-k", "5", "--out", program]
+    assert "written to" in run("export", trained, *arguments).stdout
+    item, _ = torch.export.load(program).module()(torch.tensor([3, 4]), torch.tensor([0]))
+    assert item.shape == (1, 5)
 
 
 def test_resume_goes_on(trained, tmp_path):

@@ -145,7 +145,52 @@ class Draw(NamedTuple):
     negatives: Negatives
 
 
-class LD4MRec(Recommender):
+class OnePass:
+    """From encoded rows to vectors of people: what a request takes beside reading tables."""
+
+    gate: ModalityGate
+    cnet: CNet
+    log_temperature: Tensor
+
+    def read_signals(self, encoded: Tensor) -> Signals:
+        """What rows times the guides, ``[B, (1 + M) * d]``, say."""
+        num_modalities, channels = self.gate.weight.shape
+        collaborative, content = encoded.tensor_split([channels], dim=-1)
+        if not num_modalities:
+            nothing = torch.zeros_like(collaborative)
+            return Signals(collaborative, nothing, nothing, content)
+        content = content.view(encoded.size(0), num_modalities, channels)
+        gate = self.gate(content)
+        preference = (gate.unsqueeze(-1) * content).sum(dim=1)
+        lean = preference - content.sum(dim=1) / num_modalities
+        return Signals(collaborative, preference, lean, gate)
+
+    def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
+        """C-Net's answer, ``[B, d]``.
+
+        Args:
+            behaviour: Encoded rows x_t·Z, ``[B, d]``.
+            t: Long ``[B]``, 0 … T.
+            signals: Of the observed rows.
+        """
+        return self.cnet(behaviour + signals.lean, t, signals.collaborative, signals.preference)
+
+    def answer(self, behaviour: Tensor, signals: Signals) -> Tensor:
+        """Vectors ``[B, d]`` of people by one pass on their encoded rows ``behaviour``
+        ``[B, d]``."""
+        now = behaviour.new_zeros(behaviour.size(0), dtype=torch.long)
+        return self._query(self.hidden(behaviour, now, signals))
+
+    def _query(self, hidden: Tensor) -> Tensor:
+        """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
+        # Bounded, as a vanishing temperature would let single scores run away.
+        temperature = self.log_temperature.clamp(min=math.log(0.02)).exp()
+        # Not F.normalize: a row of which nothing is visible is zero, where its gradient is 1e12.
+        length = (hidden.square().sum(dim=-1, keepdim=True) + 0.05**2).sqrt()
+        return hidden / (length * temperature)
+
+
+class LD4MRec(OnePass, Recommender):
     r"""LD4MRec from `"LD4MRec: Simplifying and Powering Diffusion Model for Multimedia
     Recommendation" <https://arxiv.org/abs/2309.15363>`_.
 
@@ -312,16 +357,6 @@ class LD4MRec(Recommender):
         zero."""
         return self.read_signals(self._encode(guides, rows))
 
-    def read_signals(self, encoded: Tensor) -> Signals:
-        """What rows times the guides, ``[B, (1 + M) * d]``, say."""
-        channels = self.config.hidden_channels
-        collaborative, content = encoded.tensor_split([channels], dim=-1)
-        content = content.view(encoded.size(0), -1, channels)
-        gate = self.gate(content)
-        preference = (gate.unsqueeze(-1) * content).sum(dim=1)
-        lean = preference - content.sum(dim=1) / max(1, content.size(1))
-        return Signals(collaborative, preference, lean, gate)
-
     def _encode(self, read: Tensor, rows: Rows) -> Tensor:
         """Scaled rows times a table of which ``read`` ``[nnz, d]`` are the rows of their items."""
         return self._row_value(rows).unsqueeze(-1) * sum_rows(read, rows.row, rows.num)
@@ -329,16 +364,6 @@ class LD4MRec(Recommender):
     def _row_value(self, rows: Rows) -> Tensor:
         """The entries of scaled rows, :math:`1 / |N_u|^\\nu`, one for each row: ``[B]``."""
         return rows.degree().clamp(min=1).to(self.bias.dtype).pow(-self.config.row_exponent)
-
-    def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
-        """C-Net's answer, ``[B, d]``.
-
-        Args:
-            behaviour: Encoded rows x_t·Z, ``[B, d]``.
-            t: Long ``[B]``, 0 … T.
-            signals: Of the observed rows.
-        """
-        return self.cnet(behaviour + signals.lean, t, signals.collaborative, signals.preference)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Soft reconstruction plus ranking, averaged over users; ``batch`` long ``[B]`` users."""
@@ -462,20 +487,6 @@ class LD4MRec(Recommender):
             hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
             return self._query(hidden)
         return self.answer(behaviour, signals)
-
-    def answer(self, behaviour: Tensor, signals: Signals) -> Tensor:
-        """Vectors ``[B, d]`` of people by one pass on their encoded rows ``behaviour``
-        ``[B, d]``."""
-        now = behaviour.new_zeros(behaviour.size(0), dtype=torch.long)
-        return self._query(self.hidden(behaviour, now, signals))
-
-    def _query(self, hidden: Tensor) -> Tensor:
-        """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
-        # Bounded, as a vanishing temperature would let single scores run away.
-        temperature = self.log_temperature.clamp(min=math.log(0.02)).exp()
-        # Not F.normalize: a row of which nothing is visible is zero, where its gradient is 1e12.
-        length = (hidden.square().sum(dim=-1, keepdim=True) + 0.05**2).sqrt()
-        return hidden / (length * temperature)
 
     def _reverse_chain(
         self, encoder: Tensor, behaviour: Tensor, signals: Signals, rows: Rows, num_steps: int

@@ -1,0 +1,307 @@
+"""LD4MRec as a program of its own, which needs neither graphdiff nor, as ONNX, PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from graphdiff.errors import ConfigError
+from graphdiff.files import write_bytes
+from graphdiff.models.base import Recommender
+from graphdiff.models.ld4mrec import ItemTables, LD4MRec, OnePass
+
+Precision = Literal["float32", "bf16", "int8"]
+Format = Literal["torch", "onnx"]
+
+#: Items scored at a time: a batch of 1,024 people takes 256 MiB of scores.
+BLOCK = 2**16
+#: Bytes of weights from which on an ONNX program keeps them beside it: a file holds at most 2 GiB.
+ONNX_LIMIT = 2**31 - 2**24
+
+
+class Table(torch.nn.Module):
+    """An item table, stored in few bits and read in float32.
+
+    ``bf16`` rounds to 8 significant bits. ``int8`` scales each vector so that its largest entry is
+    ±127.
+
+    Args:
+        value: ``[I, *, d]``.
+        precision: How it is stored.
+    """
+
+    value: Tensor
+    scale: Tensor | None
+
+    def __init__(self, value: Tensor, precision: Precision) -> None:
+        super().__init__()
+        value, scale = value.detach().float(), None
+        if precision == "bf16":
+            value = value.bfloat16()
+        elif precision == "int8":
+            scale = (value.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=1e-30)
+            value = (value / scale).round().to(torch.int8)
+        self.register_buffer("value", value.contiguous())
+        self.register_buffer("scale", scale)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Some rows, float32 ``[n, *, d]``."""
+        value = self.value[index].float()
+        return value if self.scale is None else value * self.scale[index]
+
+    def inner_product(self, vectors: Tensor) -> Tensor:
+        """Of ``[B, d]`` with all rows of a table ``[I, d]``: ``[B, I]``."""
+        product = vectors @ self.value.float().t()
+        return product if self.scale is None else product * self.scale.squeeze(-1)
+
+
+class Program(OnePass, torch.nn.Module):
+    """The k best items for people whose items are given: LD4MRec with its item tables made.
+
+    Args:
+        model: The model, whose weights are copied.
+        k: Items for each person.
+        precision: How the item tables are stored.
+
+    Raises:
+        ConfigError: If the model is no LD4MRec, or ``k`` or ``precision`` is out of range.
+    """
+
+    bias: Tensor
+
+    def __init__(self, model: Recommender, k: int = 20, precision: Precision = "float32") -> None:
+        super().__init__()
+        model = _checked(model, precision)
+        if not 1 <= k <= model.num_items:
+            raise ConfigError(
+                f"k = {k} with a catalogue of {model.num_items} items; "
+                f"k must be from 1 to {model.num_items}"
+            )
+        self.k, self.num_items = k, model.num_items
+        self.row_exponent = model.config.row_exponent
+        self.gate, self.cnet = copy.deepcopy(model.gate), copy.deepcopy(model.cnet)
+        self.register_buffer("log_temperature", model.log_temperature.detach().clone())
+        with model._answering():
+            tables = model._item_tables()
+        guides = tables.guides.view(self.num_items, -1, model.config.hidden_channels)
+        self.read = Table(torch.cat([tables.encoder.unsqueeze(1), guides], dim=1), precision)
+        # In pieces, so that no tensor holds the scores of a large catalogue.
+        self.item = torch.nn.ModuleList(
+            Table(piece, precision) for piece in tables.item.split(BLOCK)
+        )
+        bias = model.bias.detach().float()
+        self.register_buffer("bias", bias.masked_fill(~model.available, -torch.inf))
+        self.eval().requires_grad_(False)
+
+    def forward(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Recommends.
+
+        Args:
+            items: Long ``[nnz]``, the items of all people, one person after the other. Repeats
+                count once.
+            offsets: Long ``[B]``, where each person's items begin; the first is 0. (As in
+                :class:`torch.nn.EmbeddingBag`.)
+
+        Returns:
+            ``(item [B, k] long, score [B, k] float32)``, best first, without a person's own items;
+            -1 and -inf where none is left. Equal scores come in no particular order.
+        """
+        num = offsets.size(0)
+        row, item, weight = self._distinct(items, offsets)
+        degree = self.bias.new_zeros(num).index_put((row,), weight, accumulate=True)
+        value = degree.clamp(min=1).pow(-self.row_exponent).view(-1, 1, 1)
+        read = self.read.rows(item) * weight.view(-1, 1, 1)
+        size = (num, read.size(1), read.size(2))
+        encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
+        signals = self.read_signals(encoded[:, 1:].flatten(1))
+        vectors = self.answer(encoded[:, 0], signals)
+        return self._best(vectors, row, item, weight)
+
+    def _distinct(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, item and weight of each entry, ``[nnz + 1]`` each; the weight is 0 for a repeat, and
+        for the last, which is there because some runtimes know no empty tensors."""
+        num = offsets.size(0)
+        begun = torch.zeros_like(torch.cat([items, offsets[:1]]))
+        begun = begun.index_put((offsets,), torch.ones_like(offsets), accumulate=True)
+        row = begun.cumsum(dim=0)[:-1] - 1
+        past = torch.full_like(offsets[:1], num * self.num_items)
+        key = torch.cat([row * self.num_items + items, past]).sort().values
+        before = torch.cat([torch.full_like(past, -1), key])[:-1]
+        weight = ((key != before) & (key < past)).to(self.bias.dtype)
+        row = (key // self.num_items).clamp(max=num - 1)
+        return row, key % self.num_items, weight
+
+    def _best(
+        self, vectors: Tensor, row: Tensor, item: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        index: Tensor | None = None
+        score: Tensor | None = None
+        start = 0
+        for piece in self.item:
+            assert isinstance(piece, Table)
+            stop = start + piece.value.size(0)
+            found = piece.inner_product(vectors) + self.bias[start:stop]
+            seen = (item >= start) & (item < stop) & (weight > 0)
+            place = (item - start).clamp(min=0, max=stop - start - 1)
+            # Others than the seen have 0 added.
+            penalty = torch.where(seen, -torch.inf, 0.0)
+            found = found.index_put((row, place), penalty, accumulate=True)
+            best, where = found.topk(min(self.k, stop - start), dim=1)
+            where = where + start
+            if index is not None and score is not None:
+                best, where = torch.cat([score, best], dim=1), torch.cat([index, where], dim=1)
+                best, chosen = best.topk(min(self.k, best.size(1)), dim=1)
+                where = where.gather(1, chosen)
+            index, score, start = where, best, stop
+        assert index is not None
+        assert score is not None
+        return torch.where(score == -torch.inf, -1, index), score
+
+
+def export(
+    model: Recommender,
+    path: str | Path,
+    format: Format = "onnx",
+    k: int = 20,
+    precision: Precision = "float32",
+) -> None:
+    """Writes a :class:`Program` as a file with its weights in it.
+
+    Batches of any size can be asked. Inputs are called ``items`` and ``offsets``, outputs
+    ``item`` and ``score``. What the program is (``k``, ``num_items``, ``tables``, and the raw ids of
+    items where there are some) is written along as JSON: under the key ``graphdiff`` of the ONNX
+    file's metadata, in the extra file ``graphdiff.json`` of the torch one.
+
+    Args:
+        model: An LD4MRec, with any number of modalities.
+        path: The file to write, atomically. Where an ONNX program is larger than 2 GiB its weights
+            are put beside it, in ``path`` with ``.data`` at the end.
+        format: ``torch`` for :func:`torch.export.load`, ``onnx`` for any ONNX runtime.
+        k: Items for each person.
+        precision: How item tables are stored: ``float32``, ``bf16`` or ``int8``.
+
+    Raises:
+        ConfigError: If the model is no LD4MRec, a value is out of range, or a package that ONNX
+            needs is not installed.
+    """
+    if format not in get_args(Format):
+        raise ConfigError(f"format = {format!r}; it must be one of torch, onnx")
+    path, program = Path(path), Program(model, k, precision)
+    facts: dict[str, Any] = {"k": k, "num_items": program.num_items, "tables": precision}
+    if model.item_ids is not None:
+        facts["item_ids"] = model.item_ids
+    about = json.dumps(facts)
+    if format == "torch":
+        buffer = io.BytesIO()
+        torch.export.save(_traced(program), buffer, extra_files={"graphdiff.json": about})
+        write_bytes(path, buffer.getvalue())
+    else:
+        _write_onnx(program, path, about)
+
+
+def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
+    """The model with the item tables that an export in this precision has, to measure what they
+    cost: ``evaluate(rounded(model, "int8"), data)``. It shares the model's weights.
+
+    Raises:
+        ConfigError: If the model is no LD4MRec, or there is no such precision.
+    """
+    _checked(model, precision)
+
+    def through(table: Tensor, channels: int) -> Tensor:
+        parts = Table(table.view(len(table), -1, channels), precision)
+        return parts.rows(torch.arange(len(table), device=table.device)).view_as(table)
+
+    def tables() -> ItemTables:
+        exact, d = model.tables(), model.config.hidden_channels
+        return replace(
+            exact,
+            item=through(exact.item, d),
+            encoder=through(exact.encoder, d),
+            guides=through(exact.guides, d),
+        )
+
+    other = copy.copy(model)
+    other.tables = tables  # type: ignore[method-assign]
+    other.forget_tables()
+    return other
+
+
+def _checked(model: Recommender, precision: str) -> LD4MRec:
+    if not isinstance(model, LD4MRec):
+        raise ConfigError(
+            f"{type(model).__name__} cannot be exported; LD4MRec can, as it makes people from "
+            "their items alone"
+        )
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise ConfigError(f"tables = {precision!r}; it must be one of {known}")
+    return model
+
+
+def _traced(program: Program) -> torch.export.ExportedProgram:
+    device, last = program.bias.device, program.num_items - 1
+    items = torch.tensor([0, last, 0, last, last], device=device)
+    offsets = torch.tensor([0, 2, 2], device=device)
+    dim = torch.export.Dim
+    shapes: dict[str, Any] = {
+        "items": {0: dim("nnz", min=0)},
+        "offsets": {0: dim("batch", min=1)},
+    }
+    with torch.no_grad():
+        return torch.export.export(program, (items, offsets), dynamic_shapes=shapes)
+
+
+def _write_onnx(program: Program, path: Path, about: str) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"ONNX needs {error.name}, which is not installed; "
+            "install it with: pip install 'graphdiff[export]'"
+        ) from None
+    with _quiet():
+        exported = torch.onnx.export(
+            _traced(program.cpu()),
+            input_names=["items", "offsets"],
+            output_names=["item", "score"],
+            dynamo=True,
+            verbose=False,
+        )
+    assert exported is not None
+    exported.model.metadata_props["graphdiff"] = about
+    if sum(one.nbytes for one in program.state_dict().values()) < ONNX_LIMIT:
+        write_bytes(path, exported.model_proto.SerializeToString())
+        return
+    # The program names the file of its weights, so both are written under their own names.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        exported.save(Path(folder) / path.name, external_data=True)
+        for name in (path.name + ".data", path.name):
+            os.replace(Path(folder) / name, path.with_name(name))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes to its developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

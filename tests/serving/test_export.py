@@ -1,0 +1,198 @@
+"""Exported programs answer as the model does."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from graphdiff.errors import ConfigError
+from graphdiff.evaluation import evaluate
+from graphdiff.models import MODELS
+from graphdiff.serving import export as module
+from graphdiff.serving.export import Program, Table, export, rounded
+from tests.conftest import make_model, random_data
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+#: People: repeats, nobody's items, one item, many.
+LISTS = [[1, 5, 5, 2], [], [49], [0, 3, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47]]
+BATCHES = [LISTS, LISTS[:1], [[]], [[], []], [[7]] * 9]
+
+
+def make(features=None, seed=0, num_items=50):
+    """An LD4MRec whose every part says something, and its data."""
+    data = random_data(30, num_items, features)
+    model = make_model(MODELS["ld4mrec"], data, seed).eval()
+    torch.nn.init.normal_(model.cnet.blocks[0].outer.weight)
+    torch.nn.init.normal_(model.gate.weight)
+    torch.nn.init.normal_(model.bias)
+    return model, data
+
+
+def ragged(lists):
+    items = torch.tensor([item for one in lists for item in one], dtype=torch.long)
+    return items, torch.tensor([0, *map(len, lists)]).cumsum(0)[:-1]
+
+
+def run_onnx(path, lists):
+    items, offsets = ragged(lists)
+    session = onnxruntime.InferenceSession(path)
+    found = session.run(None, {"items": items.numpy(), "offsets": offsets.numpy()})
+    return [torch.from_numpy(one) for one in found]
+
+
+def same(found, expected):
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("features", [{}, {"image": 6, "text": 5}], ids=len)
+def test_a_torch_program_answers_as_the_model(features, tmp_path):
+    model, _ = make(features)
+    export(model, tmp_path / "model.pt2", "torch", k=10)
+    about = {"graphdiff.json": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=about).module()
+    for lists in BATCHES:
+        same(program(*ragged(lists)), model.recommend(items=lists, k=10))
+    assert json.loads(about["graphdiff.json"]) == {"k": 10, "num_items": 50, "tables": "float32"}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model with two modalities and its ONNX program."""
+    model, _ = make({"image": 6, "text": 5})
+    model.item_ids = [f"item {n}" for n in range(50)]
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export(model, path, k=10)
+    return model, path
+
+
+def test_an_onnx_program_answers_as_the_model(exported):
+    model, path = exported
+    for lists in BATCHES:
+        same(run_onnx(path, lists), model.recommend(items=lists, k=10))
+    metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    about = json.loads(metadata["graphdiff"])
+    assert about.pop("item_ids")[3] == "item 3"
+    assert about == {"k": 10, "num_items": 50, "tables": "float32"}
+    # Everything is in the one file.
+    assert [one.name for one in path.parent.iterdir()] == ["model.onnx"]
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+import onnxruntime
+
+path, out = sys.argv[1:]
+session = onnxruntime.InferenceSession(path)
+items = np.array([1, 5, 5, 2, 49], dtype=np.int64)
+offsets = np.array([0, 4, 4], dtype=np.int64)
+item, score = session.run(["item", "score"], {"items": items, "offsets": offsets})
+assert "torch" not in sys.modules and "graphdiff" not in sys.modules
+np.savez(out, item=item, score=score)
+"""
+
+
+def test_an_onnx_program_needs_no_torch(exported, tmp_path):
+    model, path = exported
+    command = [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "found.npz"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    with np.load(tmp_path / "found.npz") as found:
+        answer = torch.from_numpy(found["item"]), torch.from_numpy(found["score"])
+    same(answer, model.recommend(items=[[1, 5, 5, 2], [], [49]], k=10))
+
+
+def test_weights_lie_beside_an_onnx_program_that_is_too_large(tmp_path, monkeypatch):
+    model, _ = make(num_items=300)  # without modalities
+    monkeypatch.setattr(module, "ONNX_LIMIT", 1000)
+    path = tmp_path / "model.onnx"
+    export(model, path, k=10)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    same(run_onnx(path, LISTS), model.recommend(items=LISTS, k=10))
+
+
+def test_large_catalogues_are_scored_in_pieces(monkeypatch):
+    model, _ = make({"image": 6})
+    monkeypatch.setattr(module, "BLOCK", 16)
+    program = Program(model, k=20)
+    assert [len(piece.value) for piece in program.item] == [16, 16, 16, 2]
+    expected = model.recommend(items=LISTS, k=20)
+    same(program(*ragged(LISTS)), expected)
+    same(module._traced(program).module()(*ragged(LISTS)), expected)
+
+
+def test_lists_end_where_no_item_is_left():
+    model, _ = make()
+    item, score = Program(model, k=50)(*ragged([list(range(45)), [1]]))
+    assert item[0].tolist()[5:] == [-1] * 45
+    assert score[0, 5:].isneginf().all()
+    assert sorted(item[0, :5].tolist()) == [45, 46, 47, 48, 49]
+    assert item[1, 48] >= 0
+    assert item[1, 49] == -1
+
+
+def test_removed_items_are_not_recommended():
+    model, _ = make({"image": 6})
+    model.remove_items([4, 8])
+    item, _ = Program(model, k=50)(*ragged(LISTS))
+    assert not torch.isin(item, torch.tensor([4, 8])).any()
+
+
+@pytest.mark.parametrize(("precision", "error"), [("bf16", 2**-8), ("int8", 0.5 / 127)])
+def test_tables_in_few_bits_are_near(precision, error):
+    value = torch.randn(40, 3, 16) * torch.rand(40, 1, 1) * 9
+    value[7] = 0
+    table = Table(value, precision)
+    index = torch.tensor([7, 3, 3, 39])
+    limit = error * value.abs().amax(dim=-1, keepdim=True)[index]
+    assert ((table.rows(index) - value[index]).abs() <= limit * 1.001).all()
+    flat = Table(value[:, 0], precision)
+    vectors = torch.randn(5, 16)
+    expected = vectors @ flat.rows(torch.arange(40)).t()
+    torch.testing.assert_close(flat.inner_product(vectors), expected, rtol=1e-4, atol=1e-4)
+    assert table.value.dtype == {"bf16": torch.bfloat16, "int8": torch.int8}[precision]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_programs_in_few_bits(precision, tmp_path):
+    model, data = make({"image": 6, "text": 5}, num_items=12_000)
+    path = tmp_path / "model.onnx"
+    export(model, path, precision=precision)
+    whole = sum(one.nbytes for one in Program(model).state_dict().values())
+    assert path.stat().st_size < 0.7 * whole
+    found = run_onnx(path, LISTS)
+    # The model with rounded tables is what tells the cost.
+    same(found, rounded(model, precision).recommend(items=LISTS))
+    exact = model.recommend(items=LISTS)
+    torch.testing.assert_close(found[1], exact[1], rtol=0.05, atol=0.05)
+    assert not torch.equal(found[1], exact[1])
+    assert evaluate(rounded(model, precision), data)["recall@20"] >= 0
+
+
+def test_rounding_leaves_the_model_as_it_is():
+    model, _ = make()
+    before = model.recommend([0, 1], k=5)
+    assert not torch.equal(rounded(model, "int8").recommend([0, 1], k=5)[1], before[1])
+    assert torch.equal(model.recommend([0, 1], k=5)[1], before[1])
+
+
+def test_bad_requests_are_refused(tmp_path, monkeypatch):
+    model, _ = make()
+    path = tmp_path / "model"
+    with pytest.raises(ConfigError, match="LightGCN cannot be exported; LD4MRec can"):
+        export(make_model(MODELS["lightgcn"], random_data()), path)
+    with pytest.raises(ConfigError, match="k = 51 with a catalogue of 50 items"):
+        export(model, path, k=51)
+    with pytest.raises(ConfigError, match="tables = 'int4'; it must be one of float32, bf16, int8"):
+        export(model, path, precision="int4")
+    with pytest.raises(ConfigError, match="format = 'tflite'; it must be one of torch, onnx"):
+        export(model, path, "tflite")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"onnxscript.*pip install 'graphdiff\[export\]'"):
+        export(model, path)
+    assert not list(tmp_path.iterdir())
