@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graphdiff.models.ld4mrec import Draw, LD4MRec
 from graphdiff.nn.graph import Rows
+from graphdiff.nn.reconstruction import sum_items
 
 
 def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
@@ -69,3 +70,22 @@ def dense_losses(
     against = (logit[:, draw.negatives.item] - draw.negatives.log_chance).logsumexp(dim=1)
     surprise = (against[:, None] - logit) * observed * everything
     return config.reconstruction * error + config.ranking * surprise.sum(dim=1)
+
+
+def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
+    """Vectors ``[B, d]`` by the reverse chain over all T steps, walked on rows of the catalogue.
+
+    Args:
+        model: The model.
+        rows: Observed rows.
+        x_t: Rows at step T, ``[B, I]``.
+    """
+    tables = model._item_tables()
+    value = model._row_value(rows).unsqueeze(-1)
+    signals = model.read_signals(value * sum_items(tables.guides, rows))
+    for step in range(model.schedule.num_steps, 0, -1):
+        t = torch.full((rows.num,), step, device=x_t.device)
+        hidden = model.hidden(x_t @ tables.encoder, t, signals)
+        predicted = model.log_scale.exp() * hidden @ tables.encoder.t() + model.reconstruction_bias
+        x_t = model.schedule.step(value * predicted, x_t, t)
+    return model._query(hidden)

@@ -181,7 +181,7 @@ def export(
     """Writes a :class:`Program` as a file with its weights in it.
 
     Batches of any size can be asked. Inputs are called ``items`` and ``offsets``, outputs
-    ``item`` and ``score``. What the program is (``k``, ``num_items``, ``tables``, and the raw ids of
+    ``item`` and ``score``. What the program is (``k``, ``num_items``, ``tables``, and raw ids of
     items where there are some) is written along as JSON: under the key ``graphdiff`` of the ONNX
     file's metadata, in the extra file ``graphdiff.json`` of the torch one.
 
