@@ -32,7 +32,8 @@ class BPRMF(Recommender):
         \hat{y}_{uj}) + \tfrac{\lambda}{2} \big(\lVert\mathbf{w}_u\rVert^2 +
         \lVert\mathbf{h}_i\rVert^2 + \lVert\mathbf{h}_j\rVert^2\big) \Big]
 
-    with one item j per interaction, uniform over those that u has not. The paper draws triples with
+    with one item j per interaction, uniform over the trained items that u has not
+    (:meth:`~graphdiff.nn.graph.RecGraph.sample_negatives`). The paper draws triples with
     replacement and has one λ for each kind of factor; here an epoch visits each interaction once
     and the λ are equal, as in today's toolboxes.
 

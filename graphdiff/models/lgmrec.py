@@ -92,12 +92,12 @@ class LGMRec(Recommender):
 
     where b runs over the batch's users and n over all users, and likewise for items.
 
-    This follows the authors' code: features are frozen, the contrast goes one way, negatives are
-    drawn from the items that have training interactions. Ours: there is neither noise nor dropout
-    at inference (their code draws noise there too); with more than two modalities each pair is
-    contrasted; and a node takes no part in a modality that it lacks: an item by its mask, a user
-    if all of their items lack it. What is constant is computed once, and cosines with all nodes
-    are computed in the K dimensions of the memberships, which gives the same.
+    This follows the authors' code: features are frozen and the contrast goes one way. Ours: there
+    is neither noise nor dropout at inference (their code draws noise there too); with more than
+    two modalities each pair is contrasted; and a node takes no part in a modality that it lacks:
+    an item by its mask, a user if all of their items lack it. What is constant is computed once,
+    and cosines with all nodes are computed in the K dimensions of the memberships, which gives the
+    same.
 
     Args:
         config: :class:`LGMRecConfig`.
@@ -152,7 +152,7 @@ class LGMRec(Recommender):
         """BPR, contrast of the hypergraphs, and an L2 penalty; ``batch`` long ``[B]``."""
         config, size = self.config, batch.numel()
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user, generator, self.graph.trained_items())
+        negative = self.graph.sample_negatives(user, generator)
         users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
         items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
 

@@ -54,8 +54,8 @@ class MultiViewRecommender(Recommender):
         \textstyle\sum \lVert\mathbf{z}\rVert^2 .
 
     Propagation is over all nodes; fusing, which looks at each node alone, is done for the batch's
-    nodes only, each once. The features are learnable, starting from the data's, and negatives are
-    drawn from the items that have training interactions, both as in the authors' code.
+    nodes only, each once. The features are learnable, starting from the data's, as in the
+    authors' code.
 
     Views that a node lacks are masked (ours): an item lacks those of modalities that it lacks, a
     user those that all of their items lack.
@@ -132,7 +132,7 @@ class MultiViewRecommender(Recommender):
         """BPR, contrast of side and behaviour, and an L2 penalty; ``batch`` long ``[B]``."""
         config, size = self.config, batch.numel()
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user, generator, self.graph.trained_items())
+        negative = self.graph.sample_negatives(user, generator)
         users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
         items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
         content, side = self._embeddings(users, items, generator)

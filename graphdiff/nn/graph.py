@@ -296,53 +296,61 @@ class RecGraph(torch.nn.Module):
             self._made[key] = make()
         return self._made[key]
 
-    def sample_negatives(
-        self, user_index: Tensor, generator: torch.Generator, among: Tensor | None = None
-    ) -> Tensor:
-        """One item per user, uniform over those the user has not interacted with.
+    def sample_negatives(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+        """One item per user, uniform over those the user has not interacted with, among the
+        items that have a training interaction (:meth:`trained_items`).
+
+        All models that learn from negatives draw them here. An item that nobody has touched says
+        nothing of anybody's taste: as a negative it would only teach that new items are bad, and
+        models that know them by their features would rank them last. (MMRec, the toolbox that
+        most of the multimodal models are compared with, draws among the same items.)
 
         Args:
             user_index: Long ``[B]``; repeats are fine.
             generator: Source of randomness, on the graph's device.
-            among: Long ``[C]``, the items to draw from, which must hold all that anybody has
-                interacted with; the whole catalogue by default.
 
         Returns:
-            Long ``[B]``. A user who has every item gets any item.
+            Long ``[B]``. A user who has all of these items gets any of them.
         """
-        # CSR order makes the flat keys sorted already.
-        key = self.once("pairs", lambda: self.user * self.num_items + self.col)
-        device = self.col.device
-        size = self.num_items if among is None else among.numel()
-
-        def draw(shape: torch.Size) -> Tensor:
-            drawn = torch.randint(size, shape, generator=generator, device=device)
-            return drawn if among is None else among[drawn]
-
-        negative = draw(user_index.shape)
+        trained = self.trained_items()
+        key = self._trained_pairs()  # CSR order makes the flat keys sorted already
+        device, size = self.col.device, trained.numel()
+        place = torch.randint(size, user_index.shape, generator=generator, device=device)
         open_ = torch.arange(user_index.numel(), device=device)
         open_ = open_[self.user_degree()[user_index] < size]
         for _ in range(REDRAWS):
-            wanted = user_index[open_] * self.num_items + negative[open_]
+            wanted = user_index[open_] * size + place[open_]
             found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
             open_ = open_[key[found] == wanted]
             if open_.numel() == 0:
-                return negative
-            negative[open_] = draw(open_.shape)
-        negative[open_] = self._draw_rest(user_index[open_], generator)
-        return negative
+                return trained[place]
+            place[open_] = torch.randint(size, open_.shape, generator=generator, device=device)
+        place[open_] = self._draw_rest(user_index[open_], generator)
+        return trained[place]
 
     def _draw_rest(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
-        """As :meth:`sample_negatives`, in one go, for users who have nearly every item."""
-        device = self.col.device
-        # Before a user's n-th item (from 0) lie col - n items that the user has not.
-        place = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
-        key = self.user * self.num_items + self.col - place
-        free = self.num_items - self.user_degree()[user_index]
+        """As :meth:`sample_negatives`, in one go, for users who have nearly every item: places
+        among the trained items."""
+        device, size = self.col.device, self.trained_items().numel()
+        # Before a user's n-th item (from 0), which is the p-th of the trained ones, lie p - n that
+        # the user has not.
+        number = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
+        key = self._trained_pairs() - number
+        free = size - self.user_degree()[user_index]
         share = torch.rand(free.shape, generator=generator, device=device)
         rank = torch.minimum((share * free).long(), free - 1)
-        wanted = user_index * self.num_items + rank
+        wanted = user_index * size + rank
         return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
+
+    def _trained_pairs(self) -> Tensor:
+        """A number for each interaction, ascending: user times the number of trained items, and
+        the item's place among those."""
+
+        def make() -> Tensor:
+            trained = self.trained_items()
+            return self.user * trained.numel() + torch.searchsorted(trained, self.col)
+
+        return self.once("trained_pairs", make)
 
     def trained_items(self) -> Tensor:
         """Items with at least one training interaction, long ``[C]``, ascending; found once."""

@@ -32,15 +32,20 @@ def test_user_of_finds_the_owner_of_each_interaction():
 
 def test_negatives_are_never_training_items():
     graph = RecGraph.from_data(random_data(30, 8, density=0.8))
+    trained = graph.col.unique()
+    assert graph.trained_items().tolist() == trained.tolist() == list(range(7))
     users = torch.arange(30).repeat(50)
     negative = graph.sample_negatives(users, torch.Generator().manual_seed(0))
     seen = torch.zeros(30, 8, dtype=torch.bool)
     seen[graph.user, graph.col] = True
-    assert not seen[users, negative].any()
-    # All that is left to draw from is drawn.
+    some_left = ~seen[:, trained].all(dim=1)
+    assert some_left.sum() > 20
+    assert not seen[users, negative][some_left[users]].any()
+    # All that is left to draw from is drawn, but never what nobody has.
     drawn = torch.zeros(30, 8, dtype=torch.bool)
     drawn[users, negative] = True
-    assert torch.equal(drawn, ~seen)
+    assert torch.equal(drawn[some_left][:, trained], ~seen[some_left][:, trained])
+    assert not drawn[:, 7].any()
 
 
 def test_negatives_of_a_user_who_has_everything():
@@ -49,20 +54,15 @@ def test_negatives_of_a_user_who_has_everything():
     assert ((negative >= 0) & (negative < 2)).all()
 
 
-def test_negatives_among_some_items(multimodal_data):
-    graph = RecGraph.from_data(multimodal_data)
-    assert graph.trained_items().tolist() == graph.col.unique().tolist()
-    assert graph.trained_items().numel() < graph.num_items
-    users = torch.arange(12).repeat(100)
+def test_negatives_skip_untrained_items_anywhere_in_the_catalogue():
+    pairs = [[0, 0, 1, 2, 2], [1, 4, 6, 1, 9]]
+    graph = RecGraph.from_data(build_data(3, 11, pairs), content=False)
     negative = graph.sample_negatives(
-        users, torch.Generator().manual_seed(0), graph.trained_items()
-    )
-    drawn = torch.zeros(12, 9, dtype=torch.bool)
-    drawn[users, negative] = True
-    wanted = torch.zeros(12, 9, dtype=torch.bool)
-    wanted[:, graph.col] = True
-    wanted[graph.user, graph.col] = False
-    assert torch.equal(drawn, wanted)
+        torch.arange(3).repeat(200), torch.Generator().manual_seed(0)
+    ).view(200, 3)
+    counts = [column.unique(return_counts=True) for column in negative.t()]
+    assert [item.tolist() for item, _ in counts] == [[6, 9], [1, 4, 9], [4, 6]]
+    assert min(int(count.min()) for _, count in counts) > 45
 
 
 def test_of_an_edge_in_several_similarity_graphs_the_largest_weight_counts(multimodal_data):
@@ -115,8 +115,8 @@ def test_item_graph_mixes_by_share(multimodal_data):
 def test_negatives_of_a_user_who_has_nearly_everything():
     free = [0, 499, 500, 999]
     has = [item for item in range(1000) if item not in free]
-    pairs = [[0] * 996 + [1, 1], [*has, 3, 7]]
-    graph = RecGraph.from_data(build_data(2, 1000, pairs), content=False)
+    pairs = [[0] * 996 + [1, 1] + [2] * 4, [*has, 3, 7, *free]]
+    graph = RecGraph.from_data(build_data(3, 1000, pairs), content=False)
     generator = torch.Generator().manual_seed(0)
     users = torch.tensor([0, 1]).repeat(4000)
     negative = graph.sample_negatives(users, generator)
