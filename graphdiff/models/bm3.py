@@ -65,6 +65,7 @@ class BM3(Recommender):
     Config: ClassVar[type[ModelConfig]] = BM3Config
     batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: BM3Config
 
     def __init__(self, config: BM3Config, graph: RecGraph) -> None:

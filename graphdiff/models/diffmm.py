@@ -116,6 +116,7 @@ class DiffMM(Recommender):
     Config: ClassVar[type[ModelConfig]] = DiffMMConfig
     batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: DiffMMConfig
     chosen: Tensor
 

@@ -72,6 +72,7 @@ class LATTICE(Recommender):
     Config: ClassVar[type[ModelConfig]] = LATTICEConfig
     batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: LATTICEConfig
 
     def __init__(self, config: LATTICEConfig, graph: RecGraph) -> None:

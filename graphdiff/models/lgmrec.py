@@ -110,6 +110,7 @@ class LGMRec(Recommender):
     Config: ClassVar[type[ModelConfig]] = LGMRecConfig
     batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: LGMRecConfig
 
     def __init__(self, config: LGMRecConfig, graph: RecGraph) -> None:

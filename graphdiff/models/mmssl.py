@@ -142,6 +142,7 @@ class MMSSL(Recommender):
     Config: ClassVar[type[ModelConfig]] = MMSSLConfig
     batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "users"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: MMSSLConfig
     chosen: Tensor
 

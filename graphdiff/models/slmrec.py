@@ -77,6 +77,7 @@ class SLMRec(Recommender):
     Config: ClassVar[type[ModelConfig]] = SLMRecConfig
     batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: SLMRecConfig
 
     def __init__(self, config: SLMRecConfig, graph: RecGraph) -> None:

@@ -57,6 +57,7 @@ class VBPR(Recommender):
     Config: ClassVar[type[ModelConfig]] = VBPRConfig
     batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
     uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
     config: VBPRConfig
     features: Tensor
 

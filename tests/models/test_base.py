@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from graphdiff.errors import ConfigError, DataError, RunError
 from graphdiff.models import MODELS, Recommender
 from graphdiff.models.base import Query
+from graphdiff.nn.graph import RecGraph
 from graphdiff.schema import build_data
 from tests.conftest import SOLVED, TRAINED, make_model, random_data
 
@@ -342,3 +343,21 @@ def test_similar_items_have_the_largest_cosines(name):
 def test_models_without_item_vectors_know_no_similar_items():
     with pytest.raises(ConfigError, match="EASE does not score by inner products"):
         make(MODELS["ease"]).similar_items(0, k=2)
+
+
+@every_model
+def test_item_graphs_are_built_where_they_are_read(model_class, monkeypatch):
+    model = make(model_class)
+    read = set()
+    similar = RecGraph.similar
+    monkeypatch.setattr(
+        RecGraph, "similar", lambda self, name: read.add(name) or similar(self, name)
+    )
+    if model_class.batch_over != "nothing":
+        generator = torch.Generator().manual_seed(0)
+        model.start_epoch(generator)
+        model.loss(torch.arange(6), generator)
+    model.recommend(0, k=3)
+    built = [name for name in model.graph.state_dict() if name.startswith("similar_")]
+    assert bool(built) == bool(read)
+    assert model.graph.modalities == (["image", "text"] if model_class.uses_content else [])

@@ -169,13 +169,6 @@ def test_neighbors_are_scored_without_a_row_over_the_catalogue():
         torch.testing.assert_close(torch.cat(blocks, dim=1), expected)
 
 
-def test_content_graphs_are_not_built_where_they_are_not_read(data):
-    for model_class in (ContentKNN, EASEFeatures):
-        graph = make_model(model_class, data).graph
-        assert graph.modalities == ["image", "text"]
-        assert not [name for name in graph.state_dict() if "similar" in name]
-
-
 def test_puresvd_projects_on_the_largest_directions(data):
     x = dense(data)
     v = np.linalg.svd(x)[2][:4].T
