@@ -95,7 +95,9 @@ class DiffMM(Recommender):
 
     where :math:`\mathcal{L}_{CL}` is the InfoNCE of :math:`\mathbf{H}` with each
     :math:`\mathbf{V}_m`, for users and for items, over all nodes. Scores are inner products of
-    the rows of :math:`\mathbf{H}`.
+    the rows of :math:`\mathbf{H}`. BPR and InfoNCE are means over the batch's interactions (where
+    the paper writes sums), as in the authors' code, and the norm is that of all embeddings, with
+    the weights of the settings.
 
     The denoisers have an Adam of their own, which goes into checkpoints. What the authors' code
     says beyond the paper is kept: the first noise variance of 1e-4, and a fresh choice of
@@ -283,13 +285,16 @@ class DiffMM(Recommender):
         """H, ``[U + I, d]``."""
         user, item = self.user_embedding.weight, self.item_embedding.weight
         interactions, embedding = self._interactions(), torch.cat([user, item])
-        joined = torch.zeros_like(embedding)
-        shares = self.modality_weight.softmax(dim=0)
-        for share, features, graph in zip(shares, content, generated, strict=True):
-            carried = self.conv(torch.cat([user, features]), interactions)
-            again = self.conv(torch.cat([carried[: self.num_users], item]), interactions)
-            new = self.conv(embedding, graph)
-            joined = joined + share * (carried + again + self.config.generated_weight * new)
+        joined = mean = torch.zeros_like(embedding)
+        for share, features, graph in zip(
+            self.modality_weight.softmax(dim=0), content, generated, strict=True
+        ):
+            carried = share * self.conv(torch.cat([user, features]), interactions)
+            new = share * self.config.generated_weight * self.conv(embedding, graph)
+            joined, mean = joined + carried + new, mean + carried
+        # The second hop is linear, and the shares add up to one: one for all modalities.
+        again = self.conv(torch.cat([mean[: self.num_users], item]), interactions)
+        joined = joined + again
         return self._layers(joined) + self.config.residual_weight * F.normalize(joined, dim=-1)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
