@@ -10,16 +10,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import httpx
 import pytest
 import torch
-import uvicorn
 
 from graphdiff import LD4MRec, LightGCN, MultVAE
 from graphdiff.cli import main
 from graphdiff.errors import ConfigError
-from graphdiff.serving.service import Limits, create_app
 from tests.conftest import make_model, random_data
+
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
+
+from graphdiff.serving.service import Limits, create_app  # noqa: E402
 
 ROWS = [[0, 1], [2], [3, 4, 5], [6, 1]]
 BROWSER = next(
