@@ -6,6 +6,8 @@ import latency
 import pytest
 import torch
 from dense_reference import chain_on_rows, dense_rows
+from rich.console import Console
+from scaling import power_law_graph
 
 from graphdiff.models import MODELS
 from graphdiff.models.base import Query
@@ -29,21 +31,18 @@ def test_the_chain_on_rows_is_the_models_own(monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def run(out, *arguments):
-    """The figures that the command writes."""
-    threads = torch.get_num_threads()
-    few = ["--epochs", "0", "--requests", "2", "--seconds", "0.5", "--threads", "1"]
-    try:
-        latency.main([*few, *arguments, "--out", str(out)])
-    finally:
-        torch.set_num_threads(threads)
-    return json.loads(out.read_text())
+FEW = ["--epochs", "0", "--items", "0", "--requests", "2", "--seconds", "0.5", "--threads", "1"]
 
 
 def test_figures_of_all_paths(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(latency, "BATCH", 16)
-    result = run(tmp_path / "latency.json", "--items", "0")
-    (catalogue,) = result["catalogues"]
+    monkeypatch.setattr(latency, "PRECISIONS", ("float32", "int8"))
+    threads, out = torch.get_num_threads(), tmp_path / "latency.json"
+    try:
+        latency.main([*FEW, "--out", str(out)])
+    finally:
+        torch.set_num_threads(threads)
+    (catalogue,) = json.loads(out.read_text())["catalogues"]
     assert catalogue["name"] == "synthetic"
     asked = {(one["model"], one["path"]) for one in catalogue["paths"]}
     assert {model for model, _ in asked} == {"LD4MRec", "LightGCN", "DiffMM", "DiffRec", "none"}
@@ -59,14 +58,50 @@ def test_figures_of_all_paths(tmp_path, monkeypatch, capsys):
     tables = catalogue["tables"]
     assert tables["float32"]["kept"] == 1
     assert tables["int8"]["kept"] > 0.8
+    assert tables["int8"]["mib"] < tables["float32"]["mib"]
+    assert all(0 <= cost["recall@20"] <= 1 for cost in tables.values())
     assert "forward-free over" in capsys.readouterr().out
+    page = (tmp_path / "latency.md").read_text()
+    assert "| LightGCN | inner products |" in page
+    assert all(target["what"] in page for target in catalogue["targets"])
 
 
-def test_what_does_not_fit_is_skipped_with_its_reason(tmp_path, monkeypatch):
+def test_targets_are_told_as_met_or_missed():
+    def figures(model, path, p50, rate):
+        return {"model": model, "path": path, "p50_ms": p50, "p99_ms": 9 * p50,
+                "users_per_second": rate}  # fmt: skip
+
+    paths = [
+        figures("LD4MRec", "forward-free", 1.0, 1000),
+        figures("LD4MRec", "forward-free, index", 2.0, 2000),
+        figures("LD4MRec", latency.ON_ROWS, 6.0, 300),
+        figures("DiffRec", latency.ON_ROWS, 60.0, None),
+        figures("LightGCN", latency.INNER, 0.5, 1200),
+        figures("none", latency.BARE, 0.25, 1300),
+    ]
+    catalogue = {"items": 500, "index": {"recall": 0.94}, "paths": paths}
+    found = [(target.found, target.met) for target in latency.targets(catalogue)]
+    assert found == [
+        (pytest.approx(1000 / 300), False),
+        (6, True),
+        (60, True),
+        (pytest.approx(1000 / 1200), True),
+        (0.5, False),
+        (9, True),
+        (4, True),
+        (0.94, False),
+    ]
+    # On a large catalogue requests go to the index.
+    large = latency.targets(catalogue | {"items": 10**6})
+    assert [target.found for target in large[-3:]] == [18, 8, 0.94]
+
+
+def test_what_does_not_fit_is_skipped_with_its_reason(monkeypatch):
     monkeypatch.setattr(latency, "BATCH", 16)
     monkeypatch.setattr(latency, "memory", lambda device: 2**18)
-    result = run(tmp_path / "latency.json", "--items", "400")
-    large = result["catalogues"][1]
+    model = latency.make("ld4mrec", power_law_graph(400, modalities=True))
+    arguments = latency.parse([*FEW, "--out", "none.json"])
+    large = latency.measure("power-law", model, arguments, Console())
     assert (large["name"], large["items"]) == ("power-law", 400)
     assert {one["model"] for one in large["paths"]} == {"LD4MRec"}
     assert [one["model"] for one in large["skipped"]] == [
