@@ -5,10 +5,14 @@
 Starts `graphdiff serve` in a process of its own and, in this one, asks it for recommendations:
 
 * ``steady``: ``--requests`` requests, ``--clients`` at a time, with a reload at the half;
-* ``overload``: four times as many clients as the queue holds, each asking a few times without
-  pause; what is refused must be refused with 503, and the service must answer well afterwards.
+* ``overload``: requests that arrive at fixed times, whether earlier ones are answered or not,
+  ``--overload`` times as many as the service was just seen to answer. What is too much must be
+  refused with 503 and at once, what is accepted must not wait longer than the queue is, and the
+  service must tell its health meanwhile and answer well afterwards.
 
-Without ``--run`` a small model is trained on the synthetic dataset first.
+Without ``--run`` a small model is trained on the synthetic dataset for the steady load. The
+overload is put on a model of ``--items`` items with random weights, answering one request at a time
+from a short queue: where ranking takes longer than HTTP does, the queue is what fills up.
 """
 
 from __future__ import annotations
@@ -25,15 +29,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
+import torch
+from protocol import machine
 from rich.console import Console
 from rich.table import Table
 
+from graphdiff import LD4MRec
 from graphdiff.files import write_text
+from graphdiff.nn.graph import RecGraph
 from graphdiff.runs import train_run
 
-OVERLOAD_QUEUE, ASKED_EACH = 32, 8
+OVERLOAD_QUEUE, OVERLOAD_BATCH = 16, 1
+#: Requests at a time that find out how many the service answers.
+PROBING = 4
 
 
 def main() -> None:
@@ -42,9 +51,12 @@ def main() -> None:
         run = arguments.run or trained(Path(folder) / "run")
         with Serving(run) as address:
             steady = asyncio.run(steadily(address, arguments.requests, arguments.clients))
-        with Serving(run, "--queue", OVERLOAD_QUEUE, "--batch", 4) as address:
-            overload = asyncio.run(overloaded(address, 4 * OVERLOAD_QUEUE))
-    write_text(arguments.out, json.dumps({"steady": steady, "overload": overload}, indent=2) + "\n")
+        run = drawn(Path(folder) / "large", arguments.items)
+        with Serving(run, "--queue", OVERLOAD_QUEUE, "--batch", OVERLOAD_BATCH) as address:
+            overload = asyncio.run(overloaded(address, arguments.overload, arguments.seconds))
+    overload["items"] = arguments.items
+    figures = {"machine": machine() | {"device": "cpu"}, "steady": steady, "overload": overload}
+    write_text(arguments.out, json.dumps(figures, indent=1) + "\n")
     show(steady, overload)
 
 
@@ -54,11 +66,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--items", type=int, default=300_000, help="of the overloaded service")
+    parser.add_argument("--overload", type=float, default=3, help="arrivals over capacity")
+    parser.add_argument("--seconds", type=float, default=5, help="of overload")
     return parser.parse_args()
 
 
 def trained(folder: Path) -> Path:
     train_run(folder, "synthetic", "ld4mrec", epochs=2, accelerator="cpu", progress=False)
+    return folder
+
+
+def drawn(folder: Path, num_items: int) -> Path:
+    """A model with random weights and a few people, saved."""
+    torch.manual_seed(0)
+    people, each = 1000, 20
+    # Each has one item out of every twentieth of the catalogue.
+    part = num_items // each
+    item = torch.randint(part, (people, each)) + part * torch.arange(each)
+    graph = RecGraph(torch.arange(people + 1) * each, item.flatten(), num_items)
+    LD4MRec(LD4MRec.configure(), graph).save_pretrained(folder)
     return folder
 
 
@@ -86,26 +113,62 @@ class Serving:
 
 
 class Caller:
-    """Asks, and keeps what came back and how long it took."""
+    """Asks, and keeps what came back and how long it took.
 
-    def __init__(self, address: str, clients: int) -> None:
-        limits = httpx.Limits(max_connections=clients + 2)
-        self.client = httpx.AsyncClient(base_url=address, limits=limits, timeout=60)
+    Speaks HTTP over plain streams: a client library would take more of the machine than the service
+    that it is to measure.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+        self.port = int(port)
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.seconds: dict[str, list[float]] = {}
         self.random = random.Random(0)
 
+    async def call(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
+        """Status and content of an answer.
+
+        Raises:
+            OSError, EOFError: If the connection ends before.
+        """
+        reader, writer = await self._connection()
+        body = b"" if content is None else json.dumps(content).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        first, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        named = dict(line.lower().split(": ", 1) for line in headers if line)
+        answer = json.loads(await reader.readexactly(int(named["content-length"])))
+        self.idle.append((reader, writer))
+        return int(first.split()[1]), answer
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self.host, self.port)
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        for _, writer in self.idle:
+            writer.close()
+
     async def ask(self) -> None:
+        """One request for recommendations."""
         items = self.random.sample(range(self.items), 5)
         begin = time.perf_counter()
         try:
-            answer = await self.client.post("/recommend", json={"items": items, "k": 20})
-            kept = str(answer.status_code)
-        except httpx.HTTPError as error:
+            status, _ = await self.call("POST", "/recommend", {"items": items, "k": 20})
+            kept = str(status)
+        except (OSError, EOFError) as error:
             kept = f"dropped: {type(error).__name__}"
         self.seconds.setdefault(kept, []).append(time.perf_counter() - begin)
 
     async def warm(self) -> None:
-        self.items = (await self.client.get("/health")).json()["items"]
+        """Learns the catalogue's size and asks once, which is not counted."""
+        self.items = (await self.call("GET", "/health"))[1]["items"]
         await self.ask()
         self.seconds.clear()
 
@@ -128,42 +191,84 @@ class Caller:
 
 
 async def steadily(address: str, requests: int, clients: int) -> dict[str, Any]:
-    caller = Caller(address, clients)
-    async with caller.client:
-        await caller.warm()
-        left = iter(range(requests))
-        reload: dict[str, Any] = {}
+    caller = Caller(address)
+    await caller.warm()
+    left = iter(range(requests))
+    reload: dict[str, Any] = {}
 
-        async def work() -> None:
-            for number in left:
-                if number == requests // 2:
-                    answer = await caller.client.post("/reload", json={})
-                    reload.update(status=answer.status_code, loads=answer.json().get("loads"))
-                await caller.ask()
-
-        begin = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(clients)))
-        return {**caller.figures(time.perf_counter() - begin), "clients": clients, "reload": reload}
-
-
-async def overloaded(address: str, clients: int) -> dict[str, Any]:
-    caller = Caller(address, clients)
-    async with caller.client:
-        await caller.warm()
-
-        async def work() -> None:
-            for _ in range(ASKED_EACH):
-                await caller.ask()
-
-        begin = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(clients)))
-        figures = caller.figures(time.perf_counter() - begin)
-        caller.seconds.clear()
-        begin = time.perf_counter()
-        for _ in range(20):
+    async def work() -> None:
+        for number in left:
+            if number == requests // 2:
+                status, health = await caller.call("POST", "/reload", {})
+                reload.update(status=status, loads=health.get("loads"))
             await caller.ask()
-        after = caller.figures(time.perf_counter() - begin)
-        return {**figures, "clients": clients, "queue": OVERLOAD_QUEUE, "after": after}
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(clients)))
+    figures = caller.figures(time.perf_counter() - begin)
+    await caller.close()
+    return {**figures, "clients": clients, "reload": reload}
+
+
+async def overloaded(address: str, factor: float, seconds: float) -> dict[str, Any]:
+    caller = Caller(address)
+    await caller.warm()
+    capacity = await measured_capacity(caller, seconds / 2)
+    rate = factor * capacity
+    loop = asyncio.get_running_loop()
+    begin, late, asked = loop.time(), 0.0, []
+    health = asyncio.create_task(watched_health(caller, seconds))
+    for number in range(round(rate * seconds)):
+        due = begin + number / rate
+        await asyncio.sleep(max(0, due - loop.time()))
+        late = max(late, loop.time() - due)
+        asked.append(asyncio.create_task(caller.ask()))
+    await asyncio.gather(*asked)
+    figures = caller.figures(loop.time() - begin)
+    caller.seconds.clear()
+    told = await health
+    begin = loop.time()
+    for _ in range(20):
+        await caller.ask()
+    after = caller.figures(loop.time() - begin)
+    await caller.close()
+    return {
+        **figures,
+        "capacity_per_second": capacity,
+        "arrivals_per_second": rate,
+        "latest_arrival_ms": late * 1000,  # of this process, which must keep up too
+        "queue": OVERLOAD_QUEUE,
+        "health": told,
+        "after": after,
+    }
+
+
+async def measured_capacity(caller: Caller, seconds: float) -> float:
+    """Requests answered in a second, asked a few at a time."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+
+    async def work() -> None:
+        while loop.time() < begin + seconds:
+            await caller.ask()
+
+    await asyncio.gather(*(work() for _ in range(PROBING)))
+    capacity = caller.figures(loop.time() - begin)["answered_per_second"]
+    caller.seconds.clear()
+    return capacity
+
+
+async def watched_health(caller: Caller, seconds: float) -> dict[str, Any]:
+    """How the service tells its health meanwhile, ten times a second."""
+    took, longest = [], 0
+    for _ in range(round(10 * seconds)):
+        begin = time.perf_counter()
+        status, health = await caller.call("GET", "/health")
+        took.append((time.perf_counter() - begin) * 1000)
+        assert (status, health["status"]) == (200, "ok")
+        longest = max(longest, health["queue"])
+        await asyncio.sleep(0.1)
+    return {"asked": len(took), "p95_ms": float(np.percentile(took, 95)), "longest_queue": longest}
 
 
 def show(steady: dict[str, Any], overload: dict[str, Any]) -> None:

@@ -23,10 +23,10 @@ LISTS = [[1, 5, 5, 2], [], [49], [0, 3, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 4
 BATCHES = [LISTS, LISTS[:1], [[]], [[], []], [[7]] * 9]
 
 
-def make(features=None, seed=0, num_items=50):
+def make(features=None, seed=0, num_items=50, **settings):
     """An LD4MRec whose every part says something, and its data."""
     data = random_data(30, num_items, features)
-    model = make_model(MODELS["ld4mrec"], data, seed).eval()
+    model = make_model(MODELS["ld4mrec"], data, seed, **settings).eval()
     torch.nn.init.normal_(model.cnet.blocks[0].outer.weight)
     torch.nn.init.normal_(model.gate.weight)
     torch.nn.init.normal_(model.bias)
@@ -160,7 +160,7 @@ def test_tables_in_few_bits_are_near(precision, error):
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_programs_in_few_bits(precision, tmp_path):
-    model, data = make({"image": 6, "text": 5}, num_items=12_000)
+    model, data = make({"image": 6, "text": 5}, num_items=2000, hidden_channels=64)
     path = tmp_path / "model.onnx"
     export(model, path, precision=precision)
     whole = sum(one.nbytes for one in Program(model).state_dict().values())

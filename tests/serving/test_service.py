@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,16 +11,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import httpx
 import pytest
 import torch
-import uvicorn
 
 from graphdiff import LD4MRec, LightGCN, MultVAE
 from graphdiff.cli import main
 from graphdiff.errors import ConfigError
-from graphdiff.serving.service import Limits, create_app
 from tests.conftest import make_model, random_data
+
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
+
+from graphdiff.serving.service import Limits, create_app, serve  # noqa: E402
 
 ROWS = [[0, 1], [2], [3, 4, 5], [6, 1]]
 BROWSER = next(
@@ -296,6 +300,20 @@ def test_the_command_serves_reloads_on_sighup_and_ends_on_sigterm(tmp_path):
         process.terminate()
         assert process.wait(60) in (-signal.SIGTERM, 128 + signal.SIGTERM)
         process.stdout.close()
+
+
+def test_answers_are_not_held_back(tmp_path, monkeypatch):
+    make().save_pretrained(tmp_path)
+    found = []
+
+    def accept(self, sockets):
+        port = sockets[0].getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), sockets[0].accept()[0] as connection:
+            found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(uvicorn.Server, "run", accept)
+    serve(tmp_path, port=0)
+    assert found[0] != 0
 
 
 def test_the_command_refuses_a_model_that_does_not_fold_in(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,79 @@
+"""The package works without its extras, and says which one is wanting."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+REQUIREMENTS = [
+    Requirement(line)
+    for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for line in lines
+    if not line.startswith("graphdiff[")
+]
+
+WITHOUT = """
+import importlib, pkgutil, sys
+for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "uvicorn", "httpx", "optuna",
+             "torch_sparse", "torch_scatter", "sentence_transformers", "torchvision"):
+    sys.modules[name] = None
+import graphdiff
+for module in pkgutil.walk_packages(graphdiff.__path__, "graphdiff."):
+    if module.name != "graphdiff.serving.service":
+        importlib.import_module(module.name)
+from graphdiff.errors import ConfigError
+from graphdiff.serving import RetrievalIndex
+from graphdiff.serving.export import export
+from tests.conftest import random_data
+
+data = random_data(30, 25, {"image": 6})
+model = graphdiff.LD4MRec.from_data(data, hidden_channels=8)
+graphdiff.fit(model, data, epochs=1, progress=False, accelerator="cpu")
+model.save_pretrained("run")
+assert model.recommend(items=[[1, 2]], k=3)[0].shape == (1, 3)
+for wanting in (lambda: RetrievalIndex(model), lambda: export(model, "model.onnx", k=3)):
+    try:
+        wanting()
+    except ConfigError as error:
+        print(error)
+from graphdiff.cli import main
+sys.argv = ["graphdiff", "serve", "run"]
+main()
+"""
+
+
+def test_without_the_extras_everything_else_works(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.findall(r"'graphdiff\[(\w+)\]'", done.stdout + done.stderr) == [
+        "index", "export", "serve"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_requirements_have_a_lower_bound_that_the_pin_meets(requirement):
+    assert any(one.operator == ">=" for one in requirement.specifier)
+    pins = {canonicalize_name(name): version for name, version in PINS.items()}
+    pin = pins.get(canonicalize_name(requirement.name))
+    # What is built from source, or comes with large downloads, is not among what tests need.
+    if pin is None:
+        assert requirement.name in {"torch-scatter", "torch-sparse", "sentence-transformers",
+                                    "torchvision"}  # fmt: skip
+    else:
+        assert requirement.specifier.contains(pin)
