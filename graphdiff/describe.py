@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
-from graphdiff.errors import ConfigError
-from graphdiff.files import write_bytes
+from graphdiff.figures import new_figure, write_figure
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
 from graphdiff.schema.names import pair_keys
 
@@ -190,15 +188,8 @@ def plot_degrees(data: HeteroData, path: str | Path) -> None:
         ConfigError: If there is no such format.
         OSError: If it cannot be written.
     """
-    from matplotlib.figure import Figure  # Half a second that nothing else needs.
-
-    path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4)
     axes = figure.subplots()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ConfigError(f"{path} is no figure; give a name that ends in .png, .svg or .pdf")
     for row, (node, style) in enumerate(((USER, "-"), (ITEM, "--"))):
         degree = data[INTERACTS].edge_index[row].bincount(minlength=data[node].num_nodes)
         values, counts = degree[degree > 0].unique(return_counts=True)
@@ -208,7 +199,4 @@ def plot_degrees(data: HeteroData, path: str | Path) -> None:
     axes.set_ylabel("how many")
     axes.grid(alpha=0.3)
     axes.legend()
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=150)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content.getvalue())
+    write_figure(figure, path)

@@ -1,4 +1,4 @@
-"""The README's Python runs when pasted."""
+"""The Python of README and documentation runs when pasted."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,21 @@ BLOCKS = [
 ]
 
 
+#: Pages whose blocks go on from one another.
+PAGES = ["docs/serving.md"]
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_block_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_runs(page, tmp_path, monkeypatch):
+    for name in ("faiss", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), page, "exec"), {})

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from graphdiff import LD4MRec, LightGCN
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.models.explanation import Explanation
 from tests.conftest import random_data
 
 NEW = {
@@ -155,3 +156,18 @@ def test_the_parts_of_a_score_sum_to_it(features):
     assert model.explain(7, items=mine) == told
     with pytest.raises(ConfigError, match="one person"):
         model.explain(7, items=[[1], [2]])
+
+
+def test_an_explanation_is_drawn(tmp_path):
+    told = Explanation(1.5, {"behaviour": 2.0, "bias": -0.5}, {"image": 1.0}, [(4, 1.2), (0, 0.8)])
+    told.plot(tmp_path / "why.svg", name="ABCDEFG".__getitem__)
+    drawn = (tmp_path / "why.svg").read_text()
+    # Text is drawn as paths, with what it says beside it.
+    for text in ("score 1.50", "behaviour", "bias", "item E", "item A", "image", "-0.50"):
+        assert f"<!-- {text}" in drawn
+    told.plot(tmp_path / "again.svg", name="ABCDEFG".__getitem__)
+    assert (tmp_path / "again.svg").read_text() == drawn
+    Explanation(0.0, {"bias": 0.0}, {}, []).plot(tmp_path / "little.png")
+    assert (tmp_path / "little.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="is no figure"):
+        told.plot(tmp_path / "why.txt")
