@@ -121,10 +121,11 @@ class MMSSL(Recommender):
 
     What differs from the authors' code, where that departs from the paper or from what can be
     meant: attention compares queries with keys and mixes the other modality's values (there it is
-    the identity); the last layer has no softmax over channels; the learned graphs have at least
-    one item for each user, and are made for all users at once (there they are empty but for one
-    step of an epoch, and altogether where I < 10000); the critic's first activation has a slope
-    of 0.01 and not 1, and its width does not grow with the catalogue. Weight decay is off by
+    the identity); the last layer has no softmax over channels (with one, and without the adversary,
+    validation recall@20 on TikTok was .044 after 12 epochs, and .071 so); the learned graphs have
+    at least one item for each user, and are made for all users at once (there they are empty but
+    for one step of an epoch, and altogether where I < 10000); the critic's first activation has a
+    slope of 0.01 and not 1, and its width does not grow with the catalogue. Weight decay is off by
     default (there 0.01, decoupled, which moves the weights by 5.5e-6 of themselves in a step).
     A step takes users, each with one of their items, as there; but an epoch takes every user once,
     where there it has as many steps as batches of interactions. Items that lack a modality give
