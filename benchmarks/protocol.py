@@ -59,12 +59,19 @@ def load_data(
     Raises:
         ConfigError: If an option is not ``name=value``.
     """
-    given: dict[str, Any] = {
-        name: yaml.safe_load(value) for name, value in map(_split, options or [])
-    }
+    given = parse_options(options or [])
     if features:
         given["features"] = dict(map(_split, features))
     return datasets.load(dataset, root, **given)[0]
+
+
+def parse_options(texts: list[str]) -> dict[str, Any]:
+    """``name=value`` each, with values as in YAML.
+
+    Raises:
+        ConfigError: If one is not ``name=value``.
+    """
+    return {name: yaml.safe_load(value) for name, value in map(_split, texts)}
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -23,9 +23,9 @@ from typing import Any
 
 import optuna
 import yaml
-from protocol import CONFIGS, load_data, machine, run_cell
+from protocol import CONFIGS, load_data, machine, parse_options, run_cell
 
-from graphdiff.errors import GraphDiffError
+from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models.registry import get_model
 
@@ -69,6 +69,8 @@ def main(given: list[str] | None = None) -> None:
     if not study.trials:
         # The defaults take part, and count as a trial.
         study.enqueue_trial(defaults(arguments.model, list(space)))
+        if arguments.try_first:
+            study.enqueue_trial(first(arguments, space))
     reason = ""
     while within_budget(study, space, arguments.trials, arguments.hours):
         study.sampler = sampler(arguments, len(study.trials), grid_size(space))
@@ -141,6 +143,18 @@ def defaults(model: str, names: list[str]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
+def first(arguments: argparse.Namespace, space: dict[str, list[Any]]) -> dict[str, Any]:
+    """The settings of ``--try-first``, defaults where it names none."""
+    given = parse_options(arguments.try_first)
+    for name, value in given.items():
+        if value not in space.get(name, []):
+            raise ConfigError(
+                f"--try-first {name}={value} is not in the search space of {arguments.model}; "
+                f"give one of {space.get(name, sorted(space))}"
+            )
+    return {**defaults(arguments.model, list(space)), **given}
+
+
 def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
 
@@ -157,7 +171,7 @@ def summary(
     best, done = study.best_trial, tried(study)
     return {
         "settings": best.params,
-        "trials": len(done),
+        "trials": len(done) + arguments.earlier_trials,
         "hours": round(hours_of(study), 3),
         "val": {name: best.user_attrs["val"][name] for name in ("recall@20", "ndcg@20")},
         "epochs": best.user_attrs["epochs"],
@@ -167,6 +181,7 @@ def summary(
             "limits": {"trials": arguments.trials, "hours": arguments.hours},
             "whole_grid": len(done) >= grid_size(space),
             "failed": len(done) - len(complete(study)),
+            "earlier_trials": arguments.earlier_trials,
         },
         "machine": machine(),
     }
@@ -186,6 +201,18 @@ def parse(given: list[str] | None) -> argparse.Namespace:
         "--hours", type=float, help="total, an earlier run's included; no trial starts after it"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the search")
+    parser.add_argument(
+        "--try-first",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="settings to try after the defaults, such as those that runs by hand led to",
+    )
+    parser.add_argument(
+        "--earlier-trials",
+        type=int,
+        default=0,
+        help="runs by hand on the same validation pairs, which count in the budget",
+    )
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--patience", type=int, default=30, help="in validations")
     parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")

@@ -521,6 +521,17 @@ def test_tune_is_resumable_and_writes_a_configuration(tmp_path, capsys):
     assert (kept["trials"], kept["whole_grid"], kept["search_seed"]) == (2, False, 3)
 
 
+def test_settings_found_by_hand_are_tried_and_their_runs_counted(tmp_path, capsys):
+    found = search(
+        tmp_path, "--trials", 2, "--earlier-trials", 7, "--try-first", "num_layers=2", "lr=0.005"
+    )
+    assert "'lr': 0.005, 'num_layers': 2" in capsys.readouterr().out
+    assert found["trials"] == 9
+    assert found["search"]["earlier_trials"] == 7
+    with pytest.raises(ConfigError, match="num_layers=77 is not in the search space"):
+        search(tmp_path / "other", "--trials", 2, "--try-first", "num_layers=77")
+
+
 def test_hours_limit_a_search_after_its_first_trial(tmp_path):
     found = search(tmp_path, "--trials", 5, "--hours", 0)
     assert found["trials"] == 1

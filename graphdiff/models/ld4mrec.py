@@ -280,9 +280,10 @@ class LD4MRec(OnePass, Recommender):
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 3e-3],
-            "num_layers": [1, 2, 3],
-            "input_dropout": [0.3, 0.5, 0.7],
-            "reconstruction": [0.03, 0.1, 0.3],
+            "num_blocks": [0, 1],
+            "num_layers": [0, 1, 2, 3],
+            "input_dropout": [0.3, 0.5, 0.7, 0.85],
+            "reconstruction": [0.03, 0.1, 0.3, 1.0],
             "content_weight": [1.0, 2.0, 4.0],
         }
 
