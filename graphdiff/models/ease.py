@@ -47,7 +47,7 @@ class EASE(ItemItem):
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
-        return {"regularization": [3.0, 10.0, 25.0, 50.0, 100.0, 200.0, 400.0, 600.0, 1000.0, 2000.0]}
+        return {"regularization": [3.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]}
 
     def solution(self) -> dict[str, Tensor]:
         """B as ``weight``, ``[I, I]``."""

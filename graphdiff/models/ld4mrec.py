@@ -44,6 +44,9 @@ class LD4MRecConfig(ModelConfig):
     num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
     num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
     content_weight: float = Field(2.0, ge=0, description="w of the content tables.")
+    shrinkage: float = Field(
+        3.0, ge=0, description="κ: an item with n interactions has n / (n + κ) of its embedding."
+    )
     propagate_every: int | None = Field(
         None,
         ge=0,
@@ -195,14 +198,17 @@ class LD4MRec(OnePass, Recommender):
     Recommendation" <https://arxiv.org/abs/2309.15363>`_.
 
     A user is a function of their items: there is no parameter per user. With one learned item table
-    E, item tables come from message passing,
+    :math:`\bar{E}`, item tables come from message passing,
 
     .. math::
+        \mathbf{e}_i = \frac{n_i}{n_i + \kappa} \bar{\mathbf{e}}_i, \qquad
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
         M_m = w\, S_m E, \qquad
         Z = C + \mathrm{mean}_m M_m,
 
-    and a user's row :math:`\tilde{\mathbf{x}}_u = \mathbf{x}_u / |N_u|^\nu` becomes scores by
+    where the fewer interactions :math:`n_i` an item has, the more it is what its neighbours say:
+    few interactions may be chance, and Adam moves rare embeddings as far as others. A user's row
+    :math:`\tilde{\mathbf{x}}_u = \mathbf{x}_u / |N_u|^\nu` becomes scores by
 
     .. math::
         \mathbf{h}_0 &= \mathbf{x}_t Z + \sum_m (g_{um} - \tfrac{1}{M})\,
@@ -238,9 +244,9 @@ class LD4MRec(OnePass, Recommender):
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
-    table with cosine scores, collaborative smoothing in place of the truncated SVD, content tables
-    made from the item table, hiding a part of the row, the ranking term, σ_u, and the exact sparse
-    form of everything.
+    table with cosine scores, shrinking it, collaborative smoothing in place of the truncated SVD,
+    content tables made from the item table, hiding a part of the row, the ranking term, σ_u, and
+    the exact sparse form of everything.
 
     Args:
         config: :class:`LD4MRecConfig`.
@@ -308,17 +314,17 @@ class LD4MRec(OnePass, Recommender):
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
         """Z and the guides."""
-        graph, channels = self.graph, self.config.hidden_channels
+        graph, channels, items = self.graph, self.config.hidden_channels, self._items()
         # Filled piece by piece: tables are what a large catalogue's memory goes into.
         guides = self.embedding.new_empty(
             self.num_items, 1 + len(graph.modalities), channels, device=self.device
         )
         interactions = graph.once("interactions", graph.item_to_user_graph)
-        guides[:, 0] = self.collaborative(self.embedding, interactions)
+        guides[:, 0] = self.collaborative(items, interactions)
         num_present = torch.zeros(self.num_items, 1, device=self.device)
         for m, name in enumerate(graph.modalities, start=1):
             _, has = graph.features(name)
-            guides[:, m] = self.content(self.embedding, has, self._similar(name))
+            guides[:, m] = self.content(items, has, self._similar(name))
             num_present += has.unsqueeze(-1)
         encoder = guides[:, 1:].sum(dim=1).div_(num_present.clamp_(min=1)).add_(guides[:, 0])
         return encoder, guides.flatten(1)
@@ -335,10 +341,23 @@ class LD4MRec(OnePass, Recommender):
         if self._propagated is None or self._steps_since >= self.propagate_every:
             with torch.no_grad():
                 encoder, guides = self._propagate()
-                self._propagated = encoder.sub_(self.embedding), guides
+                self._propagated = encoder.sub_(self._items()), guides
             self._steps_since = 0
         self._steps_since += 1
-        return Propagated(self.embedding, *self._propagated)
+        return Propagated(self._items(), *self._propagated)
+
+    def _items(self) -> Tensor:
+        """E, ``[I, d]``."""
+        shrinkage = self.config.shrinkage
+        if not shrinkage:
+            return self.embedding
+
+        def make() -> Tensor:
+            degree = self.graph.item_degree().float().unsqueeze(-1)
+            return degree / (degree + shrinkage)
+
+        share = self.graph.once(f"degree_share_{shrinkage}", make)
+        return self.embedding * share.to(self.embedding.dtype)
 
     @property
     def propagate_every(self) -> int:
@@ -571,7 +590,7 @@ class LD4MRec(OnePass, Recommender):
         names, value = self.graph.modalities, self._row_value(rows)
         signals = self.signals(tables.guides[rows.item], rows)
         collaborative, *content = tables.guides[rows.item].split(self.config.hidden_channels, dim=1)
-        own = self.embedding[rows.item] / (self.config.num_layers + 1)
+        own = self._items()[rows.item] / (self.config.num_layers + 1)
         present = (
             torch.stack([self.graph.features(name)[1][rows.item] for name in names])
             if names

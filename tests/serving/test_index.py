@@ -124,7 +124,7 @@ def test_large_catalogues_are_searched_approximately(large, monkeypatch):
 
 @pytest.mark.parametrize("approximate", [False, True])
 def test_items_that_come_and_go_are_followed_without_building_anew(approximate, monkeypatch):
-    data = random_data(12, 700, {"image": 6}, density=0.02)
+    data = random_data(12, 700, {"image": 6}, density=0.3)
     model = make_model(MODELS["ld4mrec"], data)
     found = RetrievalIndex(model, approximate, verbose=False)
     monkeypatch.setattr(found, "_build", None)
