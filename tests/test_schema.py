@@ -181,6 +181,12 @@ class TestByHand:
         ("store", "name", "value", "message"),
         [
             ("item", "x_image", torch.ones(4, 2).double(), "x_image is a float64 tensor"),
+            (
+                "item",
+                "x_image",
+                torch.ones(4, 2).to_sparse(),
+                "x_image is a sparse_coo float32 tensor",
+            ),
             ("item", "x_image", [[1.0]] * 4, "x_image is of type list"),
             ("item", "has_image", torch.ones(4), "has_image is a float32 tensor"),
             ("item", "has_image", torch.ones(3).bool(), r"has_image is a bool tensor \[3\]"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
-from graphdiff.schema.checks import validate
+from graphdiff.schema.checks import is_dense, validate
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities
 
 
@@ -95,10 +95,10 @@ def complete_masks(data: HeteroData) -> HeteroData:
     data = copy.copy(data)
     for name in modalities(data):
         x, has = data[ITEM][f"x_{name}"], data[ITEM].get(f"has_{name}")
-        if not (isinstance(x, Tensor) and x.dim() == 2 and x.is_floating_point()):
+        if not (is_dense(x) and x.dim() == 2 and x.is_floating_point()):
             continue
         present = ~x.isnan().all(dim=1)
-        if isinstance(has, Tensor) and has.dtype == torch.bool and has.shape == present.shape:
+        if is_dense(has) and has.dtype == torch.bool and has.shape == present.shape:
             present &= has
         elif has is not None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -77,7 +77,7 @@ def _check_nodes(data: HeteroData, node: str) -> None:
 
 def _check_ids(ids: Any, node: str, size: int) -> None:
     if isinstance(ids, Tensor):
-        if ids.dtype != torch.long or ids.dim() != 1:
+        if not is_dense(ids) or ids.dtype != torch.long or ids.dim() != 1:
             raise DataError(
                 f"raw {node} ids are {_kind(ids)}; give a long tensor [{size}] or a list of str"
             )
@@ -125,8 +125,13 @@ def _check_pairs(data: HeteroData, split: str) -> Tensor:
     return keys
 
 
+def is_dense(value: Any) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor that is not sparse."""
+    return isinstance(value, Tensor) and value.layout == torch.strided
+
+
 def _check_index(index: Any, what: str) -> None:
-    if not isinstance(index, Tensor) or index.dtype != torch.long:
+    if not is_dense(index) or index.dtype != torch.long:
         raise DataError(f"{what} is {_kind(index)}; give a long tensor [2, *]")
     if index.dim() != 2 or index.size(0) != 2:
         raise DataError(
@@ -139,7 +144,7 @@ def _check_features(data: HeteroData, name: str) -> None:
     x, has, size = data[ITEM][f"x_{name}"], data[ITEM].get(f"has_{name}"), data[ITEM].num_nodes
     if not name.isidentifier():
         raise DataError(f"{name!r} cannot name a modality; use letters, digits and underscores")
-    if not isinstance(x, Tensor) or x.dtype != torch.float32:
+    if not is_dense(x) or x.dtype != torch.float32:
         raise DataError(f"x_{name} is {_kind(x)}; give a float32 tensor [{size}, F]")
     if x.dim() != 2 or x.size(1) == 0:
         raise DataError(f"x_{name} has shape {list(x.shape)}; give [{size}, F] with F at least 1")
@@ -171,7 +176,7 @@ def _check_features(data: HeteroData, name: str) -> None:
             f"x_{name} has no mask has_{name} that accounts for its missing rows; pass "
             "the graph through graphdiff.schema.prepare(data)"
         )
-    if not isinstance(has, Tensor) or has.dtype != torch.bool or has.shape != (size,):
+    if not is_dense(has) or has.dtype != torch.bool or has.shape != (size,):
         raise DataError(f"has_{name} is {_kind(has)}; give a bool tensor [{size}]")
     silent = ~has & (x != 0).any(dim=1)
     if silent.any():
@@ -191,7 +196,7 @@ def _check_similar(data: HeteroData, edge_type: tuple[str, str, str]) -> None:
             f"{_count(int(outside.sum()), f'{name} edge')} out of range; the graph has {size} "
             f"items, 0 to {size - 1}"
         )
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+    if not is_dense(weight) or not weight.is_floating_point():
         raise DataError(f"edge_weight of {name} is {_kind(weight)}; give a floating tensor")
     if weight.shape != index.shape[1:] or not weight.isfinite().all():
         raise DataError(
@@ -223,5 +228,6 @@ def _count(number: int, what: str) -> str:
 
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
+        layout = "" if is_dense(value) else f"{str(value.layout).removeprefix('torch.')} "
+        return f"a {layout}{str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
     return f"of type {type(value).__name__}"

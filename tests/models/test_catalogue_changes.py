@@ -32,7 +32,7 @@ def nearest(model, name, x):
 
 def test_a_new_item_is_what_its_nearest_are():
     model = make()
-    table = model.embedding.detach().clone()
+    table = model._items().detach().clone()
     index = model.add_items(NEW)
     assert index.tolist() == [9, 10, 11]
     encoder = model.tables().encoder
