@@ -71,6 +71,31 @@ class Query:
     user: Tensor | None = None
 
 
+class _Parameters:
+    """A model's parameters as they are now, to see later whether they have changed.
+
+    In-place updates bump a parameter's version, but for those of fused optimizers, which come after
+    train(). Walking through the modules would be a good part of a small request, so it is done
+    once.
+    """
+
+    def __init__(self, model: Recommender) -> None:
+        self.model, self.device = model, model.device
+        self.found = [
+            (part._parameters, name, parameter, parameter._version)
+            for part in model.modules()
+            for name, parameter in part._parameters.items()
+            if parameter is not None
+        ]
+
+    def changed(self) -> bool:
+        """Whether any was replaced, written to or moved."""
+        return self.device != self.model.device or any(
+            owner.get(name) is not parameter or parameter._version != version
+            for owner, name, parameter, version in self.found
+        )
+
+
 class Recommender(torch.nn.Module, ABC):
     """Base of all models.
 
@@ -107,7 +132,7 @@ class Recommender(torch.nn.Module, ABC):
         self.register_buffer("available", torch.ones(graph.num_items, dtype=torch.bool))
         self._all_available: bool | None = None
         self._index: dict[str, dict[str, int]] = {}
-        self._cached: tuple[tuple[Any, ...], Tables] | None = None
+        self._cached: tuple[_Parameters, Tables] | None = None
 
     @classmethod
     def from_data(cls, data: HeteroData, **settings: Any) -> Self:
@@ -574,11 +599,8 @@ class Recommender(torch.nn.Module, ABC):
         self._cached = None
 
     def _valid_tables(self) -> Tables:
-        # In-place updates bump a parameter's version (but for fused optimizers, which come after
-        # train()), so a stale cache is not served.
-        key = (self.device, *(p._version for p in self.parameters()))
-        if self._cached is None or self._cached[0] != key:
-            self._cached = (key, self.tables())
+        if self._cached is None or self._cached[0].changed():
+            self._cached = (_Parameters(self), self.tables())
         return self._cached[1]
 
     def raw_user(self, user_index: int) -> Any:

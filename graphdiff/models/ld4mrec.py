@@ -86,12 +86,21 @@ class ItemTables(Tables):
     """Item tables of LD4MRec: the same for all users.
 
     Attributes:
-        encoder: Z, ``[I, d]``; ``item`` is Z with rows of length one.
-        guides: ``[I, (1 + M) * d]``: C and the M_m side by side.
+        read: ``[I, (2 + M) * d]``: Z, C and the M_m side by side, so that a row is encoded by all
+            of them at once. ``item`` is Z with rows of length one.
     """
 
-    encoder: Tensor
-    guides: Tensor
+    read: Tensor
+
+    @property
+    def encoder(self) -> Tensor:
+        """Z, ``[I, d]``."""
+        return self.read[:, : self.item.size(1)]
+
+    @property
+    def guides(self) -> Tensor:
+        """C and the M_m side by side, ``[I, (1 + M) * d]``."""
+        return self.read[:, self.item.size(1) :]
 
 
 class Propagated(NamedTuple):
@@ -100,7 +109,7 @@ class Propagated(NamedTuple):
     Attributes:
         table: ``[I, d]``, what gradients flow into.
         shift: ``[I, d]``; Z is ``table + shift``.
-        guides: As in :class:`ItemTables`.
+        guides: ``[I, (1 + M) * d]``, as in :class:`ItemTables`.
     """
 
     table: Tensor
@@ -164,9 +173,8 @@ class OnePass:
             return Signals(collaborative, nothing, nothing, content)
         content = content.view(encoded.size(0), num_modalities, channels)
         gate = self.gate(content)
-        preference = (gate.unsqueeze(-1) * content).sum(dim=1)
-        lean = preference - content.sum(dim=1) / num_modalities
-        return Signals(collaborative, preference, lean, gate)
+        preference = (gate.unsqueeze(1) @ content).squeeze(1)
+        return Signals(collaborative, preference, preference - content.mean(dim=1), gate)
 
     def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
         """C-Net's answer, ``[B, d]``.
@@ -310,7 +318,7 @@ class LD4MRec(OnePass, Recommender):
         """Message passing over all graphs."""
         encoder, guides = self._propagate()
         item = F.normalize(encoder, dim=-1)
-        return ItemTables(item=item, bias=self.bias, encoder=encoder, guides=guides)
+        return ItemTables(item=item, bias=self.bias, read=torch.cat([encoder, guides], dim=1))
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
         """Z and the guides."""
@@ -500,9 +508,9 @@ class LD4MRec(OnePass, Recommender):
         """
         assert isinstance(tables, ItemTables)
         rows = query.rows
-        value = self._row_value(rows).unsqueeze(-1)
-        signals = self.read_signals(value * sum_items(tables.guides, rows))
-        behaviour = value * sum_items(tables.encoder, rows)
+        encoded = self._row_value(rows).unsqueeze(-1) * sum_items(tables.read, rows)
+        behaviour, guides = encoded.tensor_split([self.config.hidden_channels], dim=-1)
+        signals = self.read_signals(guides)
         if num_steps:
             hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
             return self._query(hidden)
@@ -549,8 +557,8 @@ class LD4MRec(OnePass, Recommender):
             modality, and are zero for others.
         """
         rows = self._query_of(user_index, items).rows
-        guides = sum_items(self._item_tables().guides, rows)
-        gate = self.read_signals(self._row_value(rows).unsqueeze(-1) * guides).gate
+        encoded = self._row_value(rows).unsqueeze(-1) * sum_items(self._item_tables().read, rows)
+        gate = self.read_signals(encoded[:, self.config.hidden_channels :]).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ class ModalityGate(torch.nn.Module):
 
     def forward(self, preference: Tensor) -> Tensor:
         """``[B, M, d]`` to shares ``[B, M]`` that sum to one, or to zero where nothing is there."""
-        there = preference.abs().amax(dim=-1) > 0
+        there = preference.any(dim=-1)
         # Not F.layer_norm: it shares few rows out among threads, and a request of one person would
         # wait for them longer than for everything else.
         var, mean = torch.var_mean(preference, dim=-1, correction=0, keepdim=True)

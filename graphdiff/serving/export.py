@@ -96,8 +96,8 @@ class Program(OnePass, torch.nn.Module):
         self.register_buffer("log_temperature", model.log_temperature.detach().clone())
         with model._answering():
             tables = model._item_tables()
-        guides = tables.guides.view(self.num_items, -1, model.config.hidden_channels)
-        self.read = Table(torch.cat([tables.encoder.unsqueeze(1), guides], dim=1), precision)
+        read = tables.read.view(self.num_items, -1, model.config.hidden_channels)
+        self.read = Table(read, precision)
         # In pieces, so that no tensor holds the scores of a large catalogue.
         self.item = torch.nn.ModuleList(
             Table(piece, precision) for piece in tables.item.split(BLOCK)
@@ -230,8 +230,7 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
         return replace(
             exact,
             item=through(exact.item, d),
-            encoder=through(exact.encoder, d),
-            guides=through(exact.guides, d),
+            read=through(exact.read, d),
         )
 
     other = copy.copy(model)
