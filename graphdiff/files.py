@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from graphdiff.errors import StorageError
@@ -50,6 +53,30 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+@contextmanager
+def written_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """For files that another library writes: ``with written_together(folder, names) as place``.
+
+    The files are to be written into the folder ``place``. When the block ends they are forced to
+    disk and renamed into ``folder``, one after the other, in the order of ``names``: a file that
+    refers to another comes after it. On any error in the block, nothing in ``folder`` changes.
+
+    Raises:
+        StorageError: If they cannot be written: no space, no permission, no folder.
+    """
+    try:
+        with tempfile.TemporaryDirectory(PART, f".{names[-1]}.", folder) as place:
+            yield Path(place)
+            for name in names:
+                with (Path(place) / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            for name in names:
+                os.replace(Path(place) / name, folder / name)
+        _sync_folder(folder)
+    except OSError as error:
+        raise _storage_error(error, folder / names[-1]) from error
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it, where they are not there.
 
@@ -68,7 +95,10 @@ def remove_parts(folder: Path) -> None:
     Only for folders that nobody else is writing to.
     """
     for path in folder.glob(f".*{PART}"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _storage_error(error: OSError, path: Path) -> StorageError:

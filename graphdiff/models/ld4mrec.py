@@ -354,18 +354,20 @@ class LD4MRec(OnePass, Recommender):
         self._steps_since += 1
         return Propagated(self._items(), *self._propagated)
 
-    def _items(self) -> Tensor:
-        """E, ``[I, d]``."""
+    def _items(self, index: Tensor | None = None) -> Tensor:
+        """E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
         shrinkage = self.config.shrinkage
+        embedding = self.embedding if index is None else self.embedding[index]
         if not shrinkage:
-            return self.embedding
+            return embedding
 
         def make() -> Tensor:
             degree = self.graph.item_degree().float().unsqueeze(-1)
             return degree / (degree + shrinkage)
 
         share = self.graph.once(f"degree_share_{shrinkage}", make)
-        return self.embedding * share.to(self.embedding.dtype)
+        share = share if index is None else share[index]
+        return embedding * share.to(embedding.dtype)
 
     @property
     def propagate_every(self) -> int:
@@ -598,7 +600,7 @@ class LD4MRec(OnePass, Recommender):
         names, value = self.graph.modalities, self._row_value(rows)
         signals = self.signals(tables.guides[rows.item], rows)
         collaborative, *content = tables.guides[rows.item].split(self.config.hidden_channels, dim=1)
-        own = self._items()[rows.item] / (self.config.num_layers + 1)
+        own = self._items(rows.item) / (self.config.num_layers + 1)
         present = (
             torch.stack([self.graph.features(name)[1][rows.item] for name in names])
             if names

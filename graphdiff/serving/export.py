@@ -6,8 +6,6 @@ import copy
 import io
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.files import write_bytes
+from graphdiff.files import write_bytes, written_together
 from graphdiff.models.base import Recommender
 from graphdiff.models.ld4mrec import ItemTables, LD4MRec, OnePass
 
@@ -287,10 +285,8 @@ def _write_onnx(program: Program, path: Path, about: str) -> None:
         write_bytes(path, exported.model_proto.SerializeToString())
         return
     # The program names the file of its weights, so both are written under their own names.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        exported.save(Path(folder) / path.name, external_data=True)
-        for name in (path.name + ".data", path.name):
-            os.replace(Path(folder) / name, path.with_name(name))
+    with written_together(path.parent, (path.name + ".data", path.name)) as folder:
+        exported.save(folder / path.name, external_data=True)
 
 
 @contextmanager
