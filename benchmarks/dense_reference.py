@@ -83,7 +83,7 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
     tables = model._item_tables()
     value = model._row_value(rows).unsqueeze(-1)
     encoded = value * sum_items(tables.read, rows)
-    signals = model.read_signals(encoded[:, model.config.hidden_channels :])
+    signals = model.read_signals(model.split(encoded)[1])
     for step in range(model.schedule.num_steps, 0, -1):
         t = torch.full((rows.num,), step, device=x_t.device)
         hidden = model.hidden(x_t @ tables.encoder, t, signals)

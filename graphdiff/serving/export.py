@@ -61,9 +61,14 @@ class Table(torch.nn.Module):
         return value if self.scale is None else value * self.scale[index]
 
     def inner_product(self, vectors: Tensor) -> Tensor:
-        """Of ``[B, d]`` with all rows of a table ``[I, d]``: ``[B, I]``."""
-        product = vectors @ self.value.float().t()
-        return product if self.scale is None else product * self.scale.squeeze(-1)
+        """Of ``[B, P * d]`` with all rows of a table ``[I, P, d]``: ``[B, I]``."""
+        if self.scale is None:
+            return vectors @ self.value.float().flatten(1).t()
+        product = vectors.new_zeros(())
+        parts = zip(vectors.split(self.value.size(2), dim=1), self.value.unbind(1), strict=True)
+        for (part, value), scale in zip(parts, self.scale.unbind(1), strict=True):
+            product = product + part @ value.float().t() * scale.squeeze(-1)
+        return product
 
 
 class Program(OnePass, torch.nn.Module):
@@ -89,16 +94,17 @@ class Program(OnePass, torch.nn.Module):
                 f"k must be from 1 to {model.num_items}"
             )
         self.k, self.num_items = k, model.num_items
-        self.row_exponent = model.config.row_exponent
+        self.config, self.row_exponent = model.config, model.config.row_exponent
         self.gate, self.cnet = copy.deepcopy(model.gate), copy.deepcopy(model.cnet)
         self.register_buffer("log_temperature", model.log_temperature.detach().clone())
         with model._answering():
             tables = model._item_tables()
-        read = tables.read.view(self.num_items, -1, model.config.hidden_channels)
-        self.read = Table(read, precision)
+        # In blocks of d channels, each with a scale of its own where one is needed.
+        blocks = self.num_items, -1, model.config.hidden_channels
+        self.read = Table(tables.read.view(blocks), precision)
         # In pieces, so that no tensor holds the scores of a large catalogue.
         self.item = torch.nn.ModuleList(
-            Table(piece, precision) for piece in tables.item.split(BLOCK)
+            Table(piece, precision) for piece in tables.item.view(blocks).split(BLOCK)
         )
         bias = model.bias.detach().float()
         self.register_buffer("bias", bias.masked_fill(~model.available, -torch.inf))
@@ -124,9 +130,7 @@ class Program(OnePass, torch.nn.Module):
         read = self.read.rows(item) * weight.view(-1, 1, 1)
         size = (num, read.size(1), read.size(2))
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
-        signals = self.read_signals(encoded[:, 1:].flatten(1))
-        vectors = self.answer(encoded[:, 0], signals)
-        return self._best(vectors, row, item, weight)
+        return self._best(self.answer(encoded.flatten(1)), row, item, weight)
 
     def _distinct(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Row, item and weight of each entry, ``[nnz + 1]`` each; the weight is 0 for a repeat, and

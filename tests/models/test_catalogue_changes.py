@@ -15,10 +15,12 @@ NEW = {
 }
 
 
-def make():
+def make(**settings):
     torch.manual_seed(0)
     data = random_data(features={"image": 6, "text": 5})
-    model = LD4MRec.from_data(data, hidden_channels=8, num_neighbors=3).eval()
+    model = LD4MRec.from_data(data, hidden_channels=8, num_neighbors=3, **settings).eval()
+    if model.linear is not None:
+        model.linear.solve(model.graph)
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
@@ -49,8 +51,9 @@ def test_a_new_item_is_what_its_nearest_are():
     assert items.sort(dim=1).values.tolist() == [list(range(12))] * 2
 
 
-def test_what_was_there_stays_as_it_was():
-    model = make()
+@pytest.mark.parametrize("linear_rank", [0, 8])
+def test_what_was_there_stays_as_it_was(linear_rank):
+    model = make(linear_rank=linear_rank)
     users = torch.arange(12)
     before = model(users)
     model.add_items(NEW)
@@ -134,12 +137,14 @@ def test_models_of_interactions_alone_take_no_new_items():
         model.explain(0, 0)
 
 
+@pytest.mark.parametrize("linear_rank", [0, 8])
 @pytest.mark.parametrize("features", [{}, {"image": 6}, {"image": 6, "text": 5}])
-def test_the_parts_of_a_score_sum_to_it(features):
+def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
     torch.manual_seed(0)
-    model = LD4MRec.from_data(
-        random_data(features=features), hidden_channels=8, num_neighbors=3
-    ).eval()
+    settings = {"hidden_channels": 8, "num_neighbors": 3, "linear_rank": linear_rank}
+    model = LD4MRec.from_data(random_data(features=features), **settings).eval()
+    if model.linear is not None:
+        model.linear.solve(model.graph)
     with torch.no_grad():
         for p in model.parameters():
             p += 0.2 * torch.randn_like(p)
@@ -148,6 +153,7 @@ def test_the_parts_of_a_score_sum_to_it(features):
     assert told.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
     assert sum(told.parts.values()) == pytest.approx(told.score, abs=1e-5)
     expected = {"behaviour", "collaborative", "network", "bias"}
+    expected |= {"linear"} if linear_rank else set()
     assert set(told.parts) == expected | {f"preference_{name}" for name in features}
     mine = model.graph.rows(torch.tensor([3])).item.tolist()
     assert sorted(index for index, _ in told.items) == mine

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from dense_reference import dense_losses, dense_rows
 
-from graphdiff import LD4MRec
+from graphdiff import LD4MRec, fit
 from graphdiff.errors import ConfigError
 from graphdiff.models import ld4mrec
 from graphdiff.models.base import Query
@@ -155,6 +155,33 @@ def test_scores_follow_the_docstring():
         hidden = hidden / (hidden.square().sum(-1, keepdim=True) + 0.05**2).sqrt()
         expected = hidden @ F.normalize(encoder, dim=-1).t() / model.log_temperature.exp()
         torch.testing.assert_close(model(torch.arange(12)), expected + model.bias)
+
+
+def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
+    data = random_data(30, 25, FEATURES)
+    plain = LD4MRec.from_data(data, hidden_channels=8)
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_rank=16, linear_weight=0.7)
+    assert not model.linear.solved
+    fit(model, data, epochs=1, progress=False)
+    assert model.linear.solved
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "linear" not in k})
+    users = torch.arange(30)
+    added = model.eval()(users) - plain.eval()(users)
+    torch.testing.assert_close(added.std(dim=1, correction=0), torch.full((30,), 0.7))
+    graph = model.graph
+    read = torch.from_numpy(graph.to_scipy().toarray()).float() @ model.linear.read
+    expected = 0.7 * F.normalize(read, dim=1) @ model.linear.item.t()
+    torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
+    # Folding in, and coming back from disk.
+    before = model.recommend([3, 4], k=5)
+    lists = [graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
+    model.save_pretrained(tmp_path / "model")
+    for again in (model, LD4MRec.from_pretrained(tmp_path / "model")):
+        found = again.recommend(items=lists, k=5)
+        assert torch.equal(found[0], before[0])
+        torch.testing.assert_close(found[1], before[1])
+    with pytest.raises(ConfigError, match="no multiple of"):
+        LD4MRec.from_data(data, hidden_channels=8, linear_rank=12)
 
 
 def test_no_parameter_depends_on_the_number_of_users():

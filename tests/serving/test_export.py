@@ -30,6 +30,8 @@ def make(features=None, seed=0, num_items=50, **settings):
     torch.nn.init.normal_(model.cnet.blocks[0].outer.weight)
     torch.nn.init.normal_(model.gate.weight)
     torch.nn.init.normal_(model.bias)
+    if model.linear is not None:
+        model.linear.solve(model.graph)
     return model, data
 
 
@@ -50,9 +52,10 @@ def same(found, expected):
     torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("linear_rank", [0, 16])
 @pytest.mark.parametrize("features", [{}, {"image": 6, "text": 5}], ids=len)
-def test_a_torch_program_answers_as_the_model(features, tmp_path):
-    model, _ = make(features)
+def test_a_torch_program_answers_as_the_model(features, linear_rank, tmp_path):
+    model, _ = make(features, linear_rank=linear_rank)
     export(model, tmp_path / "model.pt2", "torch", k=10)
     about = {"graphdiff.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=about).module()
@@ -63,8 +66,8 @@ def test_a_torch_program_answers_as_the_model(features, tmp_path):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A model with two modalities and its ONNX program."""
-    model, _ = make({"image": 6, "text": 5})
+    """A model with two modalities and a linear path, and its ONNX program."""
+    model, _ = make({"image": 6, "text": 5}, linear_rank=16)
     model.item_ids = [f"item {n}" for n in range(50)]
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export(model, path, k=10)
@@ -151,16 +154,16 @@ def test_tables_in_few_bits_are_near(precision, error):
     index = torch.tensor([7, 3, 3, 39])
     limit = error * value.abs().amax(dim=-1, keepdim=True)[index]
     assert ((table.rows(index) - value[index]).abs() <= limit * 1.001).all()
-    flat = Table(value[:, 0], precision)
-    vectors = torch.randn(5, 16)
-    expected = vectors @ flat.rows(torch.arange(40)).t()
-    torch.testing.assert_close(flat.inner_product(vectors), expected, rtol=1e-4, atol=1e-4)
+    vectors = torch.randn(5, 3 * 16)
+    expected = vectors @ table.rows(torch.arange(40)).flatten(1).t()
+    torch.testing.assert_close(table.inner_product(vectors), expected, rtol=1e-4, atol=1e-3)
     assert table.value.dtype == {"bf16": torch.bfloat16, "int8": torch.int8}[precision]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_programs_in_few_bits(precision, tmp_path):
-    model, data = make({"image": 6, "text": 5}, num_items=2000, hidden_channels=64)
+    settings = {"num_items": 2000, "hidden_channels": 64, "linear_rank": 64}
+    model, data = make({"image": 6, "text": 5}, **settings)
     path = tmp_path / "model.onnx"
     export(model, path, precision=precision)
     whole = sum(one.nbytes for one in Program(model).state_dict().values())
