@@ -4,7 +4,8 @@
         --markdown ablation.md
 
 Each variant lacks one part and is otherwise trained as the whole model is, with the settings that
-tuning found for the whole.
+tuning found for the whole. With ``--noise 0.3`` it is trained a second time, with so many fake
+interactions added to training (graphdiff.transforms.InjectNoise; the seed draws them too).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models import LD4MRec
 from graphdiff.schema import modalities
-from graphdiff.transforms import KeepModalities
+from graphdiff.transforms import InjectNoise, KeepModalities
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         cells, chosen = run(options, console)
     except GraphDiffError as error:
         sys.exit(f"ablation.py: {error}")
-    text = page(cells, chosen)
+    text = page(cells, chosen, options.noise)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     if options.markdown:
         write_text(options.markdown, text)
@@ -88,19 +90,23 @@ def run(options: argparse.Namespace, console: Console) -> tuple[Cells, list[str]
         raise ConfigError(f"no variant {', '.join(unknown)}; there are {', '.join(known)}")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.safetensors"
-        for name in chosen:
-            variant = known[name]
-            keep = modalities(cells.data) if variant.keep is None else variant.keep
-            save_graph(KeepModalities(keep)(cells.data), graph)
-            settings = {**config.model_dump(), **variant.settings}
-            for seed in range(options.seeds):
+        # Noisy cells come last: what there is of a run that was stopped is of use.
+        for share in dict.fromkeys((0.0, options.noise)):
+            for name, seed in product(chosen, range(options.seeds)):
+                variant = known[name]
+                keep = modalities(cells.data) if variant.keep is None else variant.keep
+                noisy = InjectNoise(share, "add", seed)(cells.data) if share else cells.data
+                save_graph(KeepModalities(keep)(noisy), graph)
+                settings = {**config.model_dump(), **variant.settings}
                 key = {"variant": name, "model": "ld4mrec", "settings": settings, "seed": seed}
+                if share:
+                    key["noise"] = share
                 cells.measure(key, graph, recommend=variant.recommend)
     cells.save()
     return cells, chosen
 
 
-def page(cells: Cells, chosen: list[str]) -> str:
+def page(cells: Cells, chosen: list[str], noise: float) -> str:
     """Accuracy and cost of each variant as a Markdown page."""
     head = ["variant"]
     head += [
@@ -108,7 +114,7 @@ def page(cells: Cells, chosen: list[str]) -> str:
     ]
     rows = []
     for name in chosen:
-        summary = cells.summary(variant=name)
+        summary = cells.summary(variant=name, noise=None)
         if summary is None:
             continue
         mean, std = summary["mean"], summary["std"]
@@ -117,8 +123,12 @@ def page(cells: Cells, chosen: list[str]) -> str:
             for split in ("val", "test")
             for metric in ("recall@20", "ndcg@20")
         ]
+        if noise:
+            noisy = cells.summary(variant=name, noise=noise)
+            figures.append("–" if noisy is None else loss(mean["val"], noisy, "recall@20"))
         costs = [f"{mean[cost]:.3f}" for cost in ("seconds_per_epoch", "inference_seconds")]
         rows.append([name, *figures, *costs])
+    head += [f"val recall@20 with {noise:.0%} noise"] if noise else []
     head += ["s per epoch", "inference s"]
     note = (
         "Mean ± standard deviation over seeds. Inference: ranking the catalogue for all test "
@@ -128,12 +138,20 @@ def page(cells: Cells, chosen: list[str]) -> str:
     return markdown(f"Ablation of LD4MRec on {cells.result['dataset']}", head, rows, note)
 
 
+def loss(clean: dict[str, float], noisy: dict[str, Any], metric: str) -> str:
+    """A metric on validation after noisy training, and what that cost."""
+    mean, std = noisy["mean"]["val"][metric], noisy["std"]["val"][metric]
+    change = f" ({mean / clean[metric] - 1:+.1%})" if clean[metric] > 0 else ""
+    return f"{mean:.4f} ± {std:.4f}{change}"
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="all by default")
+    parser.add_argument("--noise", type=float, default=0, help="share of fake interactions")
     return parser.parse_args(arguments)
 
 

@@ -63,6 +63,13 @@ def test_ablation_measures_each_variant(tmp_path, measured):
     assert all(f"| {name} |" in page.read_text() for name in chosen)
     ablation.main([*given, "--variants", "whole", "--resume"])
     assert len(measured) == len(chosen)
+    ablation.main([*given, "--variants", "whole", "--resume", "--noise", "0.5"])
+    clean, *_, noisy = json.loads(out.read_text())["cells"]
+    assert len(measured) == len(chosen) + 1
+    assert noisy["key"] == {**clean["key"], "noise": 0.5}
+    before, after = (cell["figures"]["val"]["recall@20"] for cell in (clean, noisy))
+    assert before != after
+    assert f"{after:.4f} ± 0.0000 ({after / before - 1:+.1%})" in page.read_text()
 
 
 def test_every_variant_is_a_setting_of_the_model():
