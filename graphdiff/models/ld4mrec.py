@@ -83,9 +83,9 @@ class LD4MRecConfig(ModelConfig):
     linear_rank: int = Field(
         0, ge=0, description="K of the linear path, a multiple of hidden_channels; 0 for none."
     )
-    linear_ridge: float = Field(1000.0, gt=0, description="λ of the linear path.")
+    linear_ridge: float = Field(2000.0, gt=0, description="λ of the linear path.")
     linear_weight: float = Field(
-        1.0, ge=0, description="ω: standard deviations of a user's scores by the linear path."
+        0.5, ge=0, description="ω: standard deviations of a user's scores by the linear path."
     )
 
     @model_validator(mode="after")
@@ -349,6 +349,8 @@ class LD4MRec(OnePass, Recommender):
             "input_dropout": [0.3, 0.5, 0.7, 0.85],
             "reconstruction": [0.03, 0.1, 0.3, 1.0],
             "content_weight": [1.0, 2.0, 4.0],
+            "linear_rank": [0, 512],
+            "linear_ridge": [50.0, 300.0, 2000.0],
         }
 
     def reset_parameters(self) -> None:
