@@ -142,7 +142,7 @@ class Propagated(NamedTuple):
 
 
 #: Most messages of one propagation that a training step may be burdened with.
-SMALL_GRAPH = 1_000_000
+SMALL_GRAPH = 4_000_000
 
 
 class Signals(NamedTuple):
