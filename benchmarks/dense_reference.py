@@ -12,7 +12,6 @@ from torch import Tensor
 
 from graphdiff.models.ld4mrec import Draw, LD4MRec
 from graphdiff.nn.graph import Rows
-from graphdiff.nn.reconstruction import sum_items
 
 
 def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
@@ -82,8 +81,7 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
     """
     tables = model._item_tables()
     value = model._row_value(rows).unsqueeze(-1)
-    encoded = value * sum_items(tables.read, rows)
-    signals = model.read_signals(model.split(encoded)[1])
+    signals = model.read_signals(model.split(model.encoded(rows, tables))[1])
     for step in range(model.schedule.num_steps, 0, -1):
         t = torch.full((rows.num,), step, device=x_t.device)
         hidden = model.hidden(x_t @ tables.encoder, t, signals)

@@ -80,7 +80,7 @@ class _Parameters:
     """
 
     def __init__(self, model: Recommender) -> None:
-        self.model, self.device = model, model.device
+        self.device = model.device
         self.found = [
             (part._parameters, name, parameter, parameter._version)
             for part in model.modules()
@@ -88,9 +88,9 @@ class _Parameters:
             if parameter is not None
         ]
 
-    def changed(self) -> bool:
-        """Whether any was replaced, written to or moved."""
-        return self.device != self.model.device or any(
+    def changed(self, device: torch.device) -> bool:
+        """Whether any was replaced or written to, or the model is on another ``device`` now."""
+        return self.device != device or any(
             owner.get(name) is not parameter or parameter._version != version
             for owner, name, parameter, version in self.found
         )
@@ -599,7 +599,7 @@ class Recommender(torch.nn.Module, ABC):
         self._cached = None
 
     def _valid_tables(self) -> Tables:
-        if self._cached is None or self._cached[0].changed():
+        if self._cached is None or self._cached[0].changed(self.device):
             self._cached = (_Parameters(self), self.tables())
         return self._cached[1]
 

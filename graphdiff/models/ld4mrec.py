@@ -109,12 +109,10 @@ class ItemTables(Tables):
         read: ``[I, (2 + M) * d + K]``: Z, C, the M_m and what the linear path reads side by side,
             so that a row is encoded by all of them at once.
         channels: d.
-        rank: K.
     """
 
     read: Tensor
     channels: int
-    rank: int
 
     @property
     def encoder(self) -> Tensor:
@@ -124,7 +122,8 @@ class ItemTables(Tables):
     @property
     def guides(self) -> Tensor:
         """C and the M_m side by side, ``[I, (1 + M) * d]``."""
-        return self.read[:, self.channels : self.read.size(1) - self.rank]
+        rank = self.item.size(1) - self.channels
+        return self.read[:, self.channels : self.read.size(1) - rank]
 
 
 class Propagated(NamedTuple):
@@ -369,16 +368,15 @@ class LD4MRec(OnePass, Recommender):
     def tables(self) -> ItemTables:
         """Message passing over all graphs."""
         encoder, guides = self._propagate()
-        item, read = [F.normalize(encoder, dim=-1)], [encoder, guides]
+        item, read = F.normalize(encoder, dim=-1), [encoder, guides]
         if self.linear is not None:
-            item.append(self.linear.item.to(encoder.dtype))
-            read.append(self.linear.read.to(encoder.dtype))
+            item = torch.cat([item, self.linear.item.to(item.dtype)], dim=1)
+            read.append(self.linear.read.to(item.dtype))
         return ItemTables(
-            item=torch.cat(item, dim=1) if len(item) > 1 else item[0],
+            item=item,
             bias=self.bias,
             read=torch.cat(read, dim=1),
             channels=self.config.hidden_channels,
-            rank=self.config.linear_rank,
         )
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
@@ -453,6 +451,10 @@ class LD4MRec(OnePass, Recommender):
     def _encode(self, read: Tensor, rows: Rows) -> Tensor:
         """Scaled rows times a table of which ``read`` ``[nnz, d]`` are the rows of their items."""
         return self._row_value(rows).unsqueeze(-1) * sum_rows(read, rows.row, rows.num)
+
+    def encoded(self, rows: Rows, tables: ItemTables) -> Tensor:
+        """Scaled rows times :attr:`ItemTables.read`, ``[B, (2 + M) * d + K]``, for answering."""
+        return self._row_value(rows).unsqueeze(-1) * sum_items(tables.read, rows)
 
     def _row_value(self, rows: Rows) -> Tensor:
         """The entries of scaled rows, :math:`1 / |N_u|^\\nu`, one for each row: ``[B]``."""
@@ -573,7 +575,7 @@ class LD4MRec(OnePass, Recommender):
         """
         assert isinstance(tables, ItemTables)
         rows = query.rows
-        encoded = self._row_value(rows).unsqueeze(-1) * sum_items(tables.read, rows)
+        encoded = self.encoded(rows, tables)
         if not num_steps:
             return self.answer(encoded)
         behaviour, guides, linear = self.split(encoded)
@@ -622,7 +624,7 @@ class LD4MRec(OnePass, Recommender):
             modality, and are zero for others.
         """
         rows = self._query_of(user_index, items).rows
-        encoded = self._row_value(rows).unsqueeze(-1) * sum_items(self._item_tables().read, rows)
+        encoded = self.encoded(rows, self._item_tables())
         gate = self.read_signals(self.split(encoded)[1]).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
 
@@ -662,8 +664,9 @@ class LD4MRec(OnePass, Recommender):
 
     def _explain(self, item: int, rows: Rows, tables: ItemTables, num_items: int) -> Explanation:
         names, value = self.graph.modalities, self._row_value(rows)
-        signals = self.signals(tables.guides[rows.item], rows)
-        collaborative, *content = tables.guides[rows.item].split(self.config.hidden_channels, dim=1)
+        encoder, guides, linear = self.split(tables.read[rows.item])
+        signals = self.signals(guides, rows)
+        collaborative, *content = guides.split(self.config.hidden_channels, dim=1)
         own = self._items(rows.item) / (self.config.num_layers + 1)
         present = (
             torch.stack([self.graph.features(name)[1][rows.item] for name in names])
@@ -676,7 +679,7 @@ class LD4MRec(OnePass, Recommender):
         added = {"behaviour": own, "collaborative": collaborative - own}
         for m, name in enumerate(names):
             added[f"preference_{name}"] = content[m] * (share + lean[m])
-        behaviour = self._encode(tables.encoder[rows.item], rows)
+        behaviour = self._encode(encoder, rows)
         now = torch.zeros(1, dtype=torch.long, device=self.device)
         hidden = self.hidden(behaviour, now, signals)
         # s = h · direction + b, with the direction's length that of h taken as given.
@@ -686,13 +689,11 @@ class LD4MRec(OnePass, Recommender):
         each = {name: value * (part @ direction) for name, part in added.items()}
         score = hidden @ direction
         if self.linear is not None:
-            read = self.linear.read[rows.item].to(direction.dtype)
-            length = read.sum(dim=0).norm().clamp(min=1e-12)
-            each["linear"] = self.config.linear_weight * (read @ linear_item) / length
+            length = linear.sum(dim=0).norm().clamp(min=1e-12)
+            each["linear"] = self.config.linear_weight * (linear @ linear_item) / length
             score = score + each["linear"].sum()
         parts = {name: part.sum().item() for name, part in each.items()}
-        linear = behaviour + signals.lean
-        parts["network"] = ((hidden - linear) @ direction).item()
+        parts["network"] = ((hidden - behaviour - signals.lean) @ direction).item()
         parts["bias"] = self.bias[item].item()
         by_item = torch.stack(list(each.values())).sum(dim=0)
         top = by_item.topk(min(num_items, by_item.numel()))

@@ -64,10 +64,9 @@ class LinearPath(torch.nn.Module):
         item = read / (1 - (vectors.square() @ share)).unsqueeze(1)
         variance, axes = torch.linalg.eigh(torch.cov(item.t(), correction=0).view(len(share), -1))
         kept = variance > _FLAT * variance.max().clamp(min=_FLAT)
-        variance, axes = variance[kept], axes[:, kept]
-        for name, turned in (("read", read @ axes * variance.sqrt()), ("item", item @ axes)):
-            scale = 1 if name == "read" else variance.rsqrt()
-            getattr(self, name)[:, : variance.numel()] = (turned * scale).float()
+        deviation, axes = variance[kept].sqrt(), axes[:, kept]
+        self.read[:, : len(deviation)] = read @ axes * deviation
+        self.item[:, : len(deviation)] = item @ axes / deviation
         self.solved.fill_(True)
 
     def grow(self, num: int) -> None:

@@ -94,7 +94,7 @@ class Program(OnePass, torch.nn.Module):
                 f"k must be from 1 to {model.num_items}"
             )
         self.k, self.num_items = k, model.num_items
-        self.config, self.row_exponent = model.config, model.config.row_exponent
+        self.config = model.config
         self.gate, self.cnet = copy.deepcopy(model.gate), copy.deepcopy(model.cnet)
         self.register_buffer("log_temperature", model.log_temperature.detach().clone())
         with model._answering():
@@ -126,7 +126,7 @@ class Program(OnePass, torch.nn.Module):
         num = offsets.size(0)
         row, item, weight = self._distinct(items, offsets)
         degree = self.bias.new_zeros(num).index_put((row,), weight, accumulate=True)
-        value = degree.clamp(min=1).pow(-self.row_exponent).view(-1, 1, 1)
+        value = degree.clamp(min=1).pow(-self.config.row_exponent).view(-1, 1, 1)
         read = self.read.rows(item) * weight.view(-1, 1, 1)
         size = (num, read.size(1), read.size(2))
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
@@ -229,11 +229,7 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
 
     def tables() -> ItemTables:
         exact, d = model.tables(), model.config.hidden_channels
-        return replace(
-            exact,
-            item=through(exact.item, d),
-            read=through(exact.read, d),
-        )
+        return replace(exact, item=through(exact.item, d), read=through(exact.read, d))
 
     other = copy.copy(model)
     other.tables = tables  # type: ignore[method-assign]

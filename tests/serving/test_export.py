@@ -156,7 +156,7 @@ def test_tables_in_few_bits_are_near(precision, error):
     assert ((table.rows(index) - value[index]).abs() <= limit * 1.001).all()
     vectors = torch.randn(5, 3 * 16)
     expected = vectors @ table.rows(torch.arange(40)).flatten(1).t()
-    torch.testing.assert_close(table.inner_product(vectors), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(table.inner_product(vectors), expected, rtol=1e-4, atol=1e-4)
     assert table.value.dtype == {"bf16": torch.bfloat16, "int8": torch.int8}[precision]
 
 
