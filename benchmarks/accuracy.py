@@ -114,6 +114,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--split-seed", type=int, default=0, help="draws items and feature rows")
     parser.add_argument("--resume", action="store_true", help="keep finished cells of --out")
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="keep each training's state there after each epoch, and go on from it: for trainings "
+        "of hours; time and memory then include the writing",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(arguments)
     if (options.out is None) == (options.render is None):

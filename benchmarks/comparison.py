@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,7 @@ class Comparison:
     ) -> dict[str, Any]:
         told = f", {section['transform']}" if "transform" in section else ""
         self.console.print(f"[bold]{name}[/], seed {seed}{told}")
+        kept = self._kept(section, name, settings, seed)
         cell, users = in_own_process(
             measure,
             graph,
@@ -228,11 +231,25 @@ class Comparison:
             seed,
             mask_validation=self.mask_validation,
             progress=not self.arguments.quiet,
+            kept=kept,
             **self.training,
         )
         if section is self.result:
             self.users.add(name, seed, users)
+        if kept is not None:
+            shutil.rmtree(kept)
         return cell
+
+    def _kept(
+        self, section: Section, name: str, settings: dict[str, Any], seed: int
+    ) -> Path | None:
+        """Where a cell's training keeps its epochs: no other cell's folder, nor this one's with
+        other settings."""
+        if self.arguments.checkpoints is None:
+            return None
+        what = json.dumps([section["fingerprint"], self.result["protocol"], settings])
+        told = hashlib.sha256(what.encode()).hexdigest()[:16]
+        return self.arguments.checkpoints / f"{name}-{seed}-{told}"
 
     def _skip(self, section: Section, name: str, seed: int | None, error: Exception) -> None:
         section["skipped"].append({"model": name, "seed": seed, "reason": str(error)})

@@ -23,6 +23,7 @@ from torch_geometric.data import HeteroData
 
 import graphdiff
 from graphdiff import datasets
+from graphdiff.checkpoints import checkpoint_of
 from graphdiff.datasets.storage import load_graph
 from graphdiff.denoising import noise_auc
 from graphdiff.errors import ConfigError, RunError
@@ -129,6 +130,7 @@ def run_cell(
     recommend: dict[str, Any] | None = None,
     mask_validation: bool = False,
     progress: bool = True,
+    kept: Path | None = None,
     **training: Any,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Trains one model with one seed and measures it.
@@ -136,7 +138,8 @@ def run_cell(
     With ``test=False`` the test pairs are not looked at. With ``noise`` the figures hold how well
     the model tells noise among its training interactions (:func:`graphdiff.denoising.noise_auc`).
     ``recommend`` are options of the model's ``recommend`` that everything is measured with once it
-    is trained; the epoch was chosen without.
+    is trained; the epoch was chosen without. ``kept`` is a folder for the state of the training
+    after each epoch; one that was stopped there is gone on with.
 
     Returns:
         The figures, which JSON can hold, and per test user (``"user"``) the values of
@@ -147,7 +150,10 @@ def run_cell(
     """
     with PeakMemory() as memory:
         recommender = get_model(model).from_data(data, **settings)
-        fitted = fit(recommender, data, seed=seed, progress=progress, **training)
+        resume = kept is not None and checkpoint_of(kept).is_file()
+        fitted = fit(
+            recommender, data, seed=seed, out=kept, resume=resume, progress=progress, **training
+        )
     cell: dict[str, Any] = {
         "seed": seed,
         "val": fitted.val,

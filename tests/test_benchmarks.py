@@ -348,6 +348,33 @@ def test_a_comparison_that_is_stopped_twice_loses_nothing(pages, result, tmp_pat
     assert again["dropped_features"] == result["dropped_features"]
 
 
+def test_a_killed_training_goes_on_at_its_epoch(tmp_path):
+    out, kept = tmp_path / "a.json", tmp_path / "kept"
+    arguments = ["--models", "lightgcn", "--epochs", "25", "--checkpoints", str(kept)]
+    command = [sys.executable, ROOT / "benchmarks" / "accuracy.py", *TINY, *arguments]
+    process = subprocess.Popen([*command, "--out", out, "--quiet"], stdout=subprocess.DEVNULL)
+    try:
+        while not list(kept.glob("*/metrics.csv")):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    (checkpoint,) = kept.glob("lightgcn-0-*/checkpoints/last.ckpt")
+    whole = checkpoint.read_bytes()
+    # It is what is gone on with: damaged, it is told, and not passed over.
+    checkpoint.write_bytes(whole[:100])
+    with pytest.raises(SystemExit, match="not a whole checkpoint"):
+        compare(out, *arguments)
+    checkpoint.write_bytes(whole)
+    (again,) = compare(out, *arguments)["models"]["lightgcn"]["seeds"]
+    assert not list(kept.iterdir())
+    (once,) = compare(tmp_path / "b.json", *arguments[:4])["models"]["lightgcn"]["seeds"]
+    assert [again[key] for key in ("history", "val", "test")] == [
+        once[key] for key in ("history", "val", "test")
+    ]
+
+
 def test_another_protocol_is_not_resumed(pages):
     with pytest.raises(SystemExit) as stop:
         compare(pages / "a.json", "--models", "lightgcn", "--epochs", 3, "--resume")

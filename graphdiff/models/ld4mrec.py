@@ -481,7 +481,13 @@ class LD4MRec(OnePass, Recommender):
         # Drawn in float32 whatever the model's dtype, so that a seed means the same.
         noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
         softened = torch.rand(nnz, generator=generator, device=device) < config.soft_probability
-        negatives = draw_negatives(rows.item, self._frequency(), config.num_negatives, generator)
+        negatives = draw_negatives(
+            rows.item,
+            self.graph.trained_items(),
+            self._frequency(),
+            config.num_negatives,
+            generator,
+        )
         return Draw(visible, t, step_weight, noise.to(self.bias.dtype), softened, negatives)
 
     def row_losses(self, rows: Rows, draw: Draw) -> Tensor:

@@ -121,13 +121,15 @@ class Negatives(NamedTuple):
 
 
 def draw_negatives(
-    item: Tensor, frequency: Tensor, num: int, generator: torch.Generator
+    item: Tensor, trained: Tensor, frequency: Tensor, num: int, generator: torch.Generator
 ) -> Negatives:
-    """Draws one half of the negatives uniformly over the catalogue, the other half from the items
-    of the batch's rows, as often as they occur.
+    """Draws one half of the negatives uniformly over the items that training knows, the other half
+    from the items of the batch's rows, as often as they occur.
 
     Args:
         item: Long ``[nnz]``, at least one.
+        trained: Long ``[J]``, the items that anybody has interacted with; why no others, see
+            :meth:`graphdiff.nn.graph.RecGraph.sample_negatives`.
         frequency: ``[I]``, each item's share of all interactions.
         num: Number n of negatives, at least 2.
         generator: Source of randomness, on the tensors' device.
@@ -135,11 +137,11 @@ def draw_negatives(
     Source: Yang et al., "Mixed negative sampling for learning two-tower neural networks in
     recommendations", WWW 2020.
     """
-    half, num_items, device = num // 2, frequency.numel(), item.device
-    uniform = torch.randint(num_items, (half,), generator=generator, device=device)
+    half, device = num // 2, item.device
+    place = torch.randint(trained.numel(), (half,), generator=generator, device=device)
     drawn = torch.randint(item.numel(), (half,), generator=generator, device=device)
-    negative = torch.cat([uniform, item[drawn]])
-    chance = 0.5 / num_items + 0.5 * frequency[negative]
+    negative = torch.cat([trained[place], item[drawn]])
+    chance = 0.5 / trained.numel() + 0.5 * frequency[negative]
     return Negatives(negative, (negative.numel() * chance).log())
 
 
