@@ -60,15 +60,17 @@ def dense_losses(
     target = torch.where(everything > 0, 1 - config.soft_intensity * softened, prior)
     observed = torch.where(seen > 0, config.kept_weight, 1.0).to(dtype)
     weight = torch.where(everything > 0, observed, config.unobserved_weight)
-    score = model.log_scale.exp() * hidden @ table.t() + model.reconstruction_bias
-    error = (weight * (target - score).square()).sum(dim=1)
-
-    length = (hidden.square().sum(dim=1, keepdim=True) + 0.05**2).sqrt()
-    cosine = (hidden / length) @ F.normalize(table, dim=1).t()
-    logit = cosine / model.log_temperature.exp() + model.bias
-    against = (logit[:, draw.negatives.item] - draw.negatives.log_chance).logsumexp(dim=1)
-    surprise = (against[:, None] - logit) * observed * everything
-    return config.reconstruction * error + config.ranking * surprise.sum(dim=1)
+    total = torch.zeros_like(model.bias[:1])
+    for h, z in zip(*(x.chunk(config.num_heads, dim=1) for x in (hidden, table)), strict=True):
+        score = model.log_scale.exp() * h @ z.t() + model.reconstruction_bias
+        error = (weight * (target - score).square()).sum(dim=1)
+        length = (h.square().sum(dim=1, keepdim=True) + 0.05**2).sqrt()
+        cosine = (h / length) @ F.normalize(z, dim=1).t()
+        logit = cosine / model.log_temperature.exp() + model.bias
+        against = (logit[:, draw.negatives.item] - draw.negatives.log_chance).logsumexp(dim=1)
+        surprise = ((against[:, None] - logit) * observed * everything).sum(dim=1)
+        total = total + config.reconstruction * error + config.ranking * surprise
+    return total / config.num_heads
 
 
 def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
@@ -85,6 +87,7 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
     for step in range(model.schedule.num_steps, 0, -1):
         t = torch.full((rows.num,), step, device=x_t.device)
         hidden = model.hidden(x_t @ tables.encoder, t, signals)
-        predicted = model.log_scale.exp() * hidden @ tables.encoder.t() + model.reconstruction_bias
+        scale = model.log_scale.exp() / model.config.num_heads
+        predicted = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
         x_t = model.schedule.step(value * predicted, x_t, t)
     return model._query(hidden)

@@ -19,6 +19,7 @@ from graphdiff.models.explanation import Explanation
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
+from graphdiff.nn.heads import head_blocks, normalize_heads, split_heads
 from graphdiff.nn.linear_path import LinearPath
 from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
 from graphdiff.nn.propagation import FixedGraph
@@ -37,6 +38,10 @@ from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySign
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`LD4MRec`."""
 
+    hidden_channels: int = Field(64, ge=1, description="Width of all heads together.")
+    num_heads: int = Field(
+        2, ge=1, description="Heads H, which learn to rank each on its own and are averaged."
+    )
     lr: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     batch_size: int = Field(512, ge=1, description="Users per training step.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights.")
@@ -89,11 +94,16 @@ class LD4MRecConfig(ModelConfig):
     )
 
     @model_validator(mode="after")
-    def _whole_blocks(self) -> Self:
+    def _whole_parts(self) -> Self:
         if self.linear_rank % self.hidden_channels:
             raise ValueError(
                 f"linear_rank={self.linear_rank} is no multiple of "
                 f"hidden_channels={self.hidden_channels}"
+            )
+        if self.hidden_channels % self.num_heads:
+            raise ValueError(
+                f"hidden_channels={self.hidden_channels} cannot be shared out among "
+                f"num_heads={self.num_heads}"
             )
         return self
 
@@ -234,9 +244,11 @@ class OnePass:
         """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
         # Bounded, as a vanishing temperature would let single scores run away.
         temperature = self.log_temperature.clamp(min=math.log(0.02)).exp()
+        num_heads = self.config.num_heads
+        heads = hidden.unflatten(-1, (num_heads, -1))
         # Not F.normalize: a row of which nothing is visible is zero, where its gradient is 1e12.
-        length = (hidden.square().sum(dim=-1, keepdim=True) + 0.05**2).sqrt()
-        return hidden / (length * temperature)
+        length = (heads.square().sum(dim=-1, keepdim=True) + 0.05**2).sqrt()
+        return (heads / (length * (num_heads**0.5 * temperature))).flatten(-2)
 
 
 class LD4MRec(OnePass, Recommender):
@@ -261,7 +273,12 @@ class LD4MRec(OnePass, Recommender):
         \tilde{\mathbf{x}}_u M_m, \\
         \mathbf{h} &= \mathrm{CNet}(\mathbf{h}_0 \mid t,\; \tilde{\mathbf{x}}_u C,\;
         \textstyle\sum_m g_{um} \tilde{\mathbf{x}}_u M_m), \\
-        s_{ui} &= \cos(\mathbf{h}, \mathbf{z}_i) / \tau + b_i .
+        s_{ui} &= \mathrm{mean}_\eta \cos(\mathbf{h}^\eta, \mathbf{z}^\eta_i) / \tau + b_i .
+
+    *Heads.* The width is shared out among H heads :math:`\eta`, with parts of the tables and of
+    C-Net of their own. Each learns to rank and to reconstruct as if it were alone, so that they
+    err in different ways, and their mean errs less than any: an ensemble with one item table,
+    answered by one inner product. They share the gate, the biases, τ and all that is drawn.
 
     *Propagation off the step.* Message passing touches every interaction, a training step only a
     batch's. On large graphs it is therefore done at the start of an epoch, and every
@@ -277,8 +294,9 @@ class LD4MRec(OnePass, Recommender):
     :math:`\sigma_u = \lVert\tilde{\mathbf{x}}_u\rVert / \sqrt{I}` makes a noise level mean the same
     on every catalogue. At inference there is one pass on the observed row: no noise, no chain.
 
-    *Soft reconstruction.* :math:`\hat{y}_{ui} = a\, \mathbf{h} \cdot \mathbf{z}_i + \beta_i` is
-    fitted to the row over the **whole** catalogue, exactly and without a tensor ``[B, I]``: see
+    *Soft reconstruction.* Each head's
+    :math:`\hat{y}_{ui} = a\, \mathbf{h}^\eta \cdot \mathbf{z}^\eta_i + \beta_i` is fitted to the
+    row over the **whole** catalogue, exactly and without a tensor ``[B, I]``: see
     :mod:`graphdiff.nn.reconstruction`. With probability p a target is softened by γ: an observed 1
     to 1 - γ, an unobserved 0 to :math:`\gamma \pi_i`, with π the items' popularity relative to the
     most popular one; unobserved entries weigh :math:`\alpha_0`. (A random softening of an
@@ -296,9 +314,9 @@ class LD4MRec(OnePass, Recommender):
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
-    table with cosine scores, shrinking it, collaborative smoothing in place of the truncated SVD,
-    content tables made from the item table, hiding a part of the row, the ranking term, σ_u, and
-    the exact sparse form of everything.
+    table with cosine scores, its heads, shrinking it, collaborative smoothing in place of the
+    truncated SVD, content tables made from the item table, hiding a part of the row, the ranking
+    term, σ_u, and the exact sparse form of everything.
 
     Args:
         config: :class:`LD4MRecConfig`.
@@ -327,7 +345,7 @@ class LD4MRec(OnePass, Recommender):
         self.steps = StepSampler(
             config.num_steps + 1, uniform=0.1 if config.importance_sampling else 1.0
         )
-        self.cnet = CNet(channels, config.num_blocks, config.num_steps)
+        self.cnet = CNet(channels, config.num_heads, config.num_blocks, config.num_steps)
         self.linear = (
             LinearPath(graph.num_items, config.linear_rank, config.linear_ridge)
             if config.linear_rank
@@ -342,6 +360,7 @@ class LD4MRec(OnePass, Recommender):
         """The values that tuning tries for each setting."""
         return {
             "hidden_channels": [64, 128],
+            "num_heads": [1, 2, 4],
             "lr": [1e-3, 3e-3],
             "num_blocks": [0, 1],
             "num_layers": [0, 1, 2, 3],
@@ -368,7 +387,7 @@ class LD4MRec(OnePass, Recommender):
     def tables(self) -> ItemTables:
         """Message passing over all graphs."""
         encoder, guides = self._propagate()
-        item, read = F.normalize(encoder, dim=-1), [encoder, guides]
+        item, read = normalize_heads(encoder, self.config.num_heads), [encoder, guides]
         if self.linear is not None:
             item = torch.cat([item, self.linear.item.to(item.dtype)], dim=1)
             read.append(self.linear.read.to(item.dtype))
@@ -520,14 +539,19 @@ class LD4MRec(OnePass, Recommender):
                 catalogue, read, hidden.to(read.dtype), rows, draw.softened, weight
             )
 
-        direction = F.normalize(catalogue.rows, dim=-1)
-        query = self._query(hidden)
+        # Each head's own scores: H times what it has in the mean.
+        direction = normalize_heads(catalogue.rows, config.num_heads)
+        query = config.num_heads * self._query(hidden)
         bias, against_bias = self.bias.index_select(0, index).tensor_split([nnz])
-        against = query @ direction[nnz:].t() + against_bias
-        score = (query.index_select(0, row) * direction[:nnz]).sum(dim=-1) + bias
-        surprise = sampled_log_partition(against, draw.negatives).index_select(0, row) - score
-        ranking = torch.zeros_like(error).index_add(0, row, weight * surprise)
-        return config.reconstruction * error + config.ranking * ranking
+        against = self._heads(query) @ self._heads(direction[nnz:]).mT + against_bias
+        score = self._heads(query.index_select(0, row) * direction[:nnz]).sum(dim=-1) + bias
+        surprise = sampled_log_partition(against, draw.negatives).index_select(1, row) - score
+        ranking = torch.zeros_like(error).index_add(1, row, weight * surprise)
+        return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """``[*, H * d]`` to ``[H, *, d]``."""
+        return split_heads(x, self.config.num_heads)
 
     def _full_precision(self) -> torch.autocast:
         """Switches mixed precision off."""
@@ -551,22 +575,22 @@ class LD4MRec(OnePass, Recommender):
         softened: Tensor,
         weight: Tensor,
     ) -> Tensor:
-        """Error of each user's soft reconstruction over the whole catalogue, ``[B]``; ``read``
-        ``[nnz, d]`` are Z's rows of the users' items."""
+        """Error of each head's soft reconstruction of each user over the whole catalogue,
+        ``[H, B]``; ``read`` ``[nnz, H * d]`` are Z's rows of the users' items."""
         config, scale, bias = self.config, self.log_scale.exp(), self.reconstruction_bias
         soften = config.soft_probability * config.soft_intensity
         prior = soften * self._popularity().to(bias.dtype)
         everywhere = Quadratic(
             weight=config.unobserved_weight,
-            matrix=scale.square() * catalogue.gram,
-            linear=scale * (soften * catalogue.prior - catalogue.bias),
+            matrix=scale.square() * head_blocks(catalogue.gram, config.num_heads),
+            linear=self._heads(scale * (soften * catalogue.prior - catalogue.bias)),
             constant=(prior - bias).square().sum(),
         )
-        score = (hidden.index_select(0, rows.row) * read).sum(dim=-1)
+        score = self._heads(hidden.index_select(0, rows.row) * read).sum(dim=-1)
         score = scale * score + bias.index_select(0, rows.item)
         target = 1 - config.soft_intensity * softened.to(hidden.dtype)
         return reconstruction_error(
-            hidden, everywhere, rows.row, score, target, weight, prior[rows.item]
+            self._heads(hidden), everywhere, rows.row, score, target, weight, prior[rows.item]
         )
 
     def vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
@@ -604,7 +628,9 @@ class LD4MRec(OnePass, Recommender):
         gram = encoder.t() @ encoder
         x_t = self._diffuse(behaviour, gram, rows, t, noise.to(behaviour.dtype))
         # A predicted row times Z, without the row: decoder and encoder meet in a d x d matrix.
-        decode_encode, offset = self.log_scale.exp() * gram, self.reconstruction_bias @ encoder
+        # What all heads agree on is their mean.
+        decode_encode = self.log_scale.exp() / self.config.num_heads * gram
+        offset = self.reconstruction_bias @ encoder
         value = self._row_value(rows).unsqueeze(-1)
         for step in range(num_steps, 0, -1):
             t = torch.full_like(t, step)
@@ -688,10 +714,11 @@ class LD4MRec(OnePass, Recommender):
         behaviour = self._encode(encoder, rows)
         now = torch.zeros(1, dtype=torch.long, device=self.device)
         hidden = self.hidden(behaviour, now, signals)
-        # s = h · direction + b, with the direction's length that of h taken as given.
-        scale = (self._query(hidden) * hidden).sum() / hidden.square().sum()
+        # s = h · direction + b, with the lengths of h's heads taken as given.
+        query, heads = self._heads(self._query(hidden)), self._heads(hidden)
+        scale = (query * heads).sum(dim=-1) / heads.square().sum(dim=-1)
         own_item, linear_item = tables.item[item].tensor_split([self.config.hidden_channels])
-        direction = scale * own_item
+        direction = (scale * self._heads(own_item)).flatten()
         each = {name: value * (part @ direction) for name, part in added.items()}
         score = hidden @ direction
         if self.linear is not None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphdiff.nn.heads import HeadLinear, join_heads, split_heads
+
 
 class ConditionalBlock(torch.nn.Module):
     r"""A residual block whose normalised input is scaled and shifted by a condition.
@@ -14,20 +16,23 @@ class ConditionalBlock(torch.nn.Module):
         \mathbf{h} \leftarrow \mathbf{h} + W_2\,\mathrm{SiLU}\big(W_1[(1 + \mathbf{s}(\mathbf{c}))
         \odot \mathrm{LN}(\mathbf{h}) + \mathbf{b}(\mathbf{c})]\big).
 
-    The block starts as the identity: :math:`W_2` is zero.
+    The block starts as the identity: :math:`W_2` is zero. Each head has weights of its own.
 
     Args:
-        channels: Width d.
-        condition_channels: Width of the condition.
+        num_heads: H.
+        channels: Width d of a head.
+        condition_channels: Width of a head's condition.
         dropout: Dropout of the hidden layer.
     """
 
-    def __init__(self, channels: int, condition_channels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, num_heads: int, channels: int, condition_channels: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.norm = torch.nn.LayerNorm(channels, elementwise_affine=False)
-        self.modulate = torch.nn.Linear(condition_channels, 2 * channels)
-        self.inner = torch.nn.Linear(channels, channels)
-        self.outer = torch.nn.Linear(channels, channels)
+        self.modulate = HeadLinear(num_heads, condition_channels, 2 * channels)
+        self.inner = HeadLinear(num_heads, channels, channels)
+        self.outer = HeadLinear(num_heads, channels, channels)
         self.dropout = dropout
         self.reset_parameters()
 
@@ -39,7 +44,7 @@ class ConditionalBlock(torch.nn.Module):
         torch.nn.init.zeros_(self.outer.bias)
 
     def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
-        """``[B, d]`` and ``[B, condition_channels]`` to ``[B, d]``."""
+        """``[H, B, d]`` and ``[H, B, condition_channels]`` to ``[H, B, d]``."""
         scale, shift = self.modulate(condition).chunk(2, dim=-1)
         inner = F.silu(self.inner(self.norm(hidden) * (1 + scale) + shift))
         return hidden + self.outer(F.dropout(inner, self.dropout, self.training))
@@ -49,7 +54,8 @@ class CNet(torch.nn.Module):
     """K conditional residual blocks, guided by time, collaborative and preference signals.
 
     Args:
-        channels: Width d of hidden states and signals.
+        channels: Width H · d of hidden states and signals.
+        num_heads: Heads H, which do not hear of each other.
         num_blocks: K.
         num_steps: Diffusion steps T; there is one learned representation for each step, and one
             more, 0, for the observed row.
@@ -57,14 +63,20 @@ class CNet(torch.nn.Module):
     """
 
     def __init__(
-        self, channels: int, num_blocks: int, num_steps: int, dropout: float = 0.0
+        self,
+        channels: int,
+        num_heads: int,
+        num_blocks: int,
+        num_steps: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.num_heads, head = num_heads, channels // num_heads
         self.time = torch.nn.Embedding(num_steps + 1, channels)
         self.blocks = torch.nn.ModuleList(
-            ConditionalBlock(channels, 3 * channels, dropout) for _ in range(num_blocks)
+            ConditionalBlock(num_heads, head, 3 * head, dropout) for _ in range(num_blocks)
         )
-        self.norm = torch.nn.LayerNorm(channels, elementwise_affine=False)
+        self.norm = torch.nn.LayerNorm(head, elementwise_affine=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -79,17 +91,21 @@ class CNet(torch.nn.Module):
         """Guides encoded rows.
 
         Args:
-            hidden: Encoded rows, ``[B, d]``.
+            hidden: Encoded rows, ``[B, H * d]``.
             t: Long ``[B]``, 0 … T.
-            collaborative: ``[B, d]``.
-            preference: ``[B, d]``.
+            collaborative: ``[B, H * d]``.
+            preference: ``[B, H * d]``.
 
         Returns:
-            ``[B, d]``.
+            ``[B, H * d]``.
         """
+        hidden, time, collaborative, preference = (
+            split_heads(x, self.num_heads)
+            for x in (hidden, self.time(t), collaborative, preference)
+        )
         condition = torch.cat(
-            [F.silu(self.time(t)), self.norm(collaborative), self.norm(preference)], dim=-1
+            [F.silu(time), self.norm(collaborative), self.norm(preference)], dim=-1
         )
         for block in self.blocks:
             hidden = block(hidden, condition)
-        return hidden
+        return join_heads(hidden)

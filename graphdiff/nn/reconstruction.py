@@ -193,20 +193,20 @@ def reconstruction_error(
     in :math:`O(B d^2 + nnz\, d)`.
 
     Args:
-        hidden: h, ``[B, d]``.
+        hidden: h, ``[*, B, d]``; the further dimensions are heads.
         everywhere: :math:`\sum_i (s_i - \hat{y}_{ui})^2` as a function of h.
         row: Long ``[nnz]``.
         score: :math:`\hat{y}_{ui}` of the items :math:`N_u` of each row, without repeats,
-            ``[nnz]``.
+            ``[*, nnz]``.
         target: y, ``[nnz]``.
         weight: w, ``[nnz]``.
         prior: s of these items, ``[nnz]``.
 
     Returns:
-        ``[B]``.
+        ``[*, B]``.
     """
     unobserved = everywhere.weight * (prior - score).square()
-    return everywhere(hidden).index_add(0, row, weight * (target - score).square() - unobserved)
+    return everywhere(hidden).index_add(-1, row, weight * (target - score).square() - unobserved)
 
 
 class Quadratic(NamedTuple):
@@ -215,8 +215,8 @@ class Quadratic(NamedTuple):
 
     Attributes:
         weight: :math:`\alpha_0`.
-        matrix: A, ``[d, d]``.
-        linear: l, ``[d]``.
+        matrix: A, ``[*, d, d]``.
+        linear: l, ``[*, d]``.
         constant: c, a scalar.
     """
 
@@ -226,6 +226,7 @@ class Quadratic(NamedTuple):
     constant: Tensor
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """``[B, d]`` to ``[B]``."""
-        quadratic = ((hidden @ self.matrix - 2 * self.linear) * hidden).sum(dim=-1)
+        """``[*, B, d]`` to ``[*, B]``."""
+        linear = 2 * self.linear.unsqueeze(-2)
+        quadratic = ((hidden @ self.matrix - linear) * hidden).sum(dim=-1)
         return self.weight * (quadratic + self.constant)

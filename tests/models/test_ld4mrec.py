@@ -10,6 +10,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.models import ld4mrec
 from graphdiff.models.base import Query
 from graphdiff.nn.graph import RecGraph, Rows
+from graphdiff.nn.heads import normalize_heads
 from tests.conftest import random_data
 from tests.watch import ForbidShape
 
@@ -123,8 +124,9 @@ def test_the_watch_would_have_seen_a_dense_training():
         dense_losses(model, rows, draw)
 
 
-def test_scores_follow_the_docstring():
-    model = make(num_neighbors=3).eval()
+@pytest.mark.parametrize("num_heads", [1, 2, 4])
+def test_scores_follow_the_docstring(num_heads):
+    model = make(num_neighbors=3, num_heads=num_heads).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
@@ -152,9 +154,38 @@ def test_scores_follow_the_docstring():
             rows @ collaborative,
             preference,
         )
-        hidden = hidden / (hidden.square().sum(-1, keepdim=True) + 0.05**2).sqrt()
-        expected = hidden @ F.normalize(encoder, dim=-1).t() / model.log_temperature.exp()
-        torch.testing.assert_close(model(torch.arange(12)), expected + model.bias)
+        cosines = []
+        for h, z in zip(hidden.chunk(num_heads, 1), encoder.chunk(num_heads, 1), strict=True):
+            h = h / (h.square().sum(-1, keepdim=True) + 0.05**2).sqrt()
+            cosines.append(h @ F.normalize(z, dim=-1).t())
+        expected = torch.stack(cosines).mean(dim=0) / model.log_temperature.exp() + model.bias
+        torch.testing.assert_close(model(torch.arange(12)), expected)
+        assert model.tables().item.norm(dim=1).max() <= 1.0001
+
+
+def test_a_head_learns_as_if_it_were_alone():
+    both = make(num_heads=2, input_dropout=0.2).double()
+    alone = make(num_heads=1, hidden_channels=4, input_dropout=0.2).double()
+    with torch.no_grad():
+        torch.nn.init.normal_(both.cnet.blocks[0].outer.weight, std=0.3)
+        part = {
+            name: p if p.size() == alone.get_parameter(name).size() else p[..., :4]
+            for name, p in both.named_parameters()
+            if "blocks" not in name
+        }
+        part |= {name: p[:1] for name, p in both.named_parameters() if "blocks" in name}
+        for name, p in part.items():
+            alone.get_parameter(name).copy_(p)
+    for model in (both, alone):
+        model.schedule.variance.zero_()  # no noise
+    rows = both.graph.rows(torch.arange(12))
+    draw = both.draw(rows, fixed())
+    there = gradients(both, both.row_losses(rows, draw))
+    here = gradients(alone, alone.row_losses(rows, draw._replace(noise=draw.noise[:, :4])))
+    torch.testing.assert_close(2 * there["embedding"][:, :4], here["embedding"])
+    for name, gradient in here.items():
+        if "blocks" in name:
+            torch.testing.assert_close(2 * there[name][:1], gradient)
 
 
 def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
@@ -182,6 +213,8 @@ def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
         torch.testing.assert_close(found[1], before[1])
     with pytest.raises(ConfigError, match="no multiple of"):
         LD4MRec.from_data(data, hidden_channels=8, linear_rank=12)
+    with pytest.raises(ConfigError, match="shared out"):
+        LD4MRec.from_data(data, hidden_channels=8, num_heads=3)
 
 
 def test_no_parameter_depends_on_the_number_of_users():
@@ -231,7 +264,8 @@ def test_reverse_chain_equals_the_chain_on_dense_rows():
         for step in (4, 3, 2, 1):
             t = torch.full((12,), step)
             hidden = model.hidden(x_t @ tables.encoder, t, signals)
-            x_0 = model.log_scale.exp() * hidden @ tables.encoder.t() + model.reconstruction_bias
+            scale = model.log_scale.exp() / model.config.num_heads  # the heads' mean
+            x_0 = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
             x_t = model.schedule.step(value * x_0, x_t, t)
         expected = model._query(hidden)
         found = model.vectors(Query(rows), tables, num_steps=4)
@@ -278,7 +312,7 @@ def test_an_item_without_interactions_is_scored_from_its_content():
         near = source[target == cold]
         degree = model.graph.item_degree()[near].float()
         expected = (degree / (degree + 3)) @ model.embedding[near]
-    torch.testing.assert_close(before, F.normalize(expected, dim=0))
+    torch.testing.assert_close(before, normalize_heads(expected, model.config.num_heads))
 
 
 def test_users_of_whom_nothing_is_visible_do_no_harm():
