@@ -352,13 +352,16 @@ def test_a_killed_training_goes_on_at_its_epoch(tmp_path):
     out, kept = tmp_path / "a.json", tmp_path / "kept"
     arguments = ["--models", "lightgcn", "--epochs", "25", "--checkpoints", str(kept)]
     command = [sys.executable, ROOT / "benchmarks" / "accuracy.py", *TINY, *arguments]
-    process = subprocess.Popen([*command, "--out", out, "--quiet"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--out", out, "--quiet"], stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         while not list(kept.glob("*/metrics.csv")):
             assert process.poll() is None
             time.sleep(0.01)
     finally:
-        process.kill()
+        # All at once: the process that trains would go on writing for a moment.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     (checkpoint,) = kept.glob("lightgcn-0-*/checkpoints/last.ckpt")
     whole = checkpoint.read_bytes()
