@@ -199,8 +199,9 @@ class Comparison:
         if finished:
             self.console.print(f"[bold]{name}[/]: {len(finished)} finished earlier")
         for seed in sorted(set(range(self.arguments.seeds)) - finished):
+            kept = self._kept(section, name, entry["settings"], seed)
             try:
-                cell = self._measure(section, graph, name, entry["settings"], seed)
+                cell = self._measure(section, graph, name, entry["settings"], seed, kept)
             except ConfigError:
                 raise  # The model does not fit the data, whatever the seed.
             except GraphDiffError as error:
@@ -216,13 +217,20 @@ class Comparison:
                 f"test recall@20 {cell['test']['recall@20']:.4f}"
             )
             self._save()
+            if kept is not None:
+                shutil.rmtree(kept)
 
     def _measure(
-        self, section: Section, graph: Path, name: str, settings: dict[str, Any], seed: int
+        self,
+        section: Section,
+        graph: Path,
+        name: str,
+        settings: dict[str, Any],
+        seed: int,
+        kept: Path | None,
     ) -> dict[str, Any]:
         told = f", {section['transform']}" if "transform" in section else ""
         self.console.print(f"[bold]{name}[/], seed {seed}{told}")
-        kept = self._kept(section, name, settings, seed)
         cell, users = in_own_process(
             measure,
             graph,
@@ -236,8 +244,6 @@ class Comparison:
         )
         if section is self.result:
             self.users.add(name, seed, users)
-        if kept is not None:
-            shutil.rmtree(kept)
         return cell
 
     def _kept(

@@ -83,11 +83,11 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
     """
     tables = model._item_tables()
     value = model._row_value(rows).unsqueeze(-1)
+    scale = model.log_scale.exp() / model.config.num_heads  # the heads' mean
     signals = model.read_signals(model.split(model.encoded(rows, tables))[1])
     for step in range(model.schedule.num_steps, 0, -1):
         t = torch.full((rows.num,), step, device=x_t.device)
         hidden = model.hidden(x_t @ tables.encoder, t, signals)
-        scale = model.log_scale.exp() / model.config.num_heads
         predicted = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
         x_t = model.schedule.step(value * predicted, x_t, t)
     return model._query(hidden)
