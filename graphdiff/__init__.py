@@ -1,35 +1,43 @@
 """graphdiff: multimodal recommendation by light diffusion, on PyTorch Geometric."""
 
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
-from graphdiff.evaluation import evaluate
-from graphdiff.models import (
-    BM3,
-    BPRMF,
-    EASE,
-    FREEDOM,
-    GFCF,
-    LATTICE,
-    MGCN,
-    MMSSL,
-    SMORE,
-    VBPR,
-    ContentKNN,
-    DiffMM,
-    EASEFeatures,
-    ItemKNN,
-    LD4MRec,
-    LGMRec,
-    LightGCN,
-    MultVAE,
-    Popularity,
-    PureSVD,
-    Recommender,
-    SimGCL,
-    SLMRec,
-)
-from graphdiff.training import FitResult, fit
+
+if TYPE_CHECKING:
+    from graphdiff.evaluation import evaluate
+    from graphdiff.models import (
+        BM3,
+        BPRMF,
+        EASE,
+        FREEDOM,
+        GFCF,
+        LATTICE,
+        MGCN,
+        MMSSL,
+        SMORE,
+        VBPR,
+        ContentKNN,
+        DiffMM,
+        DiffRec,
+        EASEFeatures,
+        ItemKNN,
+        LD4MRec,
+        LDiffRec,
+        LGMRec,
+        LightGCN,
+        MultVAE,
+        Popularity,
+        PureSVD,
+        Recommender,
+        SimGCL,
+        SLMRec,
+    )
+    from graphdiff.training import FitResult, fit
 
 __version__ = version("graphdiff")
 
@@ -48,11 +56,13 @@ __all__ = [
     "ContentKNN",
     "DataError",
     "DiffMM",
+    "DiffRec",
     "EASEFeatures",
     "FitResult",
     "GraphDiffError",
     "ItemKNN",
     "LD4MRec",
+    "LDiffRec",
     "LGMRec",
     "LightGCN",
     "MultVAE",
@@ -66,3 +76,26 @@ __all__ = [
     "evaluate",
     "fit",
 ]
+
+#: Where a public name is defined, if not among the models.
+_HOMES = {
+    "evaluate": "graphdiff.evaluation",
+    "FitResult": "graphdiff.training",
+    "fit": "graphdiff.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: PyTorch and its companions take seconds to import, for which nobody should wait
+    # who asks the command line for help.
+    if name in __all__:
+        value = getattr(import_module(_HOMES.get(name, "graphdiff.models")), name)
+        globals()[name] = value
+        return value
+    if name in ("datasets", "models", "nn", "serving", "transforms"):
+        return import_module(f"graphdiff.{name}")
+    raise AttributeError(f"module 'graphdiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ from graphdiff.models.bm3 import BM3
 from graphdiff.models.bprmf import BPRMF
 from graphdiff.models.contentknn import ContentKNN
 from graphdiff.models.diffmm import DiffMM
+from graphdiff.models.diffrec import DiffRec
 from graphdiff.models.ease import EASE
 from graphdiff.models.easefeatures import EASEFeatures
 from graphdiff.models.freedom import FREEDOM
@@ -12,6 +13,7 @@ from graphdiff.models.gfcf import GFCF
 from graphdiff.models.itemknn import ItemKNN
 from graphdiff.models.lattice import LATTICE
 from graphdiff.models.ld4mrec import LD4MRec
+from graphdiff.models.ldiffrec import LDiffRec
 from graphdiff.models.lgmrec import LGMRec
 from graphdiff.models.lightgcn import LightGCN
 from graphdiff.models.mgcn import MGCN
@@ -40,9 +42,11 @@ __all__ = [
     "BaseConfig",
     "ContentKNN",
     "DiffMM",
+    "DiffRec",
     "EASEFeatures",
     "ItemKNN",
     "LD4MRec",
+    "LDiffRec",
     "LGMRec",
     "LightGCN",
     "ModelConfig",

@@ -716,7 +716,8 @@ class LD4MRec(OnePass, Recommender):
         hidden = self.hidden(behaviour, now, signals)
         # s = h · direction + b, with the lengths of h's heads taken as given.
         query, heads = self._heads(self._query(hidden)), self._heads(hidden)
-        scale = (query * heads).sum(dim=-1) / heads.square().sum(dim=-1)
+        # A head that has nothing to say is zero, and so is what it says of an item.
+        scale = (query * heads).sum(dim=-1) / heads.square().sum(dim=-1).clamp(min=1e-12)
         own_item, linear_item = tables.item[item].tensor_split([self.config.hidden_channels])
         direction = (scale * self._heads(own_item)).flatten()
         each = {name: value * (part @ direction) for name, part in added.items()}

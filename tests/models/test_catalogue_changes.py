@@ -164,6 +164,16 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
         model.explain(7, items=[[1], [2]])
 
 
+def test_of_nobody_s_items_only_the_bias_speaks():
+    model = make(num_blocks=0).eval()
+    with torch.no_grad():
+        model.bias[7] = 0.5
+    told = model.explain(7, items=[[]])
+    assert told.parts.pop("bias") == told.score == 0.5
+    assert set(told.parts.values()) == {0.0}
+    assert told.items == []
+
+
 def test_an_explanation_is_drawn(tmp_path):
     told = Explanation(1.5, {"behaviour": 2.0, "bias": -0.5}, {"image": 1.0}, [(4, 1.2), (0, 0.8)])
     told.plot(tmp_path / "why.svg", name="ABCDEFG".__getitem__)
