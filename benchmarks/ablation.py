@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import workers
-from cells import Cells, add_arguments, markdown
+from cells import Cells, add_arguments, markdown, over_seeds
 from protocol import tuned
 from rich.console import Console
 
@@ -120,7 +120,7 @@ def page(cells: Cells, chosen: list[str], noise: float) -> str:
             continue
         mean, std = summary["mean"], summary["std"]
         figures = [
-            f"{mean[split][metric]:.4f} ± {std[split][metric]:.4f}"
+            over_seeds(mean[split][metric], std[split][metric], summary["count"])
             for split in ("val", "test")
             for metric in ("recall@20", "ndcg@20")
         ]
@@ -143,7 +143,7 @@ def loss(clean: dict[str, float], noisy: dict[str, Any], metric: str) -> str:
     """A metric on validation after noisy training, and what that cost."""
     mean, std = noisy["mean"]["val"][metric], noisy["std"]["val"][metric]
     change = f" ({mean / clean[metric] - 1:+.1%})" if clean[metric] > 0 else ""
-    return f"{mean:.4f} ± {std:.4f}{change}"
+    return over_seeds(mean, std, noisy["count"]) + change
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -130,15 +130,20 @@ class Cells:
         write_text(self.arguments.out, json.dumps(self.result, indent=1) + "\n")
 
     def summary(self, **wanted: Any) -> dict[str, Any] | None:
-        """Mean and deviation over the seeds of the cells that were asked for and whose keys hold
-        ``wanted``; None without any."""
+        """Over the seeds of the cells that were asked for and whose keys hold ``wanted``, mean,
+        deviation and number (``count``); None without any."""
         found = [
             cell["figures"]
             for cell in self.result["cells"]
             if cell["key"] in self.asked
             and all(cell["key"].get(name) == value for name, value in wanted.items())
         ]
-        return summarise(found) if found else None
+        return summarise(found) | {"count": len(found)} if found else None
+
+
+def over_seeds(mean: float, std: float, count: int) -> str:
+    """A metric as it is told in tables; one seed has no spread."""
+    return f"{mean:.4f} ± {std:.4f}" if count > 1 else f"{mean:.4f}"
 
 
 def markdown(title: str, head: list[str], rows: list[list[str]], note: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import workers
-from cells import Cells, add_arguments, markdown
+from cells import Cells, add_arguments, markdown, over_seeds
 from plots import COLOURS, MARKERS
 from protocol import model_names, tuned
 from rich.console import Console
@@ -91,6 +91,7 @@ def levels(cells: Cells, models: list[str], shares: list[float], mode: str) -> l
                     "noise": share,
                     "test": test,
                     "std": {metric: summary["std"]["test"][metric] for metric in METRICS},
+                    "seeds": summary["count"],
                     "relative_loss": loss,
                     "noise_auc": summary["mean"].get("noise", {}).get("auc"),
                 }
@@ -105,7 +106,7 @@ def page(result: dict[str, Any]) -> str:
         [
             one["model"],
             f"{one['noise']:g}",
-            *(f"{one['test'][m]:.4f} ± {one['std'][m]:.4f}" for m in METRICS),
+            *(over_seeds(one["test"][m], one["std"][m], one["seeds"]) for m in METRICS),
             *(f"{100 * one['relative_loss'][m]:.1f} %" if m in one["relative_loss"] else "–"
               for m in METRICS),
             "–" if one["noise_auc"] is None else f"{one['noise_auc']:.3f}",

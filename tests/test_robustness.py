@@ -69,7 +69,7 @@ def test_ablation_measures_each_variant(tmp_path, measured):
     assert noisy["key"] == {**clean["key"], "noise": 0.5}
     before, after = (cell["figures"]["val"]["recall@20"] for cell in (clean, noisy))
     assert before != after
-    assert f"{after:.4f} ± 0.0000 ({after / before - 1:+.1%})" in page.read_text()
+    assert f"| {after:.4f} ({after / before - 1:+.1%}) |" in page.read_text()
 
 
 def test_every_variant_is_a_setting_of_the_model():
