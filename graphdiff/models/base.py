@@ -411,8 +411,8 @@ class Recommender(torch.nn.Module, ABC):
 
     def explain(
         self,
-        item: int,
         user_index: int | None = None,
+        item: int | None = None,
         *,
         items: Sequence[Any] | Tensor | None = None,
         num_items: int = 10,

@@ -663,8 +663,8 @@ class LD4MRec(OnePass, Recommender):
     @torch.no_grad()
     def explain(
         self,
-        item: int,
         user_index: int | None = None,
+        item: int | None = None,
         *,
         items: Sequence[Any] | Tensor | None = None,
         num_items: int = 10,
@@ -679,14 +679,17 @@ class LD4MRec(OnePass, Recommender):
         parts sum to the score.
 
         Args:
-            item: Index of the item.
             user_index: A training user.
+            item: Index of the item; required.
             items: Instead, what a person has interacted with: one list, as in :meth:`recommend`.
             num_items: Most contributing items to name.
 
         Raises:
-            ConfigError: If an index is out of range, or not exactly one person is given.
+            ConfigError: If no item is given, an index is out of range, or not exactly one person
+                is given.
         """
+        if item is None:
+            raise ConfigError("give item, the index of the item whose score to explain")
         self._check_items([item])
         rows = self._query_of(user_index, items).rows
         if rows.num != 1:

@@ -149,7 +149,7 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
         for p in model.parameters():
             p += 0.2 * torch.randn_like(p)
     scores = model(torch.tensor([3]))
-    told = model.explain(7, user_index=3)
+    told = model.explain(3, 7)
     assert told.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
     assert sum(told.parts.values()) == pytest.approx(told.score, abs=1e-5)
     expected = {"behaviour", "collaborative", "network", "bias"}
@@ -159,16 +159,18 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
     assert sorted(index for index, _ in told.items) == mine
     linear = told.score - told.parts["network"] - told.parts["bias"]
     assert sum(value for _, value in told.items) == pytest.approx(linear, abs=1e-5)
-    assert model.explain(7, items=mine) == told
+    assert model.explain(item=7, items=mine) == told
+    with pytest.raises(ConfigError, match="give item"):
+        model.explain(3)
     with pytest.raises(ConfigError, match="one person"):
-        model.explain(7, items=[[1], [2]])
+        model.explain(item=7, items=[[1], [2]])
 
 
 def test_of_nobody_s_items_only_the_bias_speaks():
     model = make(num_blocks=0).eval()
     with torch.no_grad():
         model.bias[7] = 0.5
-    told = model.explain(7, items=[[]])
+    told = model.explain(item=7, items=[[]])
     assert told.parts.pop("bias") == told.score == 0.5
     assert set(told.parts.values()) == {0.0}
     assert told.items == []
