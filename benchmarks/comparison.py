@@ -7,9 +7,13 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from budgets import budget
 from evidence import UserValues, statistics
 from protocol import (
@@ -24,7 +28,7 @@ from protocol import (
 )
 from rich.console import Console
 from torch_geometric.data import HeteroData
-from workers import in_own_process
+from workers import in_own_process, side_by_side
 
 from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
@@ -34,6 +38,13 @@ from graphdiff.schema import fingerprint, modalities
 from graphdiff.transforms import ColdItems, DropFeatures
 
 Section = dict[str, Any]
+
+
+class Cell(NamedTuple):
+    """A model with a seed."""
+
+    model: str
+    seed: int
 
 
 class Comparison:
@@ -78,7 +89,7 @@ class Comparison:
                 **self.training,
                 **split,
             },
-            "machine": machine(),
+            "machine": machine(arguments.jobs),
             "groups": describe_groups(data),
             "models": {},
             "skipped": [],
@@ -173,6 +184,20 @@ class Comparison:
         return self.result
 
     def _run_section(self, section: Section, graph: Path) -> None:
+        work = partial(self._measure, section, graph)
+        with closing(side_by_side(work, self._cells(section), self.arguments.jobs)) as finished:
+            for cell, outcome in finished:
+                try:
+                    self._keep(section, cell, *outcome.result())
+                except ConfigError as error:
+                    # The model does not fit the data, whatever the seed: told once.
+                    if not self._given_up(section, cell.model):
+                        self._skip(section, cell.model, None, error)
+                except GraphDiffError as error:
+                    self._skip(section, *cell, error)
+
+    def _cells(self, section: Section) -> Iterator[Cell]:
+        """What is not finished yet, as long as its model may still be measured."""
         is_whole = section is self.result
         for name in self.models:
             if not is_whole and not get_model(name).uses_content:
@@ -180,9 +205,22 @@ class Comparison:
             if not is_whole and name not in self.result["models"]:
                 continue  # It has been skipped, for a reason that is told already.
             try:
-                self._run_model(section, graph, name)
+                entry = self._entry(section, name)
             except GraphDiffError as error:
                 self._skip(section, name, None, error)
+                continue
+            finished = {cell["seed"] for cell in entry["seeds"]}
+            if finished:
+                self.console.print(f"[bold]{name}[/]: {len(finished)} finished earlier")
+            for seed in sorted(set(range(self.arguments.seeds)) - finished):
+                if not self._given_up(section, name):
+                    yield Cell(name, seed)
+
+    def _given_up(self, section: Section, name: str) -> bool:
+        return any(one["model"] == name and one["seed"] is None for one in section["skipped"])
+
+    def _entry(self, section: Section, name: str) -> dict[str, Any]:
+        return section["models"].get(name) or self._new_entry(name)
 
     def _new_entry(self, name: str) -> dict[str, Any]:
         cls, found = get_model(name), tuned(self.arguments.dataset, name)
@@ -193,69 +231,57 @@ class Comparison:
             "seeds": [],
         }
 
-    def _run_model(self, section: Section, graph: Path, name: str) -> None:
-        entry = section["models"].get(name) or self._new_entry(name)
-        finished = {cell["seed"] for cell in entry["seeds"]}
-        if finished:
-            self.console.print(f"[bold]{name}[/]: {len(finished)} finished earlier")
-        for seed in sorted(set(range(self.arguments.seeds)) - finished):
-            kept = self._kept(section, name, entry["settings"], seed)
-            try:
-                cell = self._measure(section, graph, name, entry["settings"], seed, kept)
-            except ConfigError:
-                raise  # The model does not fit the data, whatever the seed.
-            except GraphDiffError as error:
-                self._skip(section, name, seed, error)
-                continue
-            entry["seeds"] = sorted([*entry["seeds"], cell], key=lambda one: one["seed"])
-            entry.update(summarise(entry["seeds"]))
-            section["models"][name] = entry
-            self.console.print(
-                f"  epoch {cell['best_epoch']} of {cell['epochs']}, "
-                f"{cell['train_seconds']:.1f} s, "
-                f"val recall@20 {cell['val']['recall@20']:.4f}, "
-                f"test recall@20 {cell['test']['recall@20']:.4f}"
-            )
-            self._save()
-            if kept is not None:
-                shutil.rmtree(kept)
-
     def _measure(
-        self,
-        section: Section,
-        graph: Path,
-        name: str,
-        settings: dict[str, Any],
-        seed: int,
-        kept: Path | None,
-    ) -> dict[str, Any]:
+        self, section: Section, graph: Path, cell: Cell
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """A cell's figures and each user's values; beside others, in a thread of its own."""
         told = f", {section['transform']}" if "transform" in section else ""
-        self.console.print(f"[bold]{name}[/], seed {seed}{told}")
-        cell, users = in_own_process(
+        self.console.print(f"[bold]{cell.model}[/], seed {cell.seed}{told}")
+        jobs = self.arguments.jobs
+        return in_own_process(
             measure,
             graph,
-            name,
-            settings,
-            seed,
+            cell.model,
+            self._entry(section, cell.model)["settings"],
+            cell.seed,
             mask_validation=self.mask_validation,
-            progress=not self.arguments.quiet,
-            kept=kept,
+            # Several bars at once would write over each other.
+            progress=not self.arguments.quiet and jobs == 1,
+            kept=self._kept(section, cell),
+            threads=self.result["machine"]["threads"] if jobs > 1 else None,
             **self.training,
         )
-        if section is self.result:
-            self.users.add(name, seed, users)
-        return cell
 
-    def _kept(
-        self, section: Section, name: str, settings: dict[str, Any], seed: int
-    ) -> Path | None:
+    def _keep(
+        self, section: Section, cell: Cell, figures: dict[str, Any], users: dict[str, np.ndarray]
+    ) -> None:
+        """A finished cell, on disk."""
+        entry, kept = self._entry(section, cell.model), self._kept(section, cell)
+        entry["seeds"] = sorted([*entry["seeds"], figures], key=lambda one: one["seed"])
+        entry.update(summarise(entry["seeds"]))
+        section["models"][cell.model] = entry
+        if section is self.result:
+            self.users.add(cell.model, cell.seed, users)
+        whose = f"{cell.model}, seed {cell.seed}: " if self.arguments.jobs > 1 else ""
+        self.console.print(
+            f"  {whose}epoch {figures['best_epoch']} of {figures['epochs']}, "
+            f"{figures['train_seconds']:.1f} s, "
+            f"val recall@20 {figures['val']['recall@20']:.4f}, "
+            f"test recall@20 {figures['test']['recall@20']:.4f}"
+        )
+        self._save()
+        if kept is not None:
+            shutil.rmtree(kept)
+
+    def _kept(self, section: Section, cell: Cell) -> Path | None:
         """Where a cell's training keeps its epochs: no other cell's folder, nor this one's with
         other settings."""
         if self.arguments.checkpoints is None:
             return None
+        settings = self._entry(section, cell.model)["settings"]
         what = json.dumps([section["fingerprint"], self.result["protocol"], settings])
         told = hashlib.sha256(what.encode()).hexdigest()[:16]
-        return self.arguments.checkpoints / f"{name}-{seed}-{told}"
+        return self.arguments.checkpoints / f"{cell.model}-{cell.seed}-{told}"
 
     def _skip(self, section: Section, name: str, seed: int | None, error: Exception) -> None:
         section["skipped"].append({"model": name, "seed": seed, "reason": str(error)})

@@ -100,13 +100,23 @@ def tuned(dataset: str, model: str) -> dict[str, Any]:
     return yaml.safe_load(path.read_text()) if path.exists() else {}
 
 
-def measure(graph: Path, model: str, settings: dict[str, Any], seed: int, **options: Any) -> Any:
-    """:func:`run_cell` on a graph file, for a process of its own.
+def measure(
+    graph: Path,
+    model: str,
+    settings: dict[str, Any],
+    seed: int,
+    *,
+    threads: int | None = None,
+    **options: Any,
+) -> Any:
+    """:func:`run_cell` on a graph file, for a process of its own, with so many ``threads``.
 
     Raises:
         RunError: If memory does not suffice.
         GraphDiffError: As :func:`run_cell` does.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         return run_cell(load_graph(graph), model, settings, seed, **options)
     except (MemoryError, RuntimeError) as error:
@@ -274,11 +284,12 @@ def _std(values: list[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+def machine(jobs: int = 1) -> dict[str, Any]:
+    """What the figures are measured on: its threads for each of ``jobs`` side by side."""
     return {
         "processor": _processor(),
-        "threads": torch.get_num_threads(),
+        "threads": max(1, torch.get_num_threads() // jobs),
+        **({"jobs": jobs} if jobs > 1 else {}),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -376,7 +376,8 @@ def _skipped(result: dict[str, Any]) -> list[str]:
 
 
 def _machine(machine: dict[str, Any]) -> str:
+    several = f", {machine['jobs']} trainings side by side" if "jobs" in machine else ""
     return (
-        f"{machine['processor']}, {machine['threads']} thread(s), {machine['device']}; "
+        f"{machine['processor']}, {machine['threads']} thread(s){several}, {machine['device']}; "
         f"torch {machine['torch']}"
     )

@@ -11,12 +11,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -66,6 +69,36 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def side_by_side(
+    function: Callable[[Item], T], items: Iterable[Item], jobs: int
+) -> Iterator[tuple[Item, Future[T]]]:
+    """Calls ``function``, which works :func:`in_own_process`, on some items at a time.
+
+    Args:
+        function: What is called, in a thread.
+        items: Its arguments. The next is only asked for when there is room for it.
+        jobs: How many may be at work.
+
+    Yields:
+        An item and what became of it, as it is finished. Who stops asking ends what is at work.
+    """
+    items, running = iter(items), dict[Future[T], Item]()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                for item in islice(items, jobs - len(running)):
+                    running[pool.submit(function, item)] = item
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future
+        finally:
+            if running:
+                for process in multiprocessing.active_children():
+                    process.terminate()
 
 
 def _work(sender: Connection, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -435,6 +436,51 @@ def test_a_process_tells_what_came_of_it():
         workers.in_own_process(int, "seven")
     with pytest.raises(ConfigError, match="no model 'nope'"):
         workers.in_own_process(protocol.model_names, ["nope"])
+
+
+def work(seconds):
+    if seconds < 0:
+        raise ConfigError("no time runs backwards")
+    return workers.in_own_process(time.sleep, seconds)
+
+
+def test_work_side_by_side_is_taken_up_as_there_is_room():
+    taken = []
+
+    def items():
+        for seconds in (0.01, -1, 0.01):
+            taken.append(seconds)
+            yield seconds
+
+    found = []
+    for seconds, outcome in workers.side_by_side(work, items(), jobs=1):
+        found.append((seconds, type(outcome.exception())))
+        assert len(taken) == len(found)
+    assert found == [(0.01, type(None)), (-1, ConfigError), (0.01, type(None))]
+    assert sorted(item for item, _ in workers.side_by_side(work, [0.3, 0.01], 2)) == [0.01, 0.3]
+
+
+def test_who_stops_asking_ends_what_is_at_work():
+    asked = workers.side_by_side(work, [0.01, 600, 600], jobs=2)
+    assert next(asked)[0] == 0.01
+    asked.close()  # does not wait for ten minutes
+    assert not multiprocessing.active_children()
+
+
+def test_trainings_side_by_side_give_the_same_comparison(result, tmp_path):
+    beside = compare(
+        tmp_path / "a.json", "--models", "lightgcn", "ld4mrec", "--seeds", 2, "--epochs", 2,
+        "--jobs", 2,
+    )  # fmt: skip
+    assert beside["machine"]["jobs"] == 2
+    assert any("2 trainings side by side" in note for note in tables.notes(beside))
+    assert beside["statistics"]["left_out"] == []
+    assert beside["models"].keys() == result["models"].keys()
+    for name, entry in beside["models"].items():
+        assert [cell["seed"] for cell in entry["seeds"]] == [0, 1]
+        for cell, alone in zip(entry["seeds"], result["models"][name]["seeds"], strict=True):
+            losses = [[row["loss"] for row in one["history"]] for one in (cell, alone)]
+            assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @pytest.mark.skipif(not memory.STATUS.exists(), reason="needs /proc")
