@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import workers
-from cells import Cells, add_arguments, markdown, over_seeds
+from cells import Cells, Work, add_arguments, markdown, over_seeds
 from protocol import tuned
 from rich.console import Console
+from torch_geometric.data import HeteroData
 
-from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
-from graphdiff.models import LD4MRec
+from graphdiff.models import LD4MRec, ModelConfig
 from graphdiff.schema import modalities
 from graphdiff.transforms import InjectNoise, KeepModalities
 
@@ -89,22 +89,35 @@ def run(options: argparse.Namespace, console: Console) -> tuple[Cells, list[str]
     chosen = options.variants or list(known)
     if unknown := sorted(set(chosen) - set(known)):
         raise ConfigError(f"no variant {', '.join(unknown)}; there are {', '.join(known)}")
-    with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "graph.safetensors"
-        # Noisy cells come last: what there is of a run that was stopped is of use.
-        for share in dict.fromkeys((0.0, options.noise)):
-            for name, seed in product(chosen, range(options.seeds)):
-                variant = known[name]
-                keep = modalities(cells.data) if variant.keep is None else variant.keep
-                noisy = InjectNoise(share, "add", seed)(cells.data) if share else cells.data
-                save_graph(KeepModalities(keep)(noisy), graph)
-                settings = {**config.model_dump(), **variant.settings}
-                key = {"variant": name, "model": "ld4mrec", "settings": settings, "seed": seed}
-                if share:
-                    key["noise"] = share
-                cells.measure(key, graph, recommend=variant.recommend)
+    cells.run(work(cells.data, options, config, {name: known[name] for name in chosen}))
     cells.save()
     return cells, chosen
+
+
+def work(
+    data: HeteroData, options: argparse.Namespace, config: ModelConfig, chosen: dict[str, Variant]
+) -> Iterator[Work]:
+    """All variants and seeds, first without added noise, then with it: what there is of a run that
+    was stopped is of use."""
+    for share in dict.fromkeys((0.0, options.noise)):
+        for (name, variant), seed in product(chosen.items(), range(options.seeds)):
+            key = {
+                "variant": name,
+                "model": "ld4mrec",
+                "settings": {**config.model_dump(), **variant.settings},
+                "seed": seed,
+            }
+            if share:
+                key["noise"] = share
+            yield Work(
+                key, partial(altered, data, variant, share, seed), {"recommend": variant.recommend}
+            )
+
+
+def altered(data: HeteroData, variant: Variant, share: float, seed: int) -> HeteroData:
+    """The data with a share of noise, and the modalities that a variant reads."""
+    keep = modalities(data) if variant.keep is None else variant.keep
+    return KeepModalities(keep)(InjectNoise(share, "add", seed)(data) if share else data)
 
 
 def page(cells: Cells, chosen: list[str], noise: float) -> str:

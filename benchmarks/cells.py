@@ -1,22 +1,48 @@
-"""Cells of a benchmark in one JSON file: measured one by one, and never twice."""
+"""Cells of a benchmark in one JSON file: each is measured once, and kept when it is finished."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol import MASKS_VALIDATION, load_data, machine, measure, summarise
 from rich.console import Console
 from torch_geometric.data import HeteroData
-from workers import in_own_process
+from workers import in_own_process, side_by_side
 
+from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.schema import fingerprint
 
 Key = dict[str, Any]
+
+
+class Work(NamedTuple):
+    """A cell to measure.
+
+    Attributes:
+        key: What JSON can hold, with ``model``, ``settings`` and ``seed`` among it.
+        graph: Makes the graph to train on, if it comes to that.
+        options: Of :func:`protocol.run_cell`.
+    """
+
+    key: Key
+    graph: Callable[[], HeteroData]
+    options: dict[str, Any]
+
+
+class Task(NamedTuple):
+    """Work whose graph is in a file."""
+
+    key: Key
+    graph: Path
+    options: dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="folder of the dataset's files")
     parser.add_argument("--dataset-options", nargs="+", metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--markdown", type=Path, help="Markdown page to write")
     parser.add_argument("--epochs", type=int, default=500)
@@ -68,7 +95,7 @@ class Cells:
             "dataset": arguments.dataset,
             "fingerprint": fingerprint(self.data),
             "protocol": self.training,
-            "machine": machine(),
+            "machine": machine(arguments.jobs),
             "cells": [],
             "skipped": [],
         }
@@ -93,37 +120,53 @@ class Cells:
                     "--resume"
                 )
 
-    def measure(self, key: Key, graph: Path, **options: Any) -> None:
-        """Measures a cell in a process of its own, if it is not there yet.
+    def run(self, work: Iterable[Work]) -> None:
+        """Measures what is not there yet, each cell in a process of its own."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            closing(
+                side_by_side(self._measure, self._tasks(work, Path(folder)), self.arguments.jobs)
+            ) as finished,
+        ):
+            for task, outcome in finished:
+                task.graph.unlink()
+                try:
+                    figures, _ = outcome.result()
+                except GraphDiffError as error:
+                    self.console.print(
+                        f"  [yellow]skipped[/]: {error}", highlight=False, soft_wrap=True
+                    )
+                    self.result["skipped"].append({"key": task.key, "reason": str(error)})
+                else:
+                    self.result["cells"].append({"key": task.key, "figures": figures})
+                self.save()
 
-        Args:
-            key: What JSON can hold, with ``model``, ``settings`` and ``seed`` among it.
-            graph: File of the graph to train on.
-            **options: Of :func:`protocol.run_cell`.
-        """
-        key = json.loads(json.dumps(key))  # as a file gives it back
-        self.asked.append(key)
-        if any(cell["key"] == key for cell in self.result["cells"]):
-            return
-        told = ", ".join(f"{name} {value}" for name, value in key.items() if name != "settings")
-        self.console.print(told, highlight=False)
-        try:
-            figures, _ = in_own_process(
-                measure,
-                graph,
-                key["model"],
-                key["settings"],
-                key["seed"],
-                progress=not self.arguments.quiet,
-                **self.training,
-                **options,
-            )
-        except GraphDiffError as error:
-            self.console.print(f"  [yellow]skipped[/]: {error}", highlight=False, soft_wrap=True)
-            self.result["skipped"].append({"key": key, "reason": str(error)})
-        else:
-            self.result["cells"].append({"key": key, "figures": figures})
-        self.save()
+    def _tasks(self, work: Iterable[Work], folder: Path) -> Iterator[Task]:
+        for n, one in enumerate(work):
+            key = json.loads(json.dumps(one.key))  # as a file gives it back
+            self.asked.append(key)
+            if any(cell["key"] == key for cell in self.result["cells"]):
+                continue
+            told = ", ".join(f"{name} {value}" for name, value in key.items() if name != "settings")
+            self.console.print(told, highlight=False)
+            graph = folder / f"{n}.safetensors"
+            save_graph(one.graph(), graph)
+            yield Task(key, graph, one.options)
+
+    def _measure(self, task: Task) -> Any:
+        jobs = self.arguments.jobs
+        return in_own_process(
+            measure,
+            task.graph,
+            task.key["model"],
+            task.key["settings"],
+            task.key["seed"],
+            # Several bars at once would write over each other.
+            progress=not self.arguments.quiet and jobs == 1,
+            threads=self.result["machine"]["threads"] if jobs > 1 else None,
+            **self.training,
+            **task.options,
+        )
 
     def save(self) -> None:
         """Writes the JSON, whole or not at all."""

@@ -146,7 +146,8 @@ def run_cell(
     """Trains one model with one seed and measures it.
 
     With ``test=False`` the test pairs are not looked at. With ``noise`` the figures hold how well
-    the model tells noise among its training interactions (:func:`graphdiff.denoising.noise_auc`).
+    the model tells noise among its training interactions (:func:`graphdiff.denoising.noise_auc`),
+    where some are known to be noise and some not.
     ``recommend`` are options of the model's ``recommend`` that everything is measured with once it
     is trained; the epoch was chosen without. ``kept`` is a folder for the state of the training
     after each epoch; one that was stopped there is gone on with.
@@ -178,7 +179,8 @@ def run_cell(
             for row in fitted.history
         ],
     }
-    if noise:
+    is_noise = data[INTERACTS].get("is_noise")
+    if noise and is_noise is not None and is_noise.any() and not is_noise.all():
         cell["noise"] = noise_auc(recommender, data)
     asked: RecommendsItems = recommender
     if recommend:

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import workers
-from cells import Cells, add_arguments, markdown, over_seeds
+from cells import Cells, Work, add_arguments, markdown, over_seeds
 from plots import COLOURS, MARKERS
 from protocol import model_names, tuned
 from rich.console import Console
+from torch_geometric.data import HeteroData
 
-from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import GraphDiffError
 from graphdiff.files import write_bytes, write_text
 from graphdiff.models.registry import get_model
-from graphdiff.schema import INTERACTS
 from graphdiff.transforms import InjectNoise
 
 METRICS = ("recall@20", "ndcg@20")
@@ -50,25 +50,31 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> Cells:
     """Measures all levels, models and seeds."""
-    cells = Cells(options, console)
+    cells, models = Cells(options, console), model_names(options.models)
     cells.result["mode"] = options.mode
-    models = model_names(options.models)
-    with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "graph.safetensors"
-        for level in sorted(set(options.noise)):
-            for seed in range(options.seeds):
-                noisy = InjectNoise(level, options.mode, seed)(cells.data)
-                save_graph(noisy, graph)
-                is_noise = noisy[INTERACTS].get("is_noise")
-                both = is_noise is not None and bool(is_noise.any()) and not is_noise.all()
-                for name in models:
-                    settings = tuned(options.dataset, name).get("settings", {})
-                    settings = get_model(name).configure(**settings).model_dump()
-                    key = {"noise": level, "mode": options.mode, "model": name, "seed": seed}
-                    cells.measure({**key, "settings": settings}, graph, noise=both)
-    cells.result["levels"] = levels(cells, models, sorted(set(options.noise)), options.mode)
+    shares = sorted(set(options.noise))
+    cells.run(work(cells.data, options, models, shares))
+    cells.result["levels"] = levels(cells, models, shares, options.mode)
     cells.save()
     return cells
+
+
+def work(
+    data: HeteroData, options: argparse.Namespace, models: list[str], shares: list[float]
+) -> Iterator[Work]:
+    """All levels, seeds and models; the graph of a level and a seed is made once."""
+    for share, seed in product(shares, range(options.seeds)):
+        graph = cache(partial(InjectNoise(share, options.mode, seed), data))
+        for name in models:
+            settings = tuned(options.dataset, name).get("settings", {})
+            key = {
+                "noise": share,
+                "mode": options.mode,
+                "model": name,
+                "seed": seed,
+                "settings": get_model(name).configure(**settings).model_dump(),
+            }
+            yield Work(key, graph, {"noise": True})
 
 
 def levels(cells: Cells, models: list[str], shares: list[float], mode: str) -> list[dict[str, Any]]:
