@@ -87,13 +87,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--models", nargs="+", default=["all"], help="names, or all")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        help="trainings side by side, which share the processor's cores: as small ones do not keep "
-        "several busy, all are finished sooner, while each takes longer",
-    )
+    workers.add_jobs(parser)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--render", type=Path, metavar="JSON", help="run nothing, write its pages")
     parser.add_argument("--report", type=Path, help="HTML report to write")
@@ -132,8 +126,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.out is None) == (options.render is None):
         parser.error("give --out FILE.json to run a comparison, or --render FILE.json to show one")
-    if options.jobs < 1:
-        parser.error(f"--jobs {options.jobs}: at least one training has to run")
     return options
 
 

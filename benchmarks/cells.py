@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protocol import MASKS_VALIDATION, load_data, machine, measure, summarise
+from protocol import MASKS_VALIDATION, load_data, machine, measure, sharing, summarise
 from rich.console import Console
 from torch_geometric.data import HeteroData
-from workers import in_own_process, side_by_side
+from workers import add_jobs, in_own_process, side_by_side
 
 from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="folder of the dataset's files")
     parser.add_argument("--dataset-options", nargs="+", metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    add_jobs(parser)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--markdown", type=Path, help="Markdown page to write")
     parser.add_argument("--epochs", type=int, default=500)
@@ -154,16 +154,13 @@ class Cells:
             yield Task(key, graph, one.options)
 
     def _measure(self, task: Task) -> Any:
-        jobs = self.arguments.jobs
         return in_own_process(
             measure,
             task.graph,
             task.key["model"],
             task.key["settings"],
             task.key["seed"],
-            # Several bars at once would write over each other.
-            progress=not self.arguments.quiet and jobs == 1,
-            threads=self.result["machine"]["threads"] if jobs > 1 else None,
+            **sharing(self.arguments),
             **self.training,
             **task.options,
         )

@@ -23,6 +23,7 @@ from protocol import (
     machine,
     measure,
     model_names,
+    sharing,
     summarise,
     tuned,
 )
@@ -237,7 +238,6 @@ class Comparison:
         """A cell's figures and each user's values; beside others, in a thread of its own."""
         told = f", {section['transform']}" if "transform" in section else ""
         self.console.print(f"[bold]{cell.model}[/], seed {cell.seed}{told}")
-        jobs = self.arguments.jobs
         return in_own_process(
             measure,
             graph,
@@ -245,10 +245,8 @@ class Comparison:
             self._entry(section, cell.model)["settings"],
             cell.seed,
             mask_validation=self.mask_validation,
-            # Several bars at once would write over each other.
-            progress=not self.arguments.quiet and jobs == 1,
             kept=self._kept(section, cell),
-            threads=self.result["machine"]["threads"] if jobs > 1 else None,
+            **sharing(self.arguments),
             **self.training,
         )
 

@@ -7,6 +7,7 @@ left out, by the same code for every model.
 
 from __future__ import annotations
 
+import argparse
 import platform
 import time
 from dataclasses import dataclass
@@ -286,11 +287,23 @@ def _std(values: list[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
+def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of :func:`measure` for each of ``--jobs`` trainings side by side."""
+    if arguments.jobs == 1:
+        return {"progress": not arguments.quiet}
+    # Several bars at once would write over each other.
+    return {"progress": False, "threads": _threads(arguments.jobs)}
+
+
+def _threads(jobs: int) -> int:
+    return max(1, torch.get_num_threads() // jobs)
+
+
 def machine(jobs: int = 1) -> dict[str, Any]:
     """What the figures are measured on: its threads for each of ``jobs`` side by side."""
     return {
         "processor": _processor(),
-        "threads": max(1, torch.get_num_threads() // jobs),
+        "threads": _threads(jobs),
         **({"jobs": jobs} if jobs > 1 else {}),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),

@@ -7,6 +7,7 @@ no CUDA context, and the seconds that imports take are paid once.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -69,6 +70,23 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """The option of how many trainings run :func:`side_by_side`."""
+    parser.add_argument(
+        "--jobs",
+        type=_jobs,
+        default=1,
+        help="trainings side by side, which share the processor's cores: as small ones do not keep "
+        "several busy, all are finished sooner, while each takes longer",
+    )
+
+
+def _jobs(text: str) -> int:
+    if (jobs := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{jobs}: at least one training has to run")
+    return jobs
 
 
 def side_by_side(

@@ -467,6 +467,12 @@ def test_who_stops_asking_ends_what_is_at_work():
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("program", ["accuracy.py", "robustness.py", "ablation.py"])
+def test_at_least_one_training_has_to_run(program):
+    told = run(program, "--out", "never.json", "--jobs", 0, expect=2).stderr
+    assert "at least one training has to run" in told
+
+
 def test_trainings_side_by_side_give_the_same_comparison(result, tmp_path):
     beside = compare(
         tmp_path / "a.json", "--models", "lightgcn", "ld4mrec", "--seeds", 2, "--epochs", 2,
