@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.nn.heads import HeadLinear, join_heads, split_heads
+from graphdiff.nn.norm import layer_norm
 
 
 class ConditionalBlock(torch.nn.Module):
@@ -29,7 +30,6 @@ class ConditionalBlock(torch.nn.Module):
         self, num_heads: int, channels: int, condition_channels: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.norm = torch.nn.LayerNorm(channels, elementwise_affine=False)
         self.modulate = HeadLinear(num_heads, condition_channels, 2 * channels)
         self.inner = HeadLinear(num_heads, channels, channels)
         self.outer = HeadLinear(num_heads, channels, channels)
@@ -46,7 +46,7 @@ class ConditionalBlock(torch.nn.Module):
     def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
         """``[H, B, d]`` and ``[H, B, condition_channels]`` to ``[H, B, d]``."""
         scale, shift = self.modulate(condition).chunk(2, dim=-1)
-        inner = F.silu(self.inner(self.norm(hidden) * (1 + scale) + shift))
+        inner = F.silu(self.inner(layer_norm(hidden) * (1 + scale) + shift))
         return hidden + self.outer(F.dropout(inner, self.dropout, self.training))
 
 
@@ -76,7 +76,6 @@ class CNet(torch.nn.Module):
         self.blocks = torch.nn.ModuleList(
             ConditionalBlock(num_heads, head, 3 * head, dropout) for _ in range(num_blocks)
         )
-        self.norm = torch.nn.LayerNorm(head, elementwise_affine=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -99,13 +98,12 @@ class CNet(torch.nn.Module):
         Returns:
             ``[B, H * d]``.
         """
-        hidden, time, collaborative, preference = (
-            split_heads(x, self.num_heads)
-            for x in (hidden, self.time(t), collaborative, preference)
-        )
-        condition = torch.cat(
-            [F.silu(time), self.norm(collaborative), self.norm(preference)], dim=-1
-        )
+        # Together: for one person, the number of operations is what takes time.
+        told = torch.stack([collaborative, preference], dim=1).unflatten(-1, (self.num_heads, -1))
+        time = F.silu(self.time(t)).view(-1, 1, *told.shape[2:])
+        condition = torch.cat([time, layer_norm(told)], dim=1)  # [B, 3, H, d]
+        condition = condition.permute(2, 0, 1, 3).flatten(2)
+        hidden = split_heads(hidden, self.num_heads)
         for block in self.blocks:
             hidden = block(hidden, condition)
         return join_heads(hidden)

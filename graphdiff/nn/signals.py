@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphdiff.nn.norm import layer_norm
 from graphdiff.nn.propagation import FixedConv, FixedGraph
 
 
@@ -94,11 +95,7 @@ class ModalityGate(torch.nn.Module):
     def forward(self, preference: Tensor) -> Tensor:
         """``[B, M, d]`` to shares ``[B, M]`` that sum to one, or to zero where nothing is there."""
         there = preference.any(dim=-1)
-        # Not F.layer_norm: it shares few rows out among threads, and a request of one person would
-        # wait for them longer than for everything else.
-        var, mean = torch.var_mean(preference, dim=-1, correction=0, keepdim=True)
-        normed = (preference - mean) * (var + 1e-5).rsqrt()
-        logit = (normed * self.weight).sum(dim=-1) + self.bias
+        logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias
         # A finite mask: a row of -inf would make the gradient NaN.
         share = logit.masked_fill(~there, torch.finfo(logit.dtype).min).softmax(dim=-1)
         return share * there
