@@ -361,6 +361,7 @@ class LD4MRec(OnePass, Recommender):
         return {
             "hidden_channels": [64, 128],
             "num_heads": [1, 2, 4],
+            "batch_size": [512, 1024],
             "lr": [1e-3, 3e-3],
             "num_blocks": [0, 1],
             "num_layers": [0, 1, 2, 3],
