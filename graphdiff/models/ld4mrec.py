@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -16,7 +16,7 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.explanation import Explanation
-from graphdiff.nn.cnet import CNet
+from graphdiff.nn.cnet import CNet, SettledCNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.heads import head_blocks, normalize_heads, split_heads
@@ -119,10 +119,12 @@ class ItemTables(Tables):
         read: ``[I, (2 + M) * d + K]``: Z, C, the M_m and what the linear path reads side by side,
             so that a row is encoded by all of them at once.
         channels: d.
+        cnet: C-Net with the weights of now.
     """
 
     read: Tensor
     channels: int
+    cnet: SettledCNet
 
     @property
     def encoder(self) -> Tensor:
@@ -190,12 +192,16 @@ class Draw(NamedTuple):
     negatives: Negatives
 
 
+def settled_hidden(cnet: SettledCNet, behaviour: Tensor, step: int, signals: Signals) -> Tensor:
+    """As :meth:`LD4MRec.hidden`, for answering at one ``step``."""
+    return cnet(behaviour + signals.lean, step, signals.collaborative, signals.preference)
+
+
 class OnePass:
     """From encoded rows to vectors of people: what a request takes beside reading tables."""
 
     config: LD4MRecConfig
     gate: ModalityGate
-    cnet: CNet
     log_temperature: Tensor
 
     def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,22 +222,11 @@ class OnePass:
         preference = (gate.unsqueeze(1) @ content).squeeze(1)
         return Signals(collaborative, preference, preference - content.mean(dim=1), gate)
 
-    def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
-        """C-Net's answer, ``[B, d]``.
-
-        Args:
-            behaviour: Encoded rows x_t·Z, ``[B, d]``.
-            t: Long ``[B]``, 0 … T.
-            signals: Of the observed rows.
-        """
-        return self.cnet(behaviour + signals.lean, t, signals.collaborative, signals.preference)
-
-    def answer(self, encoded: Tensor) -> Tensor:
+    def answer(self, encoded: Tensor, cnet: SettledCNet) -> Tensor:
         """Vectors ``[B, d + K]`` of people by one pass on their encoded rows, rows times
         :attr:`ItemTables.read`."""
         behaviour, guides, linear = self.split(encoded)
-        now = behaviour.new_zeros(behaviour.size(0), dtype=torch.long)
-        hidden = self.hidden(behaviour, now, self.read_signals(guides))
+        hidden = settled_hidden(cnet, behaviour, 0, self.read_signals(guides))
         return self.with_linear(self._query(hidden), linear)
 
     def with_linear(self, query: Tensor, linear: Tensor) -> Tensor:
@@ -397,24 +392,41 @@ class LD4MRec(OnePass, Recommender):
             bias=self.bias,
             read=torch.cat(read, dim=1),
             channels=self.config.hidden_channels,
+            cnet=self.cnet.settled(),
         )
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
         """Z and the guides."""
-        graph, channels, items = self.graph, self.config.hidden_channels, self._items()
+        if torch.is_grad_enabled():
+            guides = list(self._guides())
+            content = torch.stack(guides[1:]).sum(dim=0) if len(guides) > 1 else 0
+            return guides[0] + content / self._num_present(), torch.cat(guides, dim=1)
         # Filled piece by piece: tables are what a large catalogue's memory goes into.
-        guides = self.embedding.new_empty(
-            self.num_items, 1 + len(graph.modalities), channels, device=self.device
-        )
-        interactions = graph.once("interactions", graph.item_to_user_graph)
-        guides[:, 0] = self.collaborative(items, interactions)
-        num_present = torch.zeros(self.num_items, 1, device=self.device)
-        for m, name in enumerate(graph.modalities, start=1):
-            _, has = graph.features(name)
-            guides[:, m] = self.content(items, has, self._similar(name))
-            num_present += has.unsqueeze(-1)
-        encoder = guides[:, 1:].sum(dim=1).div_(num_present.clamp_(min=1)).add_(guides[:, 0])
-        return encoder, guides.flatten(1)
+        num, channels = 1 + len(self.graph.modalities), self.config.hidden_channels
+        table = self.embedding.new_empty(self.num_items, num, channels)
+        for column, guide in enumerate(self._guides()):
+            table[:, column] = guide
+        encoder = table[:, 1:].sum(dim=1).div_(self._num_present()).add_(table[:, 0])
+        return encoder, table.flatten(1)
+
+    def _guides(self) -> Iterator[Tensor]:
+        """C and the M_m, ``[I, d]`` each."""
+        items = self._items()
+        interactions = self.graph.once("interactions", self.graph.item_to_user_graph)
+        yield self.collaborative(items, interactions)
+        for name in self.graph.modalities:
+            _, has = self.graph.features(name)
+            yield self.content(items, has, self._similar(name))
+
+    def _num_present(self) -> Tensor:
+        """Modalities that each item has, at least one, ``[I, 1]``."""
+
+        def make() -> Tensor:
+            has = [self.graph.features(name)[1] for name in self.graph.modalities]
+            num = sum(has, torch.zeros(self.num_items, device=self.device))
+            return num.clamp(min=1).unsqueeze(-1)
+
+        return self.graph.once("num_present", make)
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Has message passing done anew, and the linear path solved before the first one."""
@@ -489,6 +501,16 @@ class LD4MRec(OnePass, Recommender):
         loss = self.row_losses(rows, draw)
         self.steps.update(draw.t, loss)
         return (draw.step_weight * loss).mean()
+
+    def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
+        """C-Net's answer, ``[B, d]``.
+
+        Args:
+            behaviour: Encoded rows x_t·Z, ``[B, d]``.
+            t: Long ``[B]``, 0 … T.
+            signals: Of the observed rows.
+        """
+        return self.cnet(behaviour + signals.lean, t, signals.collaborative, signals.preference)
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:
         """Draws what is random about a training step on ``rows``, which are not all empty."""
@@ -608,14 +630,14 @@ class LD4MRec(OnePass, Recommender):
         rows = query.rows
         encoded = self.encoded(rows, tables)
         if not num_steps:
-            return self.answer(encoded)
+            return self.answer(encoded, tables.cnet)
         behaviour, guides, linear = self.split(encoded)
         signals = self.read_signals(guides)
-        hidden = self._reverse_chain(tables.encoder, behaviour, signals, rows, num_steps)
+        hidden = self._reverse_chain(tables, behaviour, signals, rows, num_steps)
         return self.with_linear(self._query(hidden), linear)
 
     def _reverse_chain(
-        self, encoder: Tensor, behaviour: Tensor, signals: Signals, rows: Rows, num_steps: int
+        self, tables: ItemTables, behaviour: Tensor, signals: Signals, rows: Rows, num_steps: int
     ) -> Tensor:
         if not 1 <= num_steps <= self.config.num_steps:
             raise ConfigError(
@@ -626,6 +648,7 @@ class LD4MRec(OnePass, Recommender):
         generator = torch.Generator(self.device).manual_seed(0)
         noise = torch.randn(behaviour.shape, generator=generator, device=self.device)
         t = torch.full((rows.num,), num_steps, device=self.device)
+        encoder = tables.encoder
         gram = encoder.t() @ encoder
         x_t = self._diffuse(behaviour, gram, rows, t, noise.to(behaviour.dtype))
         # A predicted row times Z, without the row: decoder and encoder meet in a d x d matrix.
@@ -635,7 +658,7 @@ class LD4MRec(OnePass, Recommender):
         value = self._row_value(rows).unsqueeze(-1)
         for step in range(num_steps, 0, -1):
             t = torch.full_like(t, step)
-            hidden = self.hidden(x_t, t, signals)
+            hidden = settled_hidden(tables.cnet, x_t, step, signals)
             x_t = self.schedule.step(value * (hidden @ decode_encode + offset), x_t, t)
         return hidden
 
@@ -716,8 +739,7 @@ class LD4MRec(OnePass, Recommender):
         for m, name in enumerate(names):
             added[f"preference_{name}"] = content[m] * (share + lean[m])
         behaviour = self._encode(encoder, rows)
-        now = torch.zeros(1, dtype=torch.long, device=self.device)
-        hidden = self.hidden(behaviour, now, signals)
+        hidden = settled_hidden(tables.cnet, behaviour, 0, signals)
         # s = h · direction + b, with the lengths of h's heads taken as given.
         query, heads = self._heads(self._query(hidden)), self._heads(hidden)
         # A head that has nothing to say is zero, and so is what it says of an item.

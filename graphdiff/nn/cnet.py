@@ -1,4 +1,4 @@
-"""C-Net: the conditional network between encoder and decoder."""
+"""C-Net: the conditional network between encoder and decoder, as it learns and as it answers."""
 
 from __future__ import annotations
 
@@ -107,3 +107,90 @@ class CNet(torch.nn.Module):
         for block in self.blocks:
             hidden = block(hidden, condition)
         return join_heads(hidden)
+
+    @torch.no_grad()
+    def settled(self) -> SettledCNet:
+        """The network with the weights it has now, for answering."""
+        return SettledCNet(self)
+
+
+class SettledCNet(torch.nn.Module):
+    """C-Net with weights that no longer change, in as few operations as there can be.
+
+    One person's answer takes microseconds of arithmetic, and waits for the number of operations.
+    So the heads' weights are one block-diagonal matrix each, what a step's time adds to a block is
+    worked out beforehand, and everything that can be normalised together is.
+
+    Args:
+        cnet: The network to copy, as it is in evaluation.
+    """
+
+    def __init__(self, cnet: CNet) -> None:
+        super().__init__()
+        self.num_heads = cnet.num_heads
+        time = F.silu(cnet.time.weight.detach())
+        self.blocks = torch.nn.ModuleList(
+            SettledBlock(block, time)  # type: ignore[arg-type]
+            for block in cnet.blocks
+        )
+
+    def forward(
+        self, hidden: Tensor, step: int, collaborative: Tensor, preference: Tensor
+    ) -> Tensor:
+        """As :meth:`CNet.forward`, at one ``step``, 0 … T, for everybody."""
+        if not self.blocks:
+            return hidden
+        told = torch.stack([hidden, collaborative, preference], dim=1)
+        normed = self._normed(told)
+        inner, condition = normed[:, 0], normed[:, 1:].flatten(1)
+        for number, block in enumerate(self.blocks):
+            if number:
+                inner = self._normed(hidden)
+            hidden = hidden + block(inner, step, condition)
+        return hidden
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """``[*, H * d]`` with each head normalised."""
+        return layer_norm(x.unflatten(-1, (self.num_heads, -1))).flatten(-2)
+
+
+class SettledBlock(torch.nn.Module):
+    """What a :class:`ConditionalBlock` adds to its input, all heads at once.
+
+    Args:
+        block: The block to copy.
+        time: What it is told of each step, ``[T + 1, H * d]``.
+    """
+
+    modulate: Tensor
+    modulation: Tensor
+    inner: Tensor
+    inner_bias: Tensor
+    outer: Tensor
+    outer_bias: Tensor
+
+    def __init__(self, block: ConditionalBlock, time: Tensor) -> None:
+        super().__init__()
+        num_heads, d, _ = block.inner.weight.shape
+        weight = block.modulate.weight.detach()
+        # From (signal, head, channel) to (scale or shift, head, channel).
+        modulate = weight.new_zeros(2, num_heads, d, 2, num_heads, d)
+        for head in range(num_heads):
+            modulate[:, head, :, :, head] = weight[head, d:].view(2, d, 2, d)
+        self.register_buffer("modulate", modulate.view(2 * num_heads * d, -1))
+        by_time = torch.einsum("thi,hio->tho", time.unflatten(1, (num_heads, d)), weight[:, :d])
+        modulation = (by_time + block.modulate.bias.detach().squeeze(1)).unflatten(-1, (2, d))
+        modulation[:, :, 0] += 1  # the input itself, beside what it is scaled by
+        self.register_buffer("modulation", modulation.transpose(1, 2).flatten(1))
+        for name, linear in (("inner", block.inner), ("outer", block.outer)):
+            self.register_buffer(name, torch.block_diag(*linear.weight.detach()))
+            self.register_buffer(f"{name}_bias", linear.bias.detach().flatten().clone())
+
+    def forward(self, normed: Tensor, step: int, condition: Tensor) -> Tensor:
+        """``[B, H * d]``, normalised, and signals ``[B, 2 * H * d]`` to ``[B, H * d]``."""
+        modulation = torch.addmm(self.modulation[step], condition, self.modulate)
+        scale, shift = modulation.chunk(2, dim=-1)
+        x = torch.addcmul(shift, scale, normed)
+        return torch.addmm(
+            self.outer_bias, F.silu(torch.addmm(self.inner_bias, x, self.inner)), self.outer
+        )

@@ -58,9 +58,4 @@ class HeadLinear(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[H, B, in_channels]`` to ``[H, B, out_channels]``."""
-        if torch.is_grad_enabled():
-            return torch.baddbmm(self.bias, x, self.weight)
-        # A batched product would share the heads out among threads, and a request of one person
-        # wait for them; see graphdiff.nn.norm.
-        heads = zip(self.bias, x, self.weight, strict=True)
-        return torch.stack([torch.addmm(bias, one, weight) for bias, one, weight in heads])
+        return torch.baddbmm(self.bias, x, self.weight)

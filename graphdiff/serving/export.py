@@ -95,7 +95,7 @@ class Program(OnePass, torch.nn.Module):
             )
         self.k, self.num_items = k, model.num_items
         self.config = model.config
-        self.gate, self.cnet = copy.deepcopy(model.gate), copy.deepcopy(model.cnet)
+        self.gate, self.cnet = copy.deepcopy(model.gate), model.cnet.settled()
         self.register_buffer("log_temperature", model.log_temperature.detach().clone())
         with model._answering():
             tables = model._item_tables()
@@ -130,7 +130,7 @@ class Program(OnePass, torch.nn.Module):
         read = self.read.rows(item) * weight.view(-1, 1, 1)
         size = (num, read.size(1), read.size(2))
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
-        return self._best(self.answer(encoded.flatten(1)), row, item, weight)
+        return self._best(self.answer(encoded.flatten(1), self.cnet), row, item, weight)
 
     def _distinct(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Row, item and weight of each entry, ``[nnz + 1]`` each; the weight is 0 for a repeat, and
