@@ -22,7 +22,11 @@ def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
 
 
 def dense_losses(
-    model: LD4MRec, rows: Rows, draw: Draw, noise: torch.Generator | None = None
+    model: LD4MRec,
+    rows: Rows,
+    draw: Draw,
+    withheld: Tensor | None = None,
+    noise: torch.Generator | None = None,
 ) -> Tensor:
     """The loss of each row, ``[B]``, as :meth:`LD4MRec.row_losses` has it.
 
@@ -30,10 +34,11 @@ def dense_losses(
         model: The model.
         rows: Rows of items.
         draw: What is random about the step; its noise, which is in d dimensions, is not used.
+        withheld: Interactions that messages do not pass along, as there.
         noise: Source of noise on the rows themselves; without it there is none.
     """
     config, num_items, dtype = model.config, model.num_items, model.bias.dtype
-    propagated = model.propagated()
+    propagated = model.propagated(withheld)
     table = propagated.table + propagated.shift
     everything = dense_rows(rows, num_items, dtype)
     shown = Rows(rows.row[draw.visible], rows.item[draw.visible], rows.num)

@@ -66,6 +66,11 @@ class LD4MRecConfig(ModelConfig):
     input_dropout: float = Field(
         0.5, ge=0, lt=1, description="Share of a row's items that the encoder does not see."
     )
+    hide_interactions: bool = Field(
+        True,
+        description="A batch's hidden items are hidden from message passing as well, where every "
+        "step does it.",
+    )
     kept_weight: float = Field(
         0.0, ge=0, description="Weight of the items that it does see; hidden ones weigh 1."
     )
@@ -283,6 +288,10 @@ class LD4MRec(OnePass, Recommender):
     gradient of FE as if it were E's is gradient descent on :math:`F^{1/2}E'`: smoothing once, not
     twice.) On small graphs every step propagates, and the gradient flows through it.
 
+    *Nothing looks ahead.* The items of a row that the encoder does not see are what it learns to
+    predict. In every step's propagation messages do not pass along them either: otherwise an item
+    and those it is to be predicted from would have met through this very row.
+
     *Diffusion.* In training :math:`\mathbf{x}_t = \sqrt{\bar\alpha_t}\tilde{\mathbf{x}}_u +
     \sqrt{1 - \bar\alpha_t}\,\sigma_u \epsilon` with :math:`t` drawn by importance; a part of the
     row is hidden as well. :math:`t = 0` is the observed row, with its own learned time.
@@ -395,25 +404,24 @@ class LD4MRec(OnePass, Recommender):
             cnet=self.cnet.settled(),
         )
 
-    def _propagate(self) -> tuple[Tensor, Tensor]:
-        """Z and the guides."""
+    def _propagate(self, withheld: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Z and the guides, with all interactions but those ``withheld``."""
         if torch.is_grad_enabled():
-            guides = list(self._guides())
+            guides = list(self._guides(withheld))
             content = torch.stack(guides[1:]).sum(dim=0) if len(guides) > 1 else 0
             return guides[0] + content / self._num_present(), torch.cat(guides, dim=1)
         # Filled piece by piece: tables are what a large catalogue's memory goes into.
         num, channels = 1 + len(self.graph.modalities), self.config.hidden_channels
         table = self.embedding.new_empty(self.num_items, num, channels)
-        for column, guide in enumerate(self._guides()):
+        for column, guide in enumerate(self._guides(withheld)):
             table[:, column] = guide
         encoder = table[:, 1:].sum(dim=1).div_(self._num_present()).add_(table[:, 0])
         return encoder, table.flatten(1)
 
-    def _guides(self) -> Iterator[Tensor]:
+    def _guides(self, withheld: Tensor | None) -> Iterator[Tensor]:
         """C and the M_m, ``[I, d]`` each."""
         items = self._items()
-        interactions = self.graph.once("interactions", self.graph.item_to_user_graph)
-        yield self.collaborative(items, interactions)
+        yield self.collaborative(items, self.graph.interactions(withheld))
         for name in self.graph.modalities:
             _, has = self.graph.features(name)
             yield self.content(items, has, self._similar(name))
@@ -434,10 +442,15 @@ class LD4MRec(OnePass, Recommender):
         if self.linear is not None:
             self.linear.solve(self.graph)
 
-    def propagated(self) -> Propagated:
-        """Message passing for a training step: done now, or not so long ago; see the class."""
+    def propagated(self, withheld: Tensor | None = None) -> Propagated:
+        """Message passing for a training step: done now, or not so long ago; see the class.
+
+        Args:
+            withheld: Positions of interactions, long ``[n]``, that messages do not pass along where
+                it is done now.
+        """
         if self.propagate_every == 0:
-            encoder, guides = self._propagate()
+            encoder, guides = self._propagate(withheld)
             return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), guides)
         if self._propagated is None or self._steps_since >= self.propagate_every:
             with torch.no_grad():
@@ -494,11 +507,13 @@ class LD4MRec(OnePass, Recommender):
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Soft reconstruction plus ranking, averaged over users; ``batch`` long ``[B]`` users."""
-        rows = self.graph.rows(batch)
+        rows, position = self.graph.located_rows(batch)
         if rows.item.numel() == 0:
             return 0 * self.embedding.sum()
         draw = self.draw(rows, generator)
-        loss = self.row_losses(rows, draw)
+        hide = self.config.hide_interactions and self.config.num_layers > 0
+        withheld = position[~draw.visible] if hide else None
+        loss = self.row_losses(rows, draw, withheld)
         self.steps.update(draw.t, loss)
         return (draw.step_weight * loss).mean()
 
@@ -532,9 +547,10 @@ class LD4MRec(OnePass, Recommender):
         )
         return Draw(visible, t, step_weight, noise.to(self.bias.dtype), softened, negatives)
 
-    def row_losses(self, rows: Rows, draw: Draw) -> Tensor:
-        """The loss of each row, ``[B]``, in one reading of the catalogue."""
-        config, propagated = self.config, self.propagated()
+    def row_losses(self, rows: Rows, draw: Draw, withheld: Tensor | None = None) -> Tensor:
+        """The loss of each row, ``[B]``, in one reading of the catalogue; for ``withheld`` see
+        :meth:`propagated`."""
+        config, propagated = self.config, self.propagated(withheld)
         row, item, num = rows
         nnz, seen = item.numel(), draw.visible.nonzero().flatten()
         # Throughout: the gradient of x[index] is several times slower than index_select's.

@@ -175,7 +175,7 @@ class MultiViewRecommender(Recommender):
 
         views = [self._smooth(view, n) for n, view in enumerate(self.item_views())]
         view_item = torch.cat(views, dim=1)
-        view_user = self.conv(view_item, graph.once("interactions", graph.item_to_user_graph))
+        view_user = self.conv(view_item, graph.interactions())
 
         has_user, has_item = graph.once("has_views", self._nodes_with_views)
         content = torch.cat([content_user[user], content_item[item]])

@@ -251,12 +251,16 @@ class RecGraph(torch.nn.Module):
 
     def rows(self, user_index: Tensor) -> Rows:
         """The items of a batch of users, ``user_index`` long ``[B]``, without a loop over users."""
+        return self.located_rows(user_index)[0]
+
+    def located_rows(self, user_index: Tensor) -> tuple[Rows, Tensor]:
+        """:meth:`rows`, and where each of their items stands in :attr:`col`, long ``[nnz]``."""
         start = self.rowptr[user_index]
         length = self.rowptr[user_index + 1] - start
         row = torch.arange(user_index.numel(), device=length.device).repeat_interleave(length)
         offset = length.cumsum(0) - length
         position = torch.arange(row.numel(), device=row.device) - offset[row] + start[row]
-        return Rows(row, self.col[position], user_index.numel())
+        return Rows(row, self.col[position], user_index.numel()), position
 
     def homogeneous_graph(self, keep: Tensor | None = None) -> FixedGraph:
         r"""The user-item graph over ``U + I`` nodes, users first, with weights
@@ -288,6 +292,25 @@ class RecGraph(torch.nn.Module):
         )
         edge_index = torch.stack([self.col, self.user])
         return FixedGraph(edge_index, weight, self.num_items, self.num_users)
+
+    def interactions(self, without: Tensor | None = None) -> FixedGraph:
+        """:meth:`item_to_user_graph`, made once.
+
+        Args:
+            without: Interactions that are to be as if they had never been, long positions ``[n]``
+                of :attr:`col` without repeats: others' weights know nothing of them.
+        """
+        whole = self.once("interactions", self.item_to_user_graph)
+        if without is None:
+            return whole
+        user = self.once("user", lambda: self.user)
+        there = torch.ones_like(self.col, dtype=torch.float32).index_fill_(0, without, 0)
+        degrees = []
+        for index, num in ((user, self.num_users), (self.col, self.num_items)):
+            degrees.append(there.new_zeros(num).index_add_(0, index, there)[index])
+        # An end without any other edge has weight zero, not infinite.
+        weight = there * (degrees[0] * degrees[1]).clamp(min=1).rsqrt()
+        return whole.reweighted(torch.stack([self.col, user]), weight)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` returns, made once for each device and kept under ``name``."""

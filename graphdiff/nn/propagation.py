@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, Self
@@ -45,6 +46,7 @@ class FixedGraph:
         self.num_sources, self.num_targets = num_sources, num_targets
         self.matrix: Any = None
         self.transposed: Any = None
+        self._places: tuple[Tensor, Tensor] | None = None
         # Other devices (MPS) have no sparse matrices: there messages go along the edges.
         if edge_index.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
@@ -58,12 +60,34 @@ class FixedGraph:
 
     def reversed(self) -> Self:
         """The same graph with its edges turned round."""
-        turned = object.__new__(type(self))
+        turned = copy.copy(self)
         turned.edge_index = None if self.edge_index is None else self.edge_index.flip(0)
-        turned.edge_weight = self.edge_weight
         turned.num_sources, turned.num_targets = self.num_targets, self.num_sources
         turned.matrix, turned.transposed = self.transposed, self.matrix
+        turned._places = None if self._places is None else self._places[::-1]
         return turned
+
+    def reweighted(self, edge_index: Tensor, edge_weight: Tensor) -> Self:
+        """The same edges with other weights, in a fraction of the time that a new graph takes.
+
+        Args:
+            edge_index: Long ``[2, E]``, the very edges that the graph was made of, without repeats.
+            edge_weight: Float ``[E]``. An edge of weight zero carries nothing.
+        """
+        changed = copy.copy(self)
+        if self.matrix is None:
+            changed.edge_weight = edge_weight
+            return changed
+        if self._places is None:
+            source, target = edge_index
+            self._places = (
+                torch.argsort(target * self.num_sources + source),
+                torch.argsort(source * self.num_targets + target),
+            )
+        for_matrix, for_transposed = self._places
+        changed.matrix = _with_values(self.matrix, edge_weight[for_matrix])
+        changed.transposed = _with_values(self.transposed, edge_weight[for_transposed])
+        return changed
 
 
 class FixedConv(LGConv):
@@ -164,6 +188,13 @@ def _as(matrix: Any, x: Tensor) -> Any:
 
 def _dtype(matrix: Any) -> torch.dtype:
     return matrix.dtype() if isinstance(matrix, SparseTensor) else matrix.dtype
+
+
+def _with_values(matrix: Any, value: Tensor) -> Any:
+    if isinstance(matrix, SparseTensor):
+        return matrix.set_value(value, layout="csr")
+    rowptr, col, _ = _csr(matrix)
+    return torch.sparse_csr_tensor(rowptr, col, value, matrix.shape, check_invariants=False)
 
 
 def symmetric_norm(source: Tensor, target: Tensor, num_sources: int, num_targets: int) -> Tensor:

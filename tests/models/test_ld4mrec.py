@@ -44,10 +44,11 @@ def test_training_equals_dense_rows_in_double_precision(features, kept_weight, e
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
     model.schedule.variance.zero_()  # no noise
-    rows = model.graph.rows(torch.arange(12))
+    rows, position = model.graph.located_rows(torch.arange(12))
     draw = model.draw(rows, fixed())
-    sparse = model.row_losses(rows, draw)
-    dense = dense_losses(model, rows, draw)
+    withheld = position[~draw.visible]
+    sparse = model.row_losses(rows, draw, withheld)
+    dense = dense_losses(model, rows, draw, withheld)
     torch.testing.assert_close(sparse, dense, rtol=1e-9, atol=1e-9)
     sparse_grads, dense_grads = gradients(model, sparse), gradients(model, dense)
     assert sparse_grads.keys() == dense_grads.keys()
@@ -72,6 +73,23 @@ def test_propagation_waits_for_its_turn():
     model.start_epoch(fixed())
     model.row_losses(rows, model.draw(rows, fixed()))
     torch.testing.assert_close(model._items() + model._propagated[0], fresh)
+
+
+def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
+    model = make()
+    position = model.graph.located_rows(torch.arange(4))[1]
+    told = []
+    losses = type(model).row_losses
+    monkeypatch.setattr(
+        type(model), "row_losses", lambda *a: told.append(a[2:]) or losses(*a), raising=True
+    )
+    model.loss(torch.arange(4), fixed())
+    ((draw, withheld),) = told
+    assert torch.equal(withheld, position[~draw.visible])
+    assert 0 < withheld.numel() < position.numel()
+    for settings in ({"hide_interactions": False}, {"num_layers": 0}):
+        make(**settings).loss(torch.arange(4), fixed())
+        assert told.pop()[1] is None
 
 
 def test_small_graphs_propagate_in_every_step(monkeypatch):

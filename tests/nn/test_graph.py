@@ -48,6 +48,26 @@ def test_negatives_are_never_training_items():
     assert not drawn[:, 7].any()
 
 
+def test_interactions_left_out_are_as_if_they_had_never_been(plain_data):
+    graph = RecGraph.from_data(plain_data)
+    user = torch.tensor([3, 0, 7])
+    rows, position = graph.located_rows(user)
+    assert torch.equal(rows.item, graph.col[position])
+    assert torch.equal(user[rows.row], graph.user[position])
+    left = position[::2]
+    kept = torch.ones(graph.num_interactions, dtype=torch.bool)
+    kept[left] = False
+    pairs = torch.stack([graph.user, graph.col])[:, kept]
+    without = RecGraph.from_data(build_data(graph.num_users, graph.num_items, pairs))
+    for found, expected in (
+        (graph.interactions(left), without.item_to_user_graph()),
+        (graph.interactions(), graph.item_to_user_graph()),
+    ):
+        for one, other in ((found, expected), (found.reversed(), expected.reversed())):
+            x = torch.randn(one.num_sources, 5)
+            torch.testing.assert_close(FixedConv()(x, one), FixedConv()(x, other))
+
+
 def test_negatives_of_a_user_who_has_everything():
     graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=2)
     negative = graph.sample_negatives(torch.zeros(5, dtype=torch.long), torch.Generator())

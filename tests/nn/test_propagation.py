@@ -103,6 +103,35 @@ def test_edges_alone_give_the_same_as_a_sparse_matrix(turned, monkeypatch):
     torch.testing.assert_close(FixedConv()(x, with_edges), FixedConv()(x, with_matrix))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", [*KINDS, "edges"])
+def test_the_same_edges_take_other_weights(turned, kind, monkeypatch):
+    if kind == "edges":
+        monkeypatch.setattr(propagation, "SPARSE_DEVICES", ())
+    fixed, matrix = graph(None if kind == "edges" else kind)
+    # The edges in an order of their own.
+    source, target = matrix.t().nonzero()[torch.randperm(int((matrix > 0).sum()))].t()
+    old = matrix[target, source]
+    fixed = FixedGraph(torch.stack([source, target]), old, 10, 7, None if kind == "edges" else kind)
+    weight = torch.rand_like(old)
+    weight[:3] = 0
+    changed = fixed.reweighted(torch.stack([source, target]), weight)
+    expected = torch.zeros_like(matrix)
+    expected[target, source] = weight
+    # What was there is as it was, and its places are known from the first time on.
+    pairs = [(fixed, matrix), (changed, expected)]
+    pairs.append((changed.reweighted(torch.stack([source, target]), 2 * weight), 2 * expected))
+    for one, dense in pairs:
+        if turned:
+            one, dense = one.reversed(), dense.t()
+        x = torch.randn(dense.size(1), 4, requires_grad=True)
+        outer = torch.randn(dense.size(0), 4)
+        out = FixedConv()(x, one)
+        torch.testing.assert_close(out, dense @ x)
+        (found_grad,) = torch.autograd.grad((out * outer).sum(), x)
+        torch.testing.assert_close(found_grad, dense.t() @ outer)
+
+
 def test_models_score_the_same_without_the_optional_kernels(tmp_path):
     scores = []
     for hidden in ([], ["torch_sparse", "torch_scatter"]):
