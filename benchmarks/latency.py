@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     result = {
         "k": K,
         "batch": BATCH,
+        "width": model.config.hidden_channels,
         "requests": arguments.requests,
         "machine": machine() | {"device": "cpu"},
         "catalogues": catalogues,
@@ -153,8 +154,8 @@ def measure(
         makers: list[Callable[[], Iterator[Timed]]] = [
             lambda: ours(model, index),
             lambda: exported(model, program, arguments.threads),
-            lambda: inner_products(graph),
-            lambda: diffmm(graph),
+            lambda: inner_products(graph, model.config.hidden_channels),
+            lambda: diffmm(graph, model.config.hidden_channels),
             lambda: diffrec(graph),
         ]
         for one in makers:
@@ -254,7 +255,7 @@ class OnnxProgram:
 
 def exported(model: LD4MRec, path: Path, threads: int) -> Iterator[Timed]:
     # The tables, their copy in the program, in the file's message and in the runtime.
-    require("LD4MRec, ONNX", 5 * 4 * 4 * 64 * model.num_items)
+    require("LD4MRec, ONNX", 5 * 4 * 4 * model.config.hidden_channels * model.num_items)
     yield Timed("LD4MRec", "forward-free, ONNX", OnnxProgram(model, path, threads).recommend)
 
 
@@ -270,11 +271,11 @@ def drawn(name: str, graph: RecGraph, **settings: Any) -> Recommender:
     return model
 
 
-def inner_products(graph: RecGraph) -> Iterator[Timed]:
+def inner_products(graph: RecGraph, channels: int) -> Iterator[Timed]:
+    """Of vectors as wide as LD4MRec's."""
     # Parameters and tables.
-    need = 2 * 4 * 64 * (graph.num_users + graph.num_items)
-    require("LightGCN", need)
-    model = drawn("lightgcn", graph)
+    require("LightGCN", 2 * 4 * channels * (graph.num_users + graph.num_items))
+    model = drawn("lightgcn", graph, hidden_channels=channels)
     yield Timed("LightGCN", INNER, lambda user: model.recommend(user, K))
     tables = model._valid_tables()
     yield Timed(
@@ -285,10 +286,10 @@ def inner_products(graph: RecGraph) -> Iterator[Timed]:
     )
 
 
-def diffmm(graph: RecGraph) -> Iterator[Timed]:
-    require("DiffMM", 2 * 4 * 64 * (graph.num_users + graph.num_items))
+def diffmm(graph: RecGraph, channels: int) -> Iterator[Timed]:
+    require("DiffMM", 2 * 4 * channels * (graph.num_users + graph.num_items))
     # The denoisers work in training alone.
-    model = drawn("diffmm", graph, denoiser_channels=1)
+    model = drawn("diffmm", graph, hidden_channels=channels, denoiser_channels=1)
     yield Timed("DiffMM", INNER, lambda user: model.recommend(user, K))
 
 
@@ -425,7 +426,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"Written by `benchmarks/latency.py` on {machine['processor']}, {machine['threads']} "
         f"threads, torch {machine['torch']}: the {result['k']} best items, one person at a time "
         f"({result['requests']} requests of each path, in milliseconds) and {result['batch']:,} at "
-        "once.",
+        f"once. LD4MRec, LightGCN and DiffMM have vectors of width {result['width']}.",
     ]
     for one in result["catalogues"]:
         lines += [

@@ -38,7 +38,7 @@ from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySign
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`LD4MRec`."""
 
-    hidden_channels: int = Field(64, ge=1, description="Width of all heads together.")
+    hidden_channels: int = Field(128, ge=1, description="Width of all heads together.")
     num_heads: int = Field(
         2, ge=1, description="Heads H, which learn to rank each on its own and are averaged."
     )
@@ -80,7 +80,7 @@ class LD4MRecConfig(ModelConfig):
     soft_intensity: float = Field(0.1, ge=0, le=1, description="γ: how far it is softened.")
     reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
     ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
-    num_negatives: int = Field(1024, ge=2, description="Negatives that a batch shares.")
+    num_negatives: int = Field(512, ge=2, description="Negatives that a batch shares.")
     diffusion: bool = Field(
         True, description="Corrupt rows in training; without, all are at step 0, as observed."
     )
