@@ -53,6 +53,7 @@ def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
         "no content": Variant({"content_weight": 0.0}),
         "no gate": Variant({"gated": False}),
         "one head": Variant({"num_heads": 1}),
+        "looking ahead": Variant({"hide_interactions": False}),
         "no network": Variant({"num_blocks": 0}),
         "no diffusion": Variant({"diffusion": False}),
         "uniform steps": Variant({"importance_sampling": False}),
