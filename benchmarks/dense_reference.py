@@ -50,7 +50,7 @@ def dense_losses(
         white = torch.randn(x_t.shape, generator=noise, device=x_t.device, dtype=dtype)
         sigma = scaled.norm(dim=1, keepdim=True) / num_items**0.5
         x_t = model.schedule.add_noise(scaled, sigma * white, draw.t)
-    collaborative, *content = (scaled @ propagated.guides).split(config.hidden_channels, dim=1)
+    collaborative, *content = (scaled @ guide for guide in propagated.guides)
     preference = lean = torch.zeros_like(collaborative)
     if content:
         gate = model.gate(torch.stack(content, dim=1))

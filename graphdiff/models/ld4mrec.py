@@ -149,12 +149,12 @@ class Propagated(NamedTuple):
     Attributes:
         table: ``[I, d]``, what gradients flow into.
         shift: ``[I, d]``; Z is ``table + shift``.
-        guides: ``[I, (1 + M) * d]``, as in :class:`ItemTables`.
+        guides: C and the M_m, ``[I, d]`` each.
     """
 
     table: Tensor
     shift: Tensor
-    guides: Tensor
+    guides: list[Tensor]
 
 
 #: Most messages of one propagation that a training step may be burdened with.
@@ -355,7 +355,7 @@ class LD4MRec(OnePass, Recommender):
             if config.linear_rank
             else None
         )
-        self._propagated: tuple[Tensor, Tensor] | None = None
+        self._propagated: tuple[Tensor, list[Tensor]] | None = None
         self._steps_since = 0
         self.reset_parameters()
 
@@ -392,7 +392,7 @@ class LD4MRec(OnePass, Recommender):
     def tables(self) -> ItemTables:
         """Message passing over all graphs."""
         encoder, guides = self._propagate()
-        item, read = normalize_heads(encoder, self.config.num_heads), [encoder, guides]
+        item, read = normalize_heads(encoder, self.config.num_heads), [encoder, *guides]
         if self.linear is not None:
             item = torch.cat([item, self.linear.item.to(item.dtype)], dim=1)
             read.append(self.linear.read.to(item.dtype))
@@ -404,19 +404,22 @@ class LD4MRec(OnePass, Recommender):
             cnet=self.cnet.settled(),
         )
 
-    def _propagate(self, withheld: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _propagate(self, withheld: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Z and the guides, with all interactions but those ``withheld``."""
         if torch.is_grad_enabled():
             guides = list(self._guides(withheld))
-            content = torch.stack(guides[1:]).sum(dim=0) if len(guides) > 1 else 0
-            return guides[0] + content / self._num_present(), torch.cat(guides, dim=1)
+            collaborative, *content = guides
+            if not content:
+                return collaborative, guides
+            total = sum(content[1:], content[0])
+            return collaborative + total / self._num_present(), guides
         # Filled piece by piece: tables are what a large catalogue's memory goes into.
         num, channels = 1 + len(self.graph.modalities), self.config.hidden_channels
         table = self.embedding.new_empty(self.num_items, num, channels)
         for column, guide in enumerate(self._guides(withheld)):
             table[:, column] = guide
         encoder = table[:, 1:].sum(dim=1).div_(self._num_present()).add_(table[:, 0])
-        return encoder, table.flatten(1)
+        return encoder, list(table.unbind(dim=1))
 
     def _guides(self, withheld: Tensor | None) -> Iterator[Tensor]:
         """C and the M_m, ``[I, d]`` each."""
@@ -565,8 +568,8 @@ class LD4MRec(OnePass, Recommender):
             )
         read = catalogue.rows[:nnz]
         visible = Rows(row[seen], item[seen], num)
-        guides = propagated.guides.index_select(0, visible.item)
-        signals = self.signals(guides, visible)
+        guides = [guide.index_select(0, visible.item) for guide in propagated.guides]
+        signals = self.signals(torch.cat(guides, dim=1), visible)
         behaviour = self._encode(read.index_select(0, seen), visible)
         hidden = self.hidden(
             self._diffuse(behaviour, catalogue.gram, visible, draw.t, draw.noise), draw.t, signals
@@ -825,7 +828,7 @@ class LD4MRec(OnePass, Recommender):
         return torch.arange(first, first + num, device=self.device)
 
     def _similar(self, modality: str) -> FixedGraph:
-        make = partial(self.graph.similarity_graph, {modality: 1.0})
+        make = partial(self.graph.similarity_graph, {modality: self.content.edge_share})
         return self.graph.once(f"similar_{modality}", make)
 
     def _frequency(self) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.nn.norm import layer_norm
-from graphdiff.nn.propagation import FixedConv, FixedGraph
+from graphdiff.nn.propagation import FixedConv, FixedGraph, propagate
 
 
 class CollaborativeSignal(torch.nn.Module):
@@ -58,15 +58,24 @@ class ModalitySignal(torch.nn.Module):
     def __init__(self, num_layers: int, weight: float) -> None:
         super().__init__()
         self.num_layers, self.weight = num_layers, weight
-        self.conv = FixedConv()
+
+    @property
+    def edge_share(self) -> float:
+        """What the weights of S are to be scaled by, so that L layers scale by w: a product with
+        the table itself would take as long as half a layer."""
+        return self.weight ** (1 / self.num_layers) if self.num_layers else 1.0
 
     def forward(self, table: Tensor, has: Tensor, similar: FixedGraph) -> Tensor:
-        """``[I, d]`` to ``[I, d]``; ``has`` bool ``[I]`` is False where an item lacks the
-        modality."""
-        out = self.weight * table * has.unsqueeze(-1)
-        for _ in range(self.num_layers):
-            out = self.conv(out, similar)
-        return out
+        """``[I, d]`` to ``[I, d]``.
+
+        Args:
+            table: E.
+            has: Bool ``[I]``, False where an item lacks the modality; such items have no edges.
+            similar: S, its weights times :attr:`edge_share`.
+        """
+        if not self.num_layers:
+            return self.weight * table * has.unsqueeze(-1)
+        return propagate(table, similar, self.num_layers)[-1]
 
 
 class ModalityGate(torch.nn.Module):
