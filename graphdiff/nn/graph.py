@@ -304,12 +304,11 @@ class RecGraph(torch.nn.Module):
         if without is None:
             return whole
         user = self.once("user", lambda: self.user)
-        there = torch.ones_like(self.col, dtype=torch.float32).index_fill_(0, without, 0)
-        degrees = []
-        for index, num in ((user, self.num_users), (self.col, self.num_items)):
-            degrees.append(there.new_zeros(num).index_add_(0, index, there)[index])
-        # An end without any other edge has weight zero, not infinite.
-        weight = there * (degrees[0] * degrees[1]).clamp(min=1).rsqrt()
+        weight = torch.ones_like(self.col, dtype=torch.float32).index_fill_(0, without, 0)
+        for index, degree in ((user, self.user_degree()), (self.col, self.item_degree())):
+            gone = torch.bincount(index[without], minlength=degree.numel())
+            # An end without any other edge has no weight to give, and not an infinite one.
+            weight *= (degree - gone).clamp(min=1).rsqrt()[index]
         return whole.reweighted(torch.stack([self.col, user]), weight)
 
     def once(self, name: str, make: Callable[[], T]) -> T:

@@ -166,7 +166,7 @@ def _multiply(matrix: Any, x: Tensor) -> Tensor:
     # Sums of weighted rows are what this kernel is made for: on a CPU it takes a quarter to a half
     # of the time of torch's and torch-sparse's products. It has no 16 bits, which mixed precision
     # would ask for.
-    wide = x.float() if x.element_size() < 4 else x
+    wide = x.detach().float() if x.element_size() < 4 else x.detach()
     rowptr, col, value = _csr(matrix)
     weight = value.to(wide.dtype)
     bags = F.embedding_bag(
