@@ -67,8 +67,9 @@ def test_ablation_measures_each_variant(tmp_path, measured):
     clean, *_, noisy = json.loads(out.read_text())["cells"]
     assert len(measured) == len(chosen) + 1
     assert noisy["key"] == {**clean["key"], "noise": 0.5}
+    # Noise tells in the losses; recall over a handful of users may come out the same.
+    assert clean["figures"]["history"] != noisy["figures"]["history"]
     before, after = (cell["figures"]["val"]["recall@20"] for cell in (clean, noisy))
-    assert before != after
     assert f"| {after:.4f} ({after / before - 1:+.1%}) |" in page.read_text()
 
 
