@@ -309,7 +309,7 @@ class RecGraph(torch.nn.Module):
             gone = torch.bincount(index[without], minlength=degree.numel())
             # An end without any other edge has no weight to give, and not an infinite one.
             weight *= (degree - gone).clamp(min=1).rsqrt()[index]
-        return whole.reweighted(torch.stack([self.col, user]), weight)
+        return whole.reweighted((self.col, user), weight)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` returns, made once for each device and kept under ``name``."""

@@ -67,11 +67,12 @@ class FixedGraph:
         turned._places = None if self._places is None else self._places[::-1]
         return turned
 
-    def reweighted(self, edge_index: Tensor, edge_weight: Tensor) -> Self:
+    def reweighted(self, edges: tuple[Tensor, Tensor], edge_weight: Tensor) -> Self:
         """The same edges with other weights, in a fraction of the time that a new graph takes.
 
         Args:
-            edge_index: Long ``[2, E]``, the very edges that the graph was made of, without repeats.
+            edges: Sources and targets, long ``[E]`` each: the very edges that the graph was made
+                of, without repeats.
             edge_weight: Float ``[E]``. An edge of weight zero carries nothing.
         """
         changed = copy.copy(self)
@@ -79,7 +80,7 @@ class FixedGraph:
             changed.edge_weight = edge_weight
             return changed
         if self._places is None:
-            source, target = edge_index
+            source, target = edges
             self._places = (
                 torch.argsort(target * self.num_sources + source),
                 torch.argsort(source * self.num_targets + target),

@@ -115,12 +115,12 @@ def test_the_same_edges_take_other_weights(turned, kind, monkeypatch):
     fixed = FixedGraph(torch.stack([source, target]), old, 10, 7, None if kind == "edges" else kind)
     weight = torch.rand_like(old)
     weight[:3] = 0
-    changed = fixed.reweighted(torch.stack([source, target]), weight)
+    changed = fixed.reweighted((source, target), weight)
     expected = torch.zeros_like(matrix)
     expected[target, source] = weight
     # What was there is as it was, and its places are known from the first time on.
     pairs = [(fixed, matrix), (changed, expected)]
-    pairs.append((changed.reweighted(torch.stack([source, target]), 2 * weight), 2 * expected))
+    pairs.append((changed.reweighted((source, target), 2 * weight), 2 * expected))
     for one, dense in pairs:
         if turned:
             one, dense = one.reversed(), dense.t()
