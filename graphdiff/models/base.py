@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -402,8 +402,13 @@ class Recommender(torch.nn.Module, ABC):
         )
         return similar, cosine
 
+    @classmethod
+    def _scores_by_vectors(cls) -> bool:
+        """Whether scores are inner products of :meth:`vectors` with ``tables.item``."""
+        return cls.scorer is Recommender.scorer
+
     def _require_vectors(self) -> None:
-        if type(self).scorer is not Recommender.scorer:
+        if not self._scores_by_vectors():
             raise ConfigError(
                 f"{type(self).__name__} does not score by inner products with item vectors; take "
                 "a model that does, such as LD4MRec or LightGCN"
@@ -580,12 +585,13 @@ class Recommender(torch.nn.Module, ABC):
 
     def _as_users(self, users: Tensor | int | list[int]) -> Tensor:
         index = torch.atleast_1d(torch.as_tensor(users, device=self.device))
-        outside = index[(index < 0) | (index >= self.num_users)]
-        if outside.numel():
-            raise ConfigError(
-                f"user index {outside[0].item()} is out of range; this model knows users "
-                f"0 to {self.num_users - 1}"
-            )
+        if index.numel():
+            low, high = map(int, index.aminmax())
+            if low < 0 or high >= self.num_users:
+                raise ConfigError(
+                    f"user index {low if low < 0 else high} is out of range; this model knows "
+                    f"users 0 to {self.num_users - 1}"
+                )
         return index
 
     def train(self, mode: bool = True) -> Self:
@@ -600,7 +606,11 @@ class Recommender(torch.nn.Module, ABC):
 
     def _valid_tables(self) -> Tables:
         if self._cached is None or self._cached[0].changed(self.device):
-            self._cached = (_Parameters(self), self.tables())
+            tables = self.tables()
+            if self._scores_by_vectors():
+                # Column by column, the scores of one person are read up to three times as fast.
+                tables = replace(tables, item=tables.item.t().contiguous().t())
+            self._cached = (_Parameters(self), tables)
         return self._cached[1]
 
     def raw_user(self, user_index: int) -> Any:

@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.explanation import Explanation
-from graphdiff.nn.cnet import CNet, SettledCNet
+from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.heads import head_blocks, normalize_heads, split_heads
@@ -32,6 +31,7 @@ from graphdiff.nn.reconstruction import (
     sum_items,
     sum_rows,
 )
+from graphdiff.nn.settled import SOFT_LENGTH, SettledPass
 from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
 
 
@@ -124,12 +124,12 @@ class ItemTables(Tables):
         read: ``[I, (2 + M) * d + K]``: Z, C, the M_m and what the linear path reads side by side,
             so that a row is encoded by all of them at once.
         channels: d.
-        cnet: C-Net with the weights of now.
+        settled: From encoded rows to vectors, with the weights of now.
     """
 
     read: Tensor
     channels: int
-    cnet: SettledCNet
+    settled: SettledPass
 
     @property
     def encoder(self) -> Tensor:
@@ -197,61 +197,7 @@ class Draw(NamedTuple):
     negatives: Negatives
 
 
-def settled_hidden(cnet: SettledCNet, behaviour: Tensor, step: int, signals: Signals) -> Tensor:
-    """As :meth:`LD4MRec.hidden`, for answering at one ``step``."""
-    return cnet(behaviour + signals.lean, step, signals.collaborative, signals.preference)
-
-
-class OnePass:
-    """From encoded rows to vectors of people: what a request takes beside reading tables."""
-
-    config: LD4MRecConfig
-    gate: ModalityGate
-    log_temperature: Tensor
-
-    def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows times :attr:`ItemTables.read`, taken apart: by Z, ``[B, d]``; by the guides,
-        ``[B, (1 + M) * d]``; by the linear path, ``[B, K]``."""
-        start, stop = self.config.hidden_channels, encoded.size(1) - self.config.linear_rank
-        return encoded[:, :start], encoded[:, start:stop], encoded[:, stop:]
-
-    def read_signals(self, encoded: Tensor) -> Signals:
-        """What rows times the guides, ``[B, (1 + M) * d]``, say."""
-        num_modalities, channels = self.gate.weight.shape
-        collaborative, content = encoded.tensor_split([channels], dim=-1)
-        if not num_modalities:
-            nothing = torch.zeros_like(collaborative)
-            return Signals(collaborative, nothing, nothing, content)
-        content = content.view(encoded.size(0), num_modalities, channels)
-        gate = self.gate(content)
-        preference = (gate.unsqueeze(1) @ content).squeeze(1)
-        return Signals(collaborative, preference, preference - content.mean(dim=1), gate)
-
-    def answer(self, encoded: Tensor, cnet: SettledCNet) -> Tensor:
-        """Vectors ``[B, d + K]`` of people by one pass on their encoded rows, rows times
-        :attr:`ItemTables.read`."""
-        behaviour, guides, linear = self.split(encoded)
-        hidden = settled_hidden(cnet, behaviour, 0, self.read_signals(guides))
-        return self.with_linear(self._query(hidden), linear)
-
-    def with_linear(self, query: Tensor, linear: Tensor) -> Tensor:
-        """The linear path's vectors ``[B, K]``, all of one length, beside ``query`` ``[B, d]``."""
-        if not self.config.linear_rank:
-            return query
-        return torch.cat([query, self.config.linear_weight * F.normalize(linear, dim=-1)], dim=-1)
-
-    def _query(self, hidden: Tensor) -> Tensor:
-        """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
-        # Bounded, as a vanishing temperature would let single scores run away.
-        temperature = self.log_temperature.clamp(min=math.log(0.02)).exp()
-        num_heads = self.config.num_heads
-        heads = hidden.unflatten(-1, (num_heads, -1))
-        # Not F.normalize: a row of which nothing is visible is zero, where its gradient is 1e12.
-        length = (heads.square().sum(dim=-1, keepdim=True) + 0.05**2).sqrt()
-        return (heads / (length * (num_heads**0.5 * temperature))).flatten(-2)
-
-
-class LD4MRec(OnePass, Recommender):
+class LD4MRec(Recommender):
     r"""LD4MRec from `"LD4MRec: Simplifying and Powering Diffusion Model for Multimedia
     Recommendation" <https://arxiv.org/abs/2309.15363>`_.
 
@@ -401,7 +347,13 @@ class LD4MRec(OnePass, Recommender):
             bias=self.bias,
             read=torch.cat(read, dim=1),
             channels=self.config.hidden_channels,
-            cnet=self.cnet.settled(),
+            settled=SettledPass(
+                self.gate,
+                self.cnet,
+                self._temperature().item(),
+                self.config.linear_rank,
+                self.config.linear_weight,
+            ),
         )
 
     def _propagate(self, withheld: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
@@ -495,6 +447,24 @@ class LD4MRec(OnePass, Recommender):
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
         zero."""
         return self.read_signals(self._encode(guides, rows))
+
+    def read_signals(self, encoded: Tensor) -> Signals:
+        """What rows times the guides, ``[B, (1 + M) * d]``, say."""
+        num_modalities, channels = self.gate.weight.shape
+        collaborative, content = encoded.tensor_split([channels], dim=-1)
+        if not num_modalities:
+            nothing = torch.zeros_like(collaborative)
+            return Signals(collaborative, nothing, nothing, content)
+        content = content.view(encoded.size(0), num_modalities, channels)
+        gate = self.gate(content)
+        preference = (gate.unsqueeze(1) @ content).squeeze(1)
+        return Signals(collaborative, preference, preference - content.mean(dim=1), gate)
+
+    def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows times :attr:`ItemTables.read`, taken apart: by Z, ``[B, d]``; by the guides,
+        ``[B, (1 + M) * d]``; by the linear path, ``[B, K]``."""
+        start, stop = self.config.hidden_channels, encoded.size(1) - self.config.linear_rank
+        return encoded[:, :start], encoded[:, start:stop], encoded[:, stop:]
 
     def _encode(self, read: Tensor, rows: Rows) -> Tensor:
         """Scaled rows times a table of which ``read`` ``[nnz, d]`` are the rows of their items."""
@@ -591,6 +561,18 @@ class LD4MRec(OnePass, Recommender):
         ranking = torch.zeros_like(error).index_add(1, row, weight * surprise)
         return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
 
+    def _temperature(self) -> Tensor:
+        """τ, bounded, as a vanishing one would let single scores run away."""
+        return self.log_temperature.clamp(min=math.log(0.02)).exp()
+
+    def _query(self, hidden: Tensor) -> Tensor:
+        """What is multiplied with ``tables.item`` for ranking scores, ``[B, d]``."""
+        heads = hidden.unflatten(-1, (self.config.num_heads, -1))
+        # Not F.normalize: a row of which nothing is visible is zero, where its gradient is 1e12.
+        length = (heads.square().sum(dim=-1, keepdim=True) + SOFT_LENGTH**2).sqrt()
+        scale = self.config.num_heads**0.5 * self._temperature()
+        return (heads / (length * scale)).flatten(-2)
+
     def _heads(self, x: Tensor) -> Tensor:
         """``[*, H * d]`` to ``[H, *, d]``."""
         return split_heads(x, self.config.num_heads)
@@ -649,20 +631,22 @@ class LD4MRec(OnePass, Recommender):
         rows = query.rows
         encoded = self.encoded(rows, tables)
         if not num_steps:
-            return self.answer(encoded, tables.cnet)
-        behaviour, guides, linear = self.split(encoded)
-        signals = self.read_signals(guides)
-        hidden = self._reverse_chain(tables, behaviour, signals, rows, num_steps)
-        return self.with_linear(self._query(hidden), linear)
+            return tables.settled(encoded)
+        return tables.settled.vectors(
+            self._reverse_chain(tables, encoded, rows, num_steps), encoded
+        )
 
     def _reverse_chain(
-        self, tables: ItemTables, behaviour: Tensor, signals: Signals, rows: Rows, num_steps: int
+        self, tables: ItemTables, encoded: Tensor, rows: Rows, num_steps: int
     ) -> Tensor:
         if not 1 <= num_steps <= self.config.num_steps:
             raise ConfigError(
                 f"num_steps={num_steps}, but the model diffuses in {self.config.num_steps} steps; "
                 f"give 1 to {self.config.num_steps}, or 0 for one pass on the observed row"
             )
+        settled, behaviour = tables.settled, self.split(encoded)[0]
+        start, *signals = settled.told(encoded).unbind(dim=1)
+        lean = start - behaviour
         # Fixed, so that the same question has the same answer.
         generator = torch.Generator(self.device).manual_seed(0)
         noise = torch.randn(behaviour.shape, generator=generator, device=self.device)
@@ -677,7 +661,7 @@ class LD4MRec(OnePass, Recommender):
         value = self._row_value(rows).unsqueeze(-1)
         for step in range(num_steps, 0, -1):
             t = torch.full_like(t, step)
-            hidden = settled_hidden(tables.cnet, x_t, step, signals)
+            hidden = settled.hidden(torch.stack([x_t + lean, *signals], dim=1), step)
             x_t = self.schedule.step(value * (hidden @ decode_encode + offset), x_t, t)
         return hidden
 
@@ -758,7 +742,7 @@ class LD4MRec(OnePass, Recommender):
         for m, name in enumerate(names):
             added[f"preference_{name}"] = content[m] * (share + lean[m])
         behaviour = self._encode(encoder, rows)
-        hidden = settled_hidden(tables.cnet, behaviour, 0, signals)
+        hidden = self.hidden(behaviour, rows.item.new_zeros(1), signals)
         # s = h · direction + b, with the lengths of h's heads taken as given.
         query, heads = self._heads(self._query(hidden)), self._heads(hidden)
         # A head that has nothing to say is zero, and so is what it says of an item.

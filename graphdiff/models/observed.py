@@ -29,7 +29,7 @@ def observed_scores(model: Recommender, user: Tensor) -> tuple[Rows, Tensor]:
     generator = torch.Generator().manual_seed(0)
     reference = torch.randperm(model.num_items, generator=generator)[:REFERENCE_ITEMS]
     reference = reference.to(model.device)
-    inner = _is_inner_product(model)
+    inner = model._scores_by_vectors()
     score = torch.empty(rows.item.numel(), device=model.device)
     for pairs in _chunks(rows, reference.numel() if inner else model.num_items):
         owner, item = user[rows.row[pairs]], rows.item[pairs]
@@ -40,12 +40,6 @@ def observed_scores(model: Recommender, user: Tensor) -> tuple[Rows, Tensor]:
         # Where all items score alike, none is believed more than another.
         score[pairs] = (own.float() - mean) / torch.where(spread > 0, spread, torch.inf)
     return rows, score
-
-
-def _is_inner_product(model: Recommender) -> bool:
-    from graphdiff.models.base import Recommender
-
-    return type(model).scorer is Recommender.scorer
 
 
 def _chunks(rows: Rows, width: int) -> Iterator[slice]:

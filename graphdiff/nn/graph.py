@@ -37,7 +37,17 @@ class Rows(NamedTuple):
 
     def degree(self) -> Tensor:
         """Number of items of each row, long ``[B]``."""
+        if self.num == 1:
+            # A request of one person does not wait for counting.
+            return self.row.new_tensor([self.row.numel()])
         return torch.bincount(self.row, minlength=self.num)
+
+    def starts(self) -> Tensor:
+        """Where each row's items begin, long ``[B]``."""
+        if self.num == 1:
+            return self.row.new_zeros(1)
+        degree = self.degree()
+        return degree.cumsum(0) - degree
 
     def dense(self, num_items: int) -> Tensor:
         """The rows as float32 ``[B, I]`` of zeros and ones."""
@@ -255,6 +265,13 @@ class RecGraph(torch.nn.Module):
 
     def located_rows(self, user_index: Tensor) -> tuple[Rows, Tensor]:
         """:meth:`rows`, and where each of their items stands in :attr:`col`, long ``[nnz]``."""
+        if user_index.numel() == 1:
+            # One slice, for a request of one person.
+            user = int(user_index)
+            first, last = self.rowptr[user : user + 2].tolist()
+            item = self.col[first:last]
+            position = torch.arange(first, last, device=item.device)
+            return Rows(torch.zeros_like(item), item, 1), position
         start = self.rowptr[user_index]
         length = self.rowptr[user_index + 1] - start
         row = torch.arange(user_index.numel(), device=length.device).repeat_interleave(length)

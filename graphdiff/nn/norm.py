@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: Added to a variance.
+EPSILON = 1e-5
 
-def layer_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+
+def layer_norm(x: Tensor, eps: float = EPSILON) -> Tensor:
     """Features ``[*, d]`` with mean zero and variance one in each row; no weights.
 
     :func:`torch.nn.functional.layer_norm` shares even two rows out among threads. A request of one

@@ -171,9 +171,15 @@ def topk_blocks(
         if pairs is not None:
             row, column = pairs[block]
             score[row, column - start] = -torch.inf
-        best = _merge(best, score, start, k)
-    score, index = _decode(best)
-    broken = (score == torch.inf).any(dim=1)
+        value, place = score.topk(min(k + 1, score.size(1)), dim=1)  # one more, to see a tie
+        if len(starts) == 1 and not bool((value[:, 1:] == value[:, :-1]).any()):
+            # Nothing to merge and nothing to decide, as for most requests of one person.
+            score, index = value[:, :k], place[:, :k]
+            break
+        best = _merge(best, score, value, place, start, k)
+    else:
+        score, index = _decode(best)
+    broken = ~(score[:, 0] < torch.inf)  # the best comes first, and NaN before everything
     if bool(broken.any()):
         raise GraphDiffError(
             f"scores are NaN or infinite for {int(broken.sum())} of {num_users} users; expected "
@@ -183,7 +189,8 @@ def topk_blocks(
 
 
 class _PairsByBlock:
-    """Excluded pairs, sorted once by column, so that a block's own are one slice."""
+    """Excluded pairs; of several blocks sorted once by column, so that a block's own are one
+    slice."""
 
     def __init__(self, pairs: tuple[Tensor, Tensor], bounds: list[int], num_rows: int) -> None:
         row, column = pairs
@@ -192,26 +199,29 @@ class _PairsByBlock:
                 f"exclude has rows of shape {list(row.shape)} and columns of shape "
                 f"{list(column.shape)}; expected two vectors of the same length"
             )
-        self.column, order = column.sort()
-        self.row = row[order]
         if row.numel() > 0:
-            _check_range("row", int(row.min()), int(row.max()), num_rows)
-            _check_range("column", int(self.column[0]), int(self.column[-1]), bounds[-1])
-        self.split = torch.searchsorted(self.column, column.new_tensor(bounds)).tolist()
+            _check_range("row", row, num_rows)
+            _check_range("column", column, bounds[-1])
+        self.row, self.column, self.split = row, column, [0, column.numel()]
+        if len(bounds) > 2:
+            self.column, order = column.sort()
+            self.row = row[order]
+            self.split = torch.searchsorted(self.column, column.new_tensor(bounds)).tolist()
 
     def __getitem__(self, block: int) -> tuple[Tensor, Tensor]:
         piece = slice(self.split[block], self.split[block + 1])
         return self.row[piece], self.column[piece]
 
 
-def _check_range(name: str, low: int, high: int, size: int) -> None:
+def _check_range(name: str, index: Tensor, size: int) -> None:
+    low, high = (int(one) for one in index.aminmax())
     if low < 0 or high >= size:
         raise DataError(f"exclude has {name} {low if low < 0 else high}; expected 0 to {size - 1}")
 
 
-def _merge(best: Tensor, score: Tensor, start: int, k: int) -> Tensor:
-    """Keys of the k best items so far: int64 ``[B, at most k]``, from those of earlier blocks."""
-    value, place = score.topk(min(k + 1, score.size(1)), dim=1)  # one more, to see a tie
+def _merge(best: Tensor, score: Tensor, value: Tensor, place: Tensor, start: int, k: int) -> Tensor:
+    """Keys of the k best items so far: int64 ``[B, at most k]``, from those of earlier blocks and
+    a block's k + 1 best."""
     key = _encode(value[:, :k], start + place[:, :k])
     if value.size(1) > k:
         # Where the k-th and the next are equal, topk has picked among equals as it liked. It only

@@ -19,7 +19,7 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.files import write_bytes, written_together
 from graphdiff.models.base import Recommender
-from graphdiff.models.ld4mrec import ItemTables, LD4MRec, OnePass
+from graphdiff.models.ld4mrec import ItemTables, LD4MRec
 
 Precision = Literal["float32", "bf16", "int8"]
 Format = Literal["torch", "onnx"]
@@ -71,7 +71,7 @@ class Table(torch.nn.Module):
         return product
 
 
-class Program(OnePass, torch.nn.Module):
+class Program(torch.nn.Module):
     """The k best items for people whose items are given: LD4MRec with its item tables made.
 
     Args:
@@ -94,17 +94,16 @@ class Program(OnePass, torch.nn.Module):
                 f"k must be from 1 to {model.num_items}"
             )
         self.k, self.num_items = k, model.num_items
-        self.config = model.config
-        self.gate, self.cnet = copy.deepcopy(model.gate), model.cnet.settled()
-        self.register_buffer("log_temperature", model.log_temperature.detach().clone())
+        self.row_exponent = model.config.row_exponent
         with model._answering():
             tables = model._item_tables()
+        self.settled = copy.deepcopy(tables.settled)
         # In blocks of d channels, each with a scale of its own where one is needed.
         blocks = self.num_items, -1, model.config.hidden_channels
         self.read = Table(tables.read.view(blocks), precision)
         # In pieces, so that no tensor holds the scores of a large catalogue.
         self.item = torch.nn.ModuleList(
-            Table(piece, precision) for piece in tables.item.view(blocks).split(BLOCK)
+            Table(piece, precision) for piece in tables.item.reshape(blocks).split(BLOCK)
         )
         bias = model.bias.detach().float()
         self.register_buffer("bias", bias.masked_fill(~model.available, -torch.inf))
@@ -126,11 +125,11 @@ class Program(OnePass, torch.nn.Module):
         num = offsets.size(0)
         row, item, weight = self._distinct(items, offsets)
         degree = self.bias.new_zeros(num).index_put((row,), weight, accumulate=True)
-        value = degree.clamp(min=1).pow(-self.config.row_exponent).view(-1, 1, 1)
+        value = degree.clamp(min=1).pow(-self.row_exponent).view(-1, 1, 1)
         read = self.read.rows(item) * weight.view(-1, 1, 1)
         size = (num, read.size(1), read.size(2))
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
-        return self._best(self.answer(encoded.flatten(1), self.cnet), row, item, weight)
+        return self._best(self.settled(encoded.flatten(1)), row, item, weight)
 
     def _distinct(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Row, item and weight of each entry, ``[nnz + 1]`` each; the weight is 0 for a repeat, and

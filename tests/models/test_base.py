@@ -273,7 +273,10 @@ class TestDamagedFolders:
 
 @every_model
 def test_a_training_user_and_their_items_get_the_same(model_class):
-    model = make(model_class)
+    # A whole basis gives zero to all that a person has not, but for rounding.
+    model = make(
+        model_class, **({"hidden_channels": 4} if model_class.__name__ == "PureSVD" else {})
+    )
     users = torch.tensor([3, 0, 11])
     lists = [model.graph.rows(user[None]).item.tolist() for user in users]
     if not model.folds_in:

@@ -244,7 +244,8 @@ def test_inference_is_one_deterministic_pass():
     model = make()
     assert all(map(torch.equal, model.recommend([0, 5], 4), model.recommend([0, 5], 4)))
     calls = []
-    model._item_tables().cnet.register_forward_hook(lambda _, args, out: calls.append(args[1]))
+    block = model._item_tables().settled.blocks[0]
+    block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
     model.recommend([0, 5], 4)
     assert calls == [0]
 
@@ -255,7 +256,8 @@ def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
     calls = []
-    model._item_tables().cnet.register_forward_hook(lambda _, args, out: calls.append(args[1]))
+    block = model._item_tables().settled.blocks[0]
+    block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
     first = model.recommend([0, 5], 4, num_steps=6)
     assert calls == [6, 5, 4, 3, 2, 1]
     assert all(map(torch.equal, first, model.recommend([0, 5], 4, num_steps=6)))
