@@ -80,8 +80,9 @@ class SettledPass(torch.nn.Module):
         if not num:
             return torch.stack([behaviour, collaborative, torch.zeros_like(behaviour)], dim=1)
         content = encoded[:, 2 * channels : (2 + num) * channels].view(-1, num, channels)
-        preference = torch.bmm(self._shares(content).unsqueeze(1), content).squeeze(1)
-        lean = preference - content.mean(dim=1)
+        # Sums and products, as everywhere else: code that is in the processor's cache already.
+        preference = (content * self._shares(content).unsqueeze(-1)).sum(dim=1)
+        lean = preference - content.sum(dim=1) / num
         return torch.stack([behaviour + lean, collaborative, preference], dim=1)
 
     def _shares(self, content: Tensor) -> Tensor:
