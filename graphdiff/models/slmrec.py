@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.losses import info_nce_loss
+from graphdiff.nn.losses import in_batch_softmax_loss, info_nce_loss
 from graphdiff.nn.propagation import mean_layer, propagate
 
 
@@ -174,10 +174,9 @@ class SLMRec(Recommender):
         for number, (name, other) in enumerate(zip(self.graph.modalities, others, strict=True)):
             here, there = self.to_next[number](here), self.to_space[number](other)
             has = self.graph.features(name)[1][index]
-            logit = here[has] @ there[has].t() / self.config.contrast_temperature
-            if logit.numel():
-                own = torch.arange(logit.size(0), device=logit.device)
-                total = total + F.cross_entropy(logit, own)
+            if has.any():
+                query = here[has] / self.config.contrast_temperature
+                total = total + in_batch_softmax_loss(query, there[has])
         return total
 
     def _view_pair(

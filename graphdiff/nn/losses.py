@@ -48,14 +48,19 @@ def info_nce_loss(
     arXiv 1807.03748.
     """
     view, other = F.normalize(view, dim=-1) / temperature, F.normalize(other, dim=-1)
-    positive = (view * other).sum(dim=-1)
     if count is None:
-        return (log_partition(view, other) - positive).mean()
-    weight = count.to(view.dtype)
+        return in_batch_softmax_loss(view, other)
+    positive, weight = (view * other).sum(dim=-1), count.to(view.dtype)
     # A column more on each side adds log c to the products.
     view = torch.cat([view, torch.ones_like(view[:, :1])], dim=1)
     other = torch.cat([other, weight.log().unsqueeze(1)], dim=1)
     return (weight * (log_partition(view, other) - positive)).sum() / weight.sum()
+
+
+def in_batch_softmax_loss(query: Tensor, table: Tensor) -> Tensor:
+    r""":math:`-\frac{1}{B} \sum_b \log \mathrm{softmax}_b(\mathbf{q}_b \cdot \mathbf{t}_\cdot)`:
+    each row of ``query`` ``[B, d]`` is to find its own in ``table`` ``[B, d]``."""
+    return (log_partition(query, table) - (query * table).sum(dim=-1)).mean()
 
 
 def log_partition(query: Tensor, table: Tensor) -> Tensor:
@@ -73,14 +78,18 @@ def log_partition(query: Tensor, table: Tensor) -> Tensor:
         return _LogPartition.apply(query.to(dtype), table.to(dtype))
 
 
-# Products held at a time: 16 MiB in float32.
-_BLOCK_ENTRIES = 2**22
+# Products that are kept for the backward pass, 16 MiB in float32, and those that are held at a time
+# where there are more: on a processor so few that they stay in its cache.
+_KEPT_ENTRIES, _CACHED_ENTRIES = 2**22, 2**18
 
 
 class _LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, table: Tensor) -> Tensor:
-        ctx.rows = max(1, _BLOCK_ENTRIES // max(1, table.size(0)))
+        held = _KEPT_ENTRIES
+        if query.device.type == "cpu" and query.size(0) * table.size(0) > _KEPT_ENTRIES:
+            held = _CACHED_ENTRIES
+        ctx.rows = max(1, held // max(1, table.size(0)))
         blocks = query.split(ctx.rows)
         out = []
         for q in blocks:

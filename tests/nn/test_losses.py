@@ -59,7 +59,8 @@ def test_info_nce_of_counted_rows_is_that_of_repeated_rows():
 
 @pytest.mark.parametrize("entries", [1, 14, 1000])
 def test_log_partition_and_its_gradient_in_blocks_or_whole(entries, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(module, "_KEPT_ENTRIES", entries)
+    monkeypatch.setattr(module, "_CACHED_ENTRIES", entries)
     generator = torch.Generator().manual_seed(0)
     query, table = (
         (20 * torch.randn(n, 3, generator=generator, dtype=torch.float64)).requires_grad_()
