@@ -193,8 +193,8 @@ def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: 
     """
     node, count = node.unique(return_counts=True)
     table = F.normalize(other, dim=-1)
-    logit = (F.normalize(view[node], dim=-1) / temperature) @ table.t()
-    loss = F.cross_entropy(logit, node, reduction="none")
+    query = F.normalize(F.embedding(node, view), dim=-1) / temperature
+    loss = log_partition(query, table) - (query * F.embedding(node, table)).sum(dim=-1)
     return (count * loss).sum() / count.sum()
 
 
