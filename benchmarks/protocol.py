@@ -26,7 +26,7 @@ import graphdiff
 from graphdiff import datasets
 from graphdiff.checkpoints import checkpoint_of
 from graphdiff.datasets.storage import load_graph
-from graphdiff.denoising import noise_auc
+from graphdiff.denoising import belief_auc, cross_fitted, noise_auc
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation import Ranking, RecommendsItems, rank
 from graphdiff.groups import item_groups, user_groups
@@ -138,6 +138,7 @@ def run_cell(
     *,
     test: bool = True,
     noise: bool = False,
+    folds: int = 0,
     recommend: dict[str, Any] | None = None,
     mask_validation: bool = False,
     progress: bool = True,
@@ -148,7 +149,9 @@ def run_cell(
 
     With ``test=False`` the test pairs are not looked at. With ``noise`` the figures hold how well
     the model tells noise among its training interactions (:func:`graphdiff.denoising.noise_auc`),
-    where some are known to be noise and some not.
+    where some are known to be noise and some not, and with ``folds`` also how well so many further
+    models tell, each by interactions that it was not trained on
+    (:func:`graphdiff.denoising.cross_fitted`).
     ``recommend`` are options of the model's ``recommend`` that everything is measured with once it
     is trained; the epoch was chosen without. ``kept`` is a folder for the state of the training
     after each epoch; one that was stopped there is gone on with.
@@ -183,6 +186,15 @@ def run_cell(
     is_noise = data[INTERACTS].get("is_noise")
     if noise and is_noise is not None and is_noise.any() and not is_noise.all():
         cell["noise"] = noise_auc(recommender, data)
+        if folds:
+
+            def trained(rest: HeteroData) -> graphdiff.models.Recommender:
+                other = get_model(model).from_data(rest, **settings)
+                fit(other, rest, seed=seed, progress=progress, **training)
+                return other
+
+            belief = cross_fitted(trained, data, folds, seed)
+            cell["cross_fitted"] = belief_auc(belief, data)
     asked: RecommendsItems = recommender
     if recommend:
         asked = AskedWith(recommender, recommend)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graphdiff import fit
 from graphdiff.datasets import SyntheticMultimedia
-from graphdiff.denoising import auc, noise_auc
+from graphdiff.denoising import auc, belief_auc, cross_fitted, noise_auc
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.models import (
     BPRMF,
@@ -114,3 +114,53 @@ def test_what_cannot_be_told_apart_is_refused():
         noise_auc(model, InjectNoise(0.3)(data))
     with pytest.raises(DataError, match="0 of"):
         noise_auc(model, InjectNoise(0.0)(data))
+
+
+def test_cross_fitting_judges_each_interaction_by_a_model_that_never_saw_it():
+    data = InjectNoise(0.5)(random_data(20, 30))
+    store = data[INTERACTS]
+    mixed = torch.randperm(store.edge_index.size(1))
+    store.edge_index, store.is_noise = store.edge_index[:, mixed], store.is_noise[mixed]
+    everything, models = set(map(tuple, store.edge_index.t().tolist())), []
+
+    def train(rest):
+        models.append(make_model(EASE, rest))
+        return models[-1]
+
+    belief = cross_fitted(train, data, folds=3)
+    known = [
+        set(zip(model.graph.user.tolist(), model.graph.col.tolist(), strict=True))
+        for model in models
+    ]
+    held_out = [everything - pairs for pairs in known]
+    assert sum(map(len, held_out)) == len(everything) == len(set().union(*held_out))
+    assert max(map(len, held_out)) - min(map(len, held_out)) <= 1
+    for (user, item), found in zip(store.edge_index.t().tolist(), belief, strict=True):
+        (model,) = (m for m, pairs in zip(models, held_out, strict=True) if (user, item) in pairs)
+        every = model(torch.tensor([user]))[0].detach()
+        spread = every.std(correction=0)
+        expected = (every[item] - every.mean()) / spread if spread > 0 else torch.zeros(())
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(store.is_noise, data[INTERACTS].is_noise)
+    assert belief_auc(belief, data)["auc"] == pytest.approx(
+        brute_force(belief, ~data[INTERACTS].is_noise)
+    )
+    assert torch.equal(belief, cross_fitted(lambda rest: make_model(EASE, rest), data, folds=3))
+    with pytest.raises(ConfigError, match="give 2 or more"):
+        cross_fitted(train, data, folds=1)
+
+
+def test_a_model_that_never_saw_a_fake_doubts_it_more():
+    # Fakes are uniform over items: what nobody else has is believed by whoever learned of it.
+    data = InjectNoise(0.3)(SyntheticMultimedia(num_users=300, num_items=120)[0])
+
+    def train(rest):
+        model = ItemKNN.from_data(rest)
+        fit(model, rest, progress=False)
+        return model
+
+    own, unseen = (
+        noise_auc(train(data), data)["auc"],
+        belief_auc(cross_fitted(train, data), data)["auc"],
+    )
+    assert 0.5 < own < unseen

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablation
 import cells
+import denoising
 import robustness
 
 TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=60", "num_items=50", "--quiet"]
@@ -46,6 +47,23 @@ def test_robustness_measures_each_level_once(tmp_path, measured):
     assert len(measured) == 6
     with pytest.raises(SystemExit, match="another fingerprint"):
         robustness.main([*given, "--resume", "--dataset-options", "num_users=61"])
+
+
+def test_denoising_tells_who_judges_best(tmp_path, measured):
+    out, page = tmp_path / "d.json", tmp_path / "d.md"
+    given = [*TINY, "--out", str(out), "--markdown", str(page), "--models", "ease", "popularity"]
+    denoising.main([*given, "--noise", "0.3", "--folds", "3"])
+    best, worst = json.loads(out.read_text())["models"]
+    assert len(measured) == 2
+    assert best["cross_fitted"]["auc"] >= worst["cross_fitted"]["auc"]
+    assert best["cross_fitted"]["auc"] != best["noise"]["auc"]
+    for one in (best, worst):
+        row = (
+            f"| {one['model']} | {one['noise']['auc']:.3f} | {one['noise']['auc_within_users']:.3f}"
+        )
+        assert f"{row} | {one['cross_fitted']['auc']:.3f} |" in page.read_text()
+    denoising.main([*given, "--noise", "0.3", "--folds", "3", "--resume"])
+    assert len(measured) == 2
 
 
 def test_ablation_measures_each_variant(tmp_path, measured):

@@ -25,26 +25,41 @@ def observed_scores(model: Recommender, user: Tensor) -> tuple[Rows, Tensor]:
         model: In eval mode.
         user: Long ``[B]``, checked.
     """
-    rows, tables = model.graph.rows(user), model._valid_tables()
-    generator = torch.Generator().manual_seed(0)
+    rows = model.graph.rows(user)
+    return rows, pair_scores(model, user[rows.row], rows.item)
+
+
+def pair_scores(model: Recommender, user: Tensor, item: Tensor) -> Tensor:
+    """How much a model believes that these users have these items, by the users' other items.
+
+    Args:
+        model: In eval mode.
+        user: Long ``[P]``, checked.
+        item: Long ``[P]``, whether or not the users had them in training.
+
+    Returns:
+        Float32 ``[P]``, as :meth:`~graphdiff.models.base.Recommender.denoise` tells it.
+    """
+    tables, generator = model._valid_tables(), torch.Generator().manual_seed(0)
     reference = torch.randperm(model.num_items, generator=generator)[:REFERENCE_ITEMS]
     reference = reference.to(model.device)
     inner = model._scores_by_vectors()
-    score = torch.empty(rows.item.numel(), device=model.device)
-    for pairs in _chunks(rows, reference.numel() if inner else model.num_items):
-        owner, item = user[rows.row[pairs]], rows.item[pairs]
-        query = _query(model, owner, item)
-        score_pairs = _by_vectors if inner else _by_blocks
-        own, others = score_pairs(model, query, tables, item, reference)
+    score_pairs = _by_vectors if inner else _by_blocks
+    score = torch.empty(item.numel(), device=model.device)
+    cost = model.graph.user_degree()[user].clamp(min=1)
+    for part in _chunks(cost, reference.numel() if inner else model.num_items):
+        query = _query(model, user[part], item[part])
+        own, others = score_pairs(model, query, tables, item[part], reference)
         spread, mean = torch.std_mean(others.float(), dim=1, correction=0)
         # Where all items score alike, none is believed more than another.
-        score[pairs] = (own.float() - mean) / torch.where(spread > 0, spread, torch.inf)
-    return rows, score
+        score[part] = (own.float() - mean) / torch.where(spread > 0, spread, torch.inf)
+    return score
 
 
-def _chunks(rows: Rows, width: int) -> Iterator[slice]:
-    """Slices of the pairs, each of so few that rows and scores (``width`` of a pair) fit."""
-    cost = rows.degree()[rows.row].clamp(min=1).cumsum(0).cpu()
+def _chunks(cost: Tensor, width: int) -> Iterator[slice]:
+    """Slices of pairs with rows of so many items, long ``[P]``, each of so few that rows and
+    scores (``width`` of a pair) fit."""
+    cost = cost.cumsum(0).cpu()
     start, most = 0, max(1, BLOCK_SCORES // width)
     while start < cost.numel():
         before = int(cost[start - 1]) if start else 0
