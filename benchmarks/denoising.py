@@ -104,9 +104,9 @@ def page(result: dict[str, Any]) -> str:
     fakes = f"Fakes added to training: {result['noise']:g} of its interactions. "
     note = (
         f"{fakes if result['noise'] else ''}The chance that a true training interaction is "
-        "believed more than a noisy one, by a model trained on it, and by models trained on the other "
-        f"{result['folds'] - 1} of {result['folds']} folds. Recall is that of the model trained on "
-        "all of them, on clean test pairs. See docs/robustness.md."
+        "believed more than a noisy one, by a model trained on it, and by models trained on the "
+        f"other {result['folds'] - 1} of {result['folds']} folds. Recall is that of the model "
+        "trained on all of them, on clean test pairs. See docs/robustness.md."
     )
     head = ["model", *heads, "test recall@20", "seeds"]
     return markdown(f"Telling truth from noise on {result['dataset']}", head, rows, note)

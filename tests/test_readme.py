@@ -16,7 +16,7 @@ BLOCKS = [
 
 
 #: Pages whose blocks go on from one another.
-PAGES = ["docs/serving.md"]
+PAGES = ["docs/serving.md", "docs/robustness.md"]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
