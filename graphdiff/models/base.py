@@ -586,7 +586,7 @@ class Recommender(torch.nn.Module, ABC):
     def _as_users(self, users: Tensor | int | list[int]) -> Tensor:
         index = torch.atleast_1d(torch.as_tensor(users, device=self.device))
         if index.numel():
-            low, high = map(int, index.aminmax())
+            low, high = int(index.min()), int(index.max())
             if low < 0 or high >= self.num_users:
                 raise ConfigError(
                     f"user index {low if low < 0 else high} is out of range; this model knows "

@@ -214,7 +214,7 @@ class _PairsByBlock:
 
 
 def _check_range(name: str, index: Tensor, size: int) -> None:
-    low, high = (int(one) for one in index.aminmax())
+    low, high = int(index.min()), int(index.max())
     if low < 0 or high >= size:
         raise DataError(f"exclude has {name} {low if low < 0 else high}; expected 0 to {size - 1}")
 
