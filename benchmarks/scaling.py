@@ -175,9 +175,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     # The first steps allocate the optimizer's state.
     found["step_seconds"] = median(seconds[2:])
     if isinstance(model, LD4MRec) and arguments.worker == "sparse":
-        found["step_seconds_with_propagation"] = (
-            found["step_seconds"] + found["propagate_seconds"] / model.propagate_every
-        )
+        found["step_seconds_with_propagation"] = found["step_seconds"] + found[
+            "propagate_seconds"
+        ] / model.messages.steps_between(model.graph)
     found["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         found["peak_device_bytes"] = torch.cuda.max_memory_allocated()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -19,9 +18,9 @@ from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.heads import head_blocks, normalize_heads, split_heads
+from graphdiff.nn.item_messages import ItemMessages, Propagated
 from graphdiff.nn.linear_path import LinearPath
 from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
-from graphdiff.nn.propagation import FixedGraph
 from graphdiff.nn.reconstruction import (
     Catalogue,
     Quadratic,
@@ -32,7 +31,7 @@ from graphdiff.nn.reconstruction import (
     sum_rows,
 )
 from graphdiff.nn.settled import SOFT_LENGTH, SettledPass
-from graphdiff.nn.signals import CollaborativeSignal, ModalityGate, ModalitySignal
+from graphdiff.nn.signals import ModalityGate
 
 
 class LD4MRecConfig(ModelConfig):
@@ -141,24 +140,6 @@ class ItemTables(Tables):
         """C and the M_m side by side, ``[I, (1 + M) * d]``."""
         rank = self.item.size(1) - self.channels
         return self.read[:, self.channels : self.read.size(1) - rank]
-
-
-class Propagated(NamedTuple):
-    """What message passing said, now or some training steps ago.
-
-    Attributes:
-        table: ``[I, d]``, what gradients flow into.
-        shift: ``[I, d]``; Z is ``table + shift``.
-        guides: C and the M_m, ``[I, d]`` each.
-    """
-
-    table: Tensor
-    shift: Tensor
-    guides: list[Tensor]
-
-
-#: Most messages of one propagation that a training step may be burdened with.
-SMALL_GRAPH = 4_000_000
 
 
 class Signals(NamedTuple):
@@ -287,8 +268,12 @@ class LD4MRec(Recommender):
         self.log_temperature = torch.nn.Parameter(torch.empty(()))
         self.reconstruction_bias = torch.nn.Parameter(torch.empty(graph.num_items))
         self.log_scale = torch.nn.Parameter(torch.empty(()))
-        self.collaborative = CollaborativeSignal(config.num_layers)
-        self.content = ModalitySignal(config.num_item_layers, config.content_weight)
+        self.messages = ItemMessages(
+            config.num_layers,
+            config.num_item_layers,
+            config.content_weight,
+            config.propagate_every,
+        )
         # It starts with equal shares, and stays so where it does not learn.
         self.gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
         self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
@@ -301,8 +286,6 @@ class LD4MRec(Recommender):
             if config.linear_rank
             else None
         )
-        self._propagated: tuple[Tensor, list[Tensor]] | None = None
-        self._steps_since = 0
         self.reset_parameters()
 
     @classmethod
@@ -329,7 +312,7 @@ class LD4MRec(Recommender):
         torch.nn.init.constant_(self.log_temperature, math.log(self.config.temperature))
         torch.nn.init.zeros_(self.reconstruction_bias)
         torch.nn.init.zeros_(self.log_scale)
-        self._propagated = None
+        self.messages.forget()
         self.gate.reset_parameters()
         self.cnet.reset_parameters()
         self.steps.reset_parameters()
@@ -337,7 +320,7 @@ class LD4MRec(Recommender):
     @torch.no_grad()
     def tables(self) -> ItemTables:
         """Message passing over all graphs."""
-        encoder, guides = self._propagate()
+        encoder, guides = self.messages(self._items(), self.graph)
         item, read = normalize_heads(encoder, self.config.num_heads), [encoder, *guides]
         if self.linear is not None:
             item = torch.cat([item, self.linear.item.to(item.dtype)], dim=1)
@@ -356,44 +339,9 @@ class LD4MRec(Recommender):
             ),
         )
 
-    def _propagate(self, withheld: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Z and the guides, with all interactions but those ``withheld``."""
-        if torch.is_grad_enabled():
-            guides = list(self._guides(withheld))
-            collaborative, *content = guides
-            if not content:
-                return collaborative, guides
-            total = sum(content[1:], content[0])
-            return collaborative + total / self._num_present(), guides
-        # Filled piece by piece: tables are what a large catalogue's memory goes into.
-        num, channels = 1 + len(self.graph.modalities), self.config.hidden_channels
-        table = self.embedding.new_empty(self.num_items, num, channels)
-        for column, guide in enumerate(self._guides(withheld)):
-            table[:, column] = guide
-        encoder = table[:, 1:].sum(dim=1).div_(self._num_present()).add_(table[:, 0])
-        return encoder, list(table.unbind(dim=1))
-
-    def _guides(self, withheld: Tensor | None) -> Iterator[Tensor]:
-        """C and the M_m, ``[I, d]`` each."""
-        items = self._items()
-        yield self.collaborative(items, self.graph.interactions(withheld))
-        for name in self.graph.modalities:
-            _, has = self.graph.features(name)
-            yield self.content(items, has, self._similar(name))
-
-    def _num_present(self) -> Tensor:
-        """Modalities that each item has, at least one, ``[I, 1]``."""
-
-        def make() -> Tensor:
-            has = [self.graph.features(name)[1] for name in self.graph.modalities]
-            num = sum(has, torch.zeros(self.num_items, device=self.device))
-            return num.clamp(min=1).unsqueeze(-1)
-
-        return self.graph.once("num_present", make)
-
     def start_epoch(self, generator: torch.Generator) -> None:
         """Has message passing done anew, and the linear path solved before the first one."""
-        self._propagated = None
+        self.messages.forget()
         if self.linear is not None:
             self.linear.solve(self.graph)
 
@@ -404,16 +352,7 @@ class LD4MRec(Recommender):
             withheld: Positions of interactions, long ``[n]``, that messages do not pass along where
                 it is done now.
         """
-        if self.propagate_every == 0:
-            encoder, guides = self._propagate(withheld)
-            return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), guides)
-        if self._propagated is None or self._steps_since >= self.propagate_every:
-            with torch.no_grad():
-                encoder, guides = self._propagate()
-                self._propagated = encoder.sub_(self._items()), guides
-            self._steps_since = 0
-        self._steps_since += 1
-        return Propagated(self._items(), *self._propagated)
+        return self.messages.for_step(self._items(), self.graph, withheld)
 
     def _items(self, index: Tensor | None = None) -> Tensor:
         """E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
@@ -429,19 +368,6 @@ class LD4MRec(Recommender):
         share = self.graph.once(f"degree_share_{shrinkage}", make)
         share = share if index is None else share[index]
         return embedding * share.to(embedding.dtype)
-
-    @property
-    def propagate_every(self) -> int:
-        """Training steps between two propagations; 0 for one in every step, with its gradient."""
-        if self.config.propagate_every is not None:
-            return self.config.propagate_every
-        return 0 if self._num_messages() <= SMALL_GRAPH else 100
-
-    def _num_messages(self) -> int:
-        """Messages of one propagation."""
-        config, graph = self.config, self.graph
-        similar = sum(graph.similar(name)[1].numel() for name in graph.modalities)
-        return 2 * config.num_layers * graph.num_interactions + config.num_item_layers * similar
 
     def signals(self, guides: Tensor, rows: Rows) -> Signals:
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
@@ -808,12 +734,8 @@ class LD4MRec(Recommender):
         if self.linear is not None:
             self.linear.grow(num)
         self._grown(num, ids)
-        self._propagated = None
+        self.messages.forget()
         return torch.arange(first, first + num, device=self.device)
-
-    def _similar(self, modality: str) -> FixedGraph:
-        make = partial(self.graph.similarity_graph, {modality: self.content.edge_share})
-        return self.graph.once(f"similar_{modality}", make)
 
     def _frequency(self) -> Tensor:
         """Each item's share of all interactions, ``[I]``."""

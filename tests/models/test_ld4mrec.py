@@ -7,8 +7,8 @@ from dense_reference import dense_losses, dense_rows
 
 from graphdiff import LD4MRec, fit
 from graphdiff.errors import ConfigError
-from graphdiff.models import ld4mrec
 from graphdiff.models.base import Query
+from graphdiff.nn import item_messages
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.heads import normalize_heads
 from tests.conftest import random_data
@@ -62,7 +62,7 @@ def test_propagation_waits_for_its_turn():
     seen = []
     for _ in range(4):
         model.row_losses(rows, model.draw(rows, fixed()))
-        seen.append(model._propagated[0])
+        seen.append(model.messages._last[0])
         with torch.no_grad():
             model.embedding.mul_(1.5)
     assert seen[0] is seen[1]
@@ -72,7 +72,7 @@ def test_propagation_waits_for_its_turn():
         fresh = model.tables().encoder
     model.start_epoch(fixed())
     model.row_losses(rows, model.draw(rows, fixed()))
-    torch.testing.assert_close(model._items() + model._propagated[0], fresh)
+    torch.testing.assert_close(model._items() + model.messages._last[0], fresh)
 
 
 def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
@@ -93,9 +93,10 @@ def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
 
 
 def test_small_graphs_propagate_in_every_step(monkeypatch):
-    assert make().propagate_every == 0
-    monkeypatch.setattr(ld4mrec, "SMALL_GRAPH", 10)
-    assert make().propagate_every == 100
+    model = make()
+    assert model.messages.steps_between(model.graph) == 0
+    monkeypatch.setattr(item_messages, "SMALL_GRAPH", 10)
+    assert model.messages.steps_between(model.graph) == 100
 
 
 def test_noise_has_the_law_of_noise_on_dense_rows():
