@@ -100,8 +100,10 @@ class DiffMM(Recommender):
     the weights of the settings.
 
     The denoisers have an Adam of their own, which goes into checkpoints. What the authors' code
-    says beyond the paper is kept: the first noise variance of 1e-4, and a fresh choice of
-    :math:`\hat{A}_m`'s edges for each epoch. At inference all of those edges are used; the
+    says beyond the paper is kept: the first noise variance of 1e-4, a fresh choice of
+    :math:`\hat{A}_m`'s edges for each epoch, and negatives from the whole catalogue. (Items that
+    nobody has touched enter with features of length one, unlike all others; if they were no
+    negatives, as elsewhere here, they would fill the lists.) At inference all of those edges are used; the
     authors' code uses the last epoch's choice. The chain is walked in the width of the denoiser
     and not of the catalogue, which gives the same rows; training the denoisers takes rows
     ``[batch_size, I]``. The projections are linear (the authors' code has another kind for
@@ -306,7 +308,7 @@ class DiffMM(Recommender):
         main = self._joined(content, generated)
 
         user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user_index, generator)
+        negative = self.graph.sample_negatives(user_index, generator, untouched=True)
         users, items = main.split([num_users, self.num_items])
         loss = bpr_loss(users[user_index], items[positive], items[negative])
         loss = loss + config.regularization * (user.square().sum() + item.square().sum())

@@ -335,7 +335,9 @@ class RecGraph(torch.nn.Module):
             self._made[key] = make()
         return self._made[key]
 
-    def sample_negatives(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
+    def sample_negatives(
+        self, user_index: Tensor, generator: torch.Generator, untouched: bool = False
+    ) -> Tensor:
         """One item per user, uniform over those the user has not interacted with, among the
         items that have a training interaction (:meth:`trained_items`).
 
@@ -347,13 +349,14 @@ class RecGraph(torch.nn.Module):
         Args:
             user_index: Long ``[B]``; repeats are fine.
             generator: Source of randomness, on the graph's device.
+            untouched: Draw among all items of the catalogue, also those without interactions.
 
         Returns:
             Long ``[B]``. A user who has all of these items gets any of them.
         """
-        trained = self.trained_items()
-        key = self._trained_pairs()  # CSR order makes the flat keys sorted already
-        device, size = self.col.device, trained.numel()
+        # CSR order makes the flat keys sorted already.
+        pool, key = self._pool(untouched), self._pool_pairs(untouched)
+        device, size = self.col.device, pool.numel()
         place = torch.randint(size, user_index.shape, generator=generator, device=device)
         open_ = torch.arange(user_index.numel(), device=device)
         open_ = open_[self.user_degree()[user_index] < size]
@@ -362,34 +365,40 @@ class RecGraph(torch.nn.Module):
             found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
             open_ = open_[key[found] == wanted]
             if open_.numel() == 0:
-                return trained[place]
+                return pool[place]
             place[open_] = torch.randint(size, open_.shape, generator=generator, device=device)
-        place[open_] = self._draw_rest(user_index[open_], generator)
-        return trained[place]
+        place[open_] = self._draw_rest(user_index[open_], generator, untouched)
+        return pool[place]
 
-    def _draw_rest(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
-        """As :meth:`sample_negatives`, in one go, for users who have nearly every item: places
-        among the trained items."""
-        device, size = self.col.device, self.trained_items().numel()
-        # Before a user's n-th item (from 0), which is the p-th of the trained ones, lie p - n that
-        # the user has not.
+    def _draw_rest(self, user_index: Tensor, generator: torch.Generator, untouched: bool) -> Tensor:
+        """As :meth:`sample_negatives`, in one go, for users who have nearly every item: places in
+        the pool."""
+        device, size = self.col.device, self._pool(untouched).numel()
+        # Before a user's n-th item (from 0), which is the p-th of the pool, lie p - n that the user
+        # has not.
         number = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
-        key = self._trained_pairs() - number
+        key = self._pool_pairs(untouched) - number
         free = size - self.user_degree()[user_index]
         share = torch.rand(free.shape, generator=generator, device=device)
         rank = torch.minimum((share * free).long(), free - 1)
         wanted = user_index * size + rank
         return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
 
-    def _trained_pairs(self) -> Tensor:
-        """A number for each interaction, ascending: user times the number of trained items, and
-        the item's place among those."""
+    def _pool(self, untouched: bool) -> Tensor:
+        """What negatives are drawn from, long, ascending."""
+        if not untouched:
+            return self.trained_items()
+        return self.once("all_items", lambda: torch.arange(self.num_items, device=self.col.device))
+
+    def _pool_pairs(self, untouched: bool) -> Tensor:
+        """A number for each interaction, ascending: user times the size of the pool, and the
+        item's place in it."""
 
         def make() -> Tensor:
-            trained = self.trained_items()
-            return self.user * trained.numel() + torch.searchsorted(trained, self.col)
+            pool = self._pool(untouched)
+            return self.user * pool.numel() + torch.searchsorted(pool, self.col)
 
-        return self.once("trained_pairs", make)
+        return self.once(f"pool_pairs_{untouched}", make)
 
     def trained_items(self) -> Tensor:
         """Items with at least one training interaction, long ``[C]``, ascending; found once."""

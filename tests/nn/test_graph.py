@@ -85,6 +85,16 @@ def test_negatives_skip_untrained_items_anywhere_in_the_catalogue():
     assert min(int(count.min()) for _, count in counts) > 45
 
 
+def test_negatives_from_the_whole_catalogue():
+    graph = RecGraph.from_data(build_data(2, 5, [[0, 0, 1], [1, 4, 1]]), content=False)
+    negative = graph.sample_negatives(
+        torch.arange(2).repeat(400), torch.Generator().manual_seed(0), untouched=True
+    ).view(400, 2)
+    counts = [column.unique(return_counts=True) for column in negative.t()]
+    assert [item.tolist() for item, _ in counts] == [[0, 2, 3], [0, 2, 3, 4]]
+    assert min(int(count.min()) for _, count in counts) > 60
+
+
 def test_of_an_edge_in_several_similarity_graphs_the_largest_weight_counts(multimodal_data):
     graph = RecGraph.from_data(multimodal_data, num_neighbors=4, weighted=True)
     whole = torch.zeros(2, 9, 9)
