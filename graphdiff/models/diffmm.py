@@ -103,9 +103,9 @@ class DiffMM(Recommender):
     says beyond the paper is kept: the first noise variance of 1e-4, a fresh choice of
     :math:`\hat{A}_m`'s edges for each epoch, and negatives from the whole catalogue. (Items that
     nobody has touched enter with features of length one, unlike all others; if they were no
-    negatives, as elsewhere here, they would fill the lists.) At inference all of those edges are used; the
-    authors' code uses the last epoch's choice. The chain is walked in the width of the denoiser
-    and not of the catalogue, which gives the same rows; training the denoisers takes rows
+    negatives, as elsewhere here, they would fill the lists.) At inference all of those edges are
+    used; the authors' code uses the last epoch's choice. The chain is walked in the width of the
+    denoiser and not of the catalogue, which gives the same rows; training the denoisers takes rows
     ``[batch_size, I]``. The projections are linear (the authors' code has another kind for
     Amazon Baby). Features of items that lack a modality are zero, after projection too (ours).
 
