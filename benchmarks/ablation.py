@@ -39,6 +39,11 @@ class Variant:
     keep: list[str] | None = None
     recommend: dict[str, Any] = field(default_factory=dict)
 
+    def changes(self, settings: dict[str, Any]) -> bool:
+        """Whether anything differs from a model of these settings."""
+        altered = any(settings[name] != value for name, value in self.settings.items())
+        return altered or self.keep is not None or bool(self.recommend)
+
 
 def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
     """The whole model first, then what lacks a part, by name.
@@ -86,7 +91,13 @@ def run(options: argparse.Namespace, console: Console) -> tuple[Cells, list[str]
     """Measures all variants and seeds; the cells, and the variants' names."""
     cells = Cells(options, console)
     config = LD4MRec.configure(**tuned(options.dataset, "ld4mrec").get("settings", {}))
-    known = variants(modalities(cells.data), config.model_dump()["num_steps"])
+    settings = config.model_dump()
+    known = {
+        name: variant
+        for name, variant in variants(modalities(cells.data), settings["num_steps"]).items()
+        # What the whole model does without is no variant of it.
+        if name == "whole" or variant.changes(settings)
+    }
     chosen = options.variants or list(known)
     if unknown := sorted(set(chosen) - set(known)):
         raise ConfigError(f"no variant {', '.join(unknown)}; there are {', '.join(known)}")

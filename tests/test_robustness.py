@@ -94,7 +94,11 @@ def test_ablation_measures_each_variant(tmp_path, measured):
 def test_every_variant_is_a_setting_of_the_model():
     known = ablation.variants(["image", "text"], 20)
     assert {"image alone", "text alone"} <= set(known)
-    whole = ablation.LD4MRec.configure()
+    whole = ablation.LD4MRec.configure(soft_probability=0.1).model_dump()
     for name, variant in known.items():
-        changed = ablation.LD4MRec.configure(**variant.settings) != whole
-        assert changed or variant.keep or variant.recommend or name == "whole"
+        assert {**whole, **variant.settings} == ablation.LD4MRec.configure(
+            **{**whole, **variant.settings}
+        ).model_dump()
+        assert variant.changes(whole) == (name != "whole")
+    # What is off by default is no variant of the default.
+    assert not known["no softening"].changes(ablation.LD4MRec.configure().model_dump())

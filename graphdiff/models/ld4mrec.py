@@ -75,7 +75,7 @@ class LD4MRecConfig(ModelConfig):
     )
     temperature: float = Field(0.2, gt=0, description="τ of the ranking scores, at the start.")
     unobserved_weight: float = Field(0.1, ge=0, description="α₀ of items not observed.")
-    soft_probability: float = Field(0.1, ge=0, le=1, description="p of softening a target.")
+    soft_probability: float = Field(0.0, ge=0, le=1, description="p of softening a target.")
     soft_intensity: float = Field(0.1, ge=0, le=1, description="γ: how far it is softened.")
     reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
     ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
@@ -225,14 +225,15 @@ class LD4MRec(Recommender):
     :math:`\sigma_u = \lVert\tilde{\mathbf{x}}_u\rVert / \sqrt{I}` makes a noise level mean the same
     on every catalogue. At inference there is one pass on the observed row: no noise, no chain.
 
-    *Soft reconstruction.* Each head's
+    *Reconstruction.* Each head's
     :math:`\hat{y}_{ui} = a\, \mathbf{h}^\eta \cdot \mathbf{z}^\eta_i + \beta_i` is fitted to the
     row over the **whole** catalogue, exactly and without a tensor ``[B, I]``: see
     :mod:`graphdiff.nn.reconstruction`. With probability p a target is softened by γ: an observed 1
     to 1 - γ, an unobserved 0 to :math:`\gamma \pi_i`, with π the items' popularity relative to the
     most popular one; unobserved entries weigh :math:`\alpha_0`. (A random softening of an
     unobserved zero enters the squared error's gradient only through its mean
-    :math:`p \gamma \pi_i`, so that is what is used.)
+    :math:`p \gamma \pi_i`, so that is what is used.) Softening is off by default, as it makes no
+    difference here: see the ablation in ``benchmarks/results``.
 
     *Ranking.* A softmax over shared negatives on the scores s; see
     :func:`graphdiff.nn.losses.sampled_softmax_loss`.
