@@ -11,20 +11,18 @@ interactions added to training (graphdiff.transforms.InjectNoise; the seed draws
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from typing import Any
 
-import workers
-from cells import Cells, Work, add_arguments, markdown, over_seeds
+from cells import Cells, Work, add_arguments, markdown, over_seeds, run_or_exit
 from protocol import tuned
 from rich.console import Console
 from torch_geometric.data import HeteroData
 
-from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.errors import ConfigError
 from graphdiff.files import write_text
 from graphdiff.models import LD4MRec, ModelConfig
 from graphdiff.schema import modalities
@@ -74,17 +72,12 @@ def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    workers.warm_up()
-    console = Console()
-    try:
-        cells, chosen = run(options, console)
-    except GraphDiffError as error:
-        sys.exit(f"ablation.py: {error}")
+    cells, chosen = run_or_exit("ablation.py", run, options)
     text = page(cells, chosen, options.noise)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
     if options.markdown:
         write_text(options.markdown, text)
-    console.print(f"figures: {options.out}")
+    Console().print(f"figures: {options.out}")
 
 
 def run(options: argparse.Namespace, console: Console) -> tuple[Cells, list[str]]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from protocol import MASKS_VALIDATION, load_data, machine, measure, sharing, summarise
 from rich.console import Console
 from torch_geometric.data import HeteroData
-from workers import add_jobs, in_own_process, side_by_side
+from workers import add_jobs, in_own_process, side_by_side, warm_up
 
 from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
@@ -21,6 +22,7 @@ from graphdiff.files import write_text
 from graphdiff.schema import fingerprint
 
 Key = dict[str, Any]
+T = TypeVar("T")
 
 
 class Work(NamedTuple):
@@ -60,6 +62,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--monitor", default="recall@20")
     parser.add_argument("--resume", action="store_true", help="keep finished cells of --out")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run_or_exit(
+    script: str, run: Callable[[argparse.Namespace, Console], T], options: argparse.Namespace
+) -> T:
+    """What ``run`` returns; what its user can mend ends the program, told in one line."""
+    warm_up()
+    try:
+        return run(options, Console())
+    except GraphDiffError as error:
+        sys.exit(f"{script}: {error}")
 
 
 class Cells:

@@ -13,18 +13,15 @@ chance that a true interaction is believed more than a noisy one: over all pairs
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-import workers
-from cells import Cells, Work, add_arguments, markdown
+from cells import Cells, Work, add_arguments, markdown, run_or_exit
 from protocol import model_names, tuned
 from rich.console import Console
 from torch_geometric.data import HeteroData
 
-from graphdiff.errors import GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models.registry import get_model
 from graphdiff.transforms import InjectNoise
@@ -36,15 +33,10 @@ FIGURES = (("all pairs", "auc"), ("within users", "auc_within_users"))
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    workers.warm_up()
-    console = Console()
-    try:
-        cells = run(options, console)
-    except GraphDiffError as error:
-        sys.exit(f"denoising.py: {error}")
+    cells = run_or_exit("denoising.py", run, options)
     if options.markdown:
         write_text(options.markdown, page(cells.result))
-    console.print(f"figures: {options.out}")
+    Console().print(f"figures: {options.out}")
 
 
 def run(options: argparse.Namespace, console: Console) -> Cells:

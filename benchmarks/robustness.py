@@ -13,20 +13,17 @@ relative to level 0, and how well the model tells noise from truth among what it
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from itertools import product
 from typing import Any
 
-import workers
-from cells import Cells, Work, add_arguments, markdown, over_seeds
+from cells import Cells, Work, add_arguments, markdown, over_seeds, run_or_exit
 from plots import COLOURS, MARKERS
 from protocol import model_names, tuned
 from rich.console import Console
 from torch_geometric.data import HeteroData
 
-from graphdiff.errors import GraphDiffError
 from graphdiff.files import write_bytes, write_text
 from graphdiff.models.registry import get_model
 from graphdiff.transforms import InjectNoise
@@ -36,16 +33,11 @@ METRICS = ("recall@20", "ndcg@20")
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    workers.warm_up()
-    console = Console()
-    try:
-        cells = run(options, console)
-    except GraphDiffError as error:
-        sys.exit(f"robustness.py: {error}")
+    cells = run_or_exit("robustness.py", run, options)
     write_bytes(options.out.with_suffix(".svg"), plot(cells.result["levels"]))
     if options.markdown:
         write_text(options.markdown, page(cells.result))
-    console.print(f"figures: {options.out}")
+    Console().print(f"figures: {options.out}")
 
 
 def run(options: argparse.Namespace, console: Console) -> Cells:

@@ -32,16 +32,16 @@ def noise_auc(model: Recommender, data: HeteroData) -> dict[str, Any]:
         DataError: If there are no labels, only one kind of interaction, or others than the model
             was trained on.
     """
-    key = pair_keys(data, data[INTERACTS].edge_index).cpu()
+    key, order = pair_keys(data, data[INTERACTS].edge_index).cpu().sort()
     graph = model.graph
-    if not torch.equal(key.sort().values, (graph.user * graph.num_items + graph.col).cpu()):
+    if not torch.equal(key, (graph.user * graph.num_items + graph.col).cpu()):
         raise DataError(
             f"the model was trained on {graph.num_interactions} interactions, which are not the "
             f"{key.numel()} of this data; give the graph that it was trained on"
         )
     _, score = model.denoise()
     belief = torch.empty(score.shape)
-    belief[key.argsort()] = score.cpu()
+    belief[order] = score.cpu()
     return belief_auc(belief, data)
 
 
