@@ -29,7 +29,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed-test
 
 demo: $(VENV)/.installed ## train and compare on the embedded dataset, write demo/report.html
 	$(BIN)/python benchmarks/accuracy.py --dataset synthetic --models ld4mrec lightgcn freedom \
-		--seeds 1 --epochs 150 --patience 10 --eval-every 3 --jobs 2 \
+		--seeds 1 --epochs 150 --patience 10 --min-steps 0 --eval-every 3 --jobs 2 \
 		--out demo/accuracy.json --report demo/report.html
 
 test: $(VENV)/.installed-test ## run the tests

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 import workers
+from options import add_training
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,10 +94,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, help="HTML report to write")
     parser.add_argument("--markdown", type=Path, help="Markdown page to write")
     parser.add_argument("--latex", type=Path, help="LaTeX tables to write, for booktabs")
-    parser.add_argument("--epochs", type=int, default=500)
-    parser.add_argument("--patience", type=int, default=30, help="in validations")
-    parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
-    parser.add_argument("--monitor", default="recall@20")
+    add_training(parser)
     parser.add_argument("--mask-validation", action="store_true")
     parser.add_argument(
         "--split",

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from options import add_training, training_options
 from protocol import MASKS_VALIDATION, load_data, machine, measure, sharing, summarise
 from rich.console import Console
 from torch_geometric.data import HeteroData
@@ -56,10 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--markdown", type=Path, help="Markdown page to write")
-    parser.add_argument("--epochs", type=int, default=500)
-    parser.add_argument("--patience", type=int, default=30, help="in validations")
-    parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
-    parser.add_argument("--monitor", default="recall@20")
+    add_training(parser)
     parser.add_argument("--resume", action="store_true", help="keep finished cells of --out")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -98,10 +96,7 @@ class Cells:
             arguments.dataset, arguments.root, options=arguments.dataset_options
         )
         self.training = {
-            "epochs": arguments.epochs,
-            "patience": arguments.patience,
-            "eval_every": arguments.eval_every,
-            "monitor": arguments.monitor,
+            **training_options(arguments),
             "mask_validation": arguments.dataset in MASKS_VALIDATION,
         }
         self.result: dict[str, Any] = {

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from budgets import budget
 from evidence import UserValues, statistics
+from options import training_options
 from protocol import (
     MASKS_VALIDATION,
     describe_groups,
@@ -66,12 +67,7 @@ class Comparison:
     def __init__(self, arguments: argparse.Namespace, console: Console) -> None:
         self.arguments, self.console = arguments, console
         self.models = model_names(arguments.models)
-        self.training = {
-            "epochs": arguments.epochs,
-            "patience": arguments.patience,
-            "eval_every": arguments.eval_every,
-            "monitor": arguments.monitor,
-        }
+        self.training = training_options(arguments)
         self.mask_validation = arguments.mask_validation or arguments.dataset in MASKS_VALIDATION
         data = load_data(
             arguments.dataset, arguments.root, arguments.features, arguments.dataset_options

@@ -23,6 +23,7 @@ from typing import Any
 
 import optuna
 import yaml
+from options import add_training, training_options
 from protocol import CONFIGS, load_data, machine, parse_options, run_cell
 
 from graphdiff.errors import ConfigError, GraphDiffError
@@ -38,12 +39,7 @@ def main(given: list[str] | None = None) -> None:
     space = search_space(arguments.model)
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
-    training = {
-        "epochs": arguments.epochs,
-        "patience": arguments.patience,
-        "eval_every": arguments.eval_every,
-        "monitor": arguments.monitor,
-    }
+    training = training_options(arguments)
 
     def measure(trial: optuna.Trial, settings: dict[str, Any]) -> float:
         cell, _ = run_cell(
@@ -213,10 +209,7 @@ def parse(given: list[str] | None) -> argparse.Namespace:
         default=0,
         help="runs by hand on the same validation pairs, which count in the budget",
     )
-    parser.add_argument("--epochs", type=int, default=500)
-    parser.add_argument("--patience", type=int, default=30, help="in validations")
-    parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
-    parser.add_argument("--monitor", default="recall@20")
+    add_training(parser)
     parser.add_argument("--configs", type=Path, default=CONFIGS, help="folder of the results")
     return parser.parse_args(given)
 

@@ -80,6 +80,9 @@ def train(
     patience: Annotated[
         int, typer.Option(min=1, help="Validations without improvement before stopping.")
     ] = 30,
+    min_steps: Annotated[
+        int, typer.Option(min=0, help="Training steps that patience waits for at least.")
+    ] = 1500,
     eval_every: Annotated[int, typer.Option(min=1, help="Epochs between validations.")] = 1,
     monitor: Annotated[str, typer.Option(help="Metric that chooses the epoch.")] = "recall@20",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
@@ -102,7 +105,7 @@ def train(
     """Train a model, keep the best epoch by validation, and test it.
 
     With --resume RUN a training that was cut off goes on to the end that it would have had; --root,
-    --epochs, --patience and --accelerator may be given anew.
+    --epochs, --patience, --min-steps and --accelerator may be given anew.
     """
     from graphdiff.runs import resume_run, train_run
 
@@ -126,6 +129,7 @@ def train(
                 overwrite=overwrite,
                 epochs=epochs,
                 patience=patience,
+                min_steps=min_steps,
                 eval_every=eval_every,
                 monitor=monitor,
                 seed=seed,

@@ -33,7 +33,7 @@ from graphdiff.schema import fingerprint
 from graphdiff.training import fit
 
 #: Arguments of :func:`graphdiff.fit` that may change when a training goes on.
-CHANGEABLE = ("epochs", "patience", "accelerator", "progress")
+CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator", "progress")
 #: What a training leaves in its RUN folder beside ``config.yaml``.
 OUTPUTS = (WEIGHTS, IDS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
 

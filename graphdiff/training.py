@@ -274,11 +274,15 @@ class KeepBest(Callback):
     Args:
         monitor: Name of the metric; higher is better.
         patience: Validations without improvement before training stops.
+        min_steps: Fewest training steps before it stops for want of patience.
         folder: A RUN folder to save each new best model to.
     """
 
-    def __init__(self, monitor: str, patience: int, folder: Path | None = None) -> None:
+    def __init__(
+        self, monitor: str, patience: int, min_steps: int = 0, folder: Path | None = None
+    ) -> None:
         self.monitor, self.patience, self.folder = monitor, patience, folder
+        self.min_steps = min_steps
         self.best_epoch = 0
         self.best_value = float("-inf")
         self.weights: dict[str, Tensor] = {}
@@ -310,7 +314,9 @@ class KeepBest(Callback):
     def _stop_if_past(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, RecommenderModule)
         since = sum(row["epoch"] > self.best_epoch for row in module.history)
-        if since >= self.patience:
+        # Not the trainer's own min_steps: that would end an epoch in its middle, and go by what was
+        # best back then.
+        if since >= self.patience and trainer.global_step >= self.min_steps:
             trainer.should_stop = True
 
     def restore(self, model: Recommender) -> None:
@@ -386,6 +392,7 @@ def fit(
     *,
     epochs: int = 500,
     patience: int = 30,
+    min_steps: int = 1500,
     eval_every: int = 1,
     monitor: str = "recall@20",
     seed: int = 0,
@@ -406,6 +413,8 @@ def fit(
         data: A graph that fits :mod:`graphdiff.schema`, with validation pairs.
         epochs: Most epochs to train.
         patience: Validations without improvement before training stops.
+        min_steps: Training steps that patience waits for at least. Many models rank by popularity
+            first, get no better for a thousand steps, and only then learn what people like.
         eval_every: Epochs between validations.
         monitor: Validation metric that chooses the epoch, for example ``"recall@20"``.
         seed: Seeds the parameters, the batches' order and all noise. With the same seed on the
@@ -435,6 +444,8 @@ def fit(
     """
     validate(data)
     _check_arguments(data, epochs, patience, eval_every)
+    if min_steps < 0:
+        raise ConfigError(f"min_steps is {min_steps}; give at least 0")
     folder = Path(out) if out is not None else None
     checkpoint = checkpoint_of(folder) if folder is not None else None
     solved = model.batch_over == "nothing"
@@ -445,7 +456,7 @@ def fit(
     model.reset_parameters()
     if solved:
         return _solve(model, data, monitor, folder, progress)
-    best = KeepBest(monitor, patience, folder)
+    best = KeepBest(monitor, patience, min_steps, folder)
     callbacks: list[Callback] = [best]
     if folder is not None and checkpoint is not None:
         make_folder(folder)

@@ -55,9 +55,25 @@ def test_the_learning_rate_decays_after_each_epoch():
 
 
 def test_early_stopping_counts_validations():
-    _, result, _ = train(epochs=100, patience=2, settings={"lr": 1e-12})
+    _, result, _ = train(epochs=100, patience=2, min_steps=0, settings={"lr": 1e-12})
     assert result.best_epoch == 1
     assert result.epochs == 3
+
+
+def test_patience_waits_for_the_fewest_steps():
+    model, _, _ = train(epochs=1)
+    steps = -(-model.graph.num_interactions // 32)
+    for min_steps, epochs in ((3 * steps, 3), (3 * steps + 1, 4), (7 * steps, 7)):
+        _, result, _ = train(epochs=100, patience=2, min_steps=min_steps, settings={"lr": 1e-12})
+        assert (result.best_epoch, result.epochs) == (1, epochs)
+    # What is found after the wait's end is waited for in turn.
+    _, result, _ = train(epochs=100, patience=5, min_steps=steps)
+    assert result.epochs == min(100, result.best_epoch + 5)
+
+
+def test_fewer_steps_than_none():
+    with pytest.raises(ConfigError, match="min_steps is -1; give at least 0"):
+        train(min_steps=-1)
 
 
 def test_eval_every():
