@@ -330,7 +330,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     protocol, machine, papers = result["protocol"], result["machine"], published(result)
     lines = [
         f"Test figures, mean ± standard deviation over seeds; {protocol['ranking']}; epoch chosen "
-        f"by {protocol['epoch_chosen_by']}. val is the validation recall@20 of that epoch.",
+        f"by {protocol['epoch_chosen_by']}. val is the validation recall@20 of that epoch. "
+        + _ending(protocol),
         "trials and hours are what tuning on validation took; 0 trials are the defaults. The rule: "
         "the same number of trials for all models or, where a trial takes over 20 minutes on 2 "
         "cores, the same hours.",
@@ -361,6 +362,15 @@ def notes(result: dict[str, Any]) -> list[str]:
     for other in result.get("earlier_machines", []):
         lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
     return lines
+
+
+def _ending(protocol: dict[str, Any]) -> str:
+    """When trainings end; results from before there was a least number of steps had none."""
+    return (
+        f"Training ends after {protocol['patience']} validations without improvement, but not "
+        f"before {protocol.get('min_steps', 0):,} steps, and after {protocol['epochs']} epochs at "
+        "the latest."
+    )
 
 
 def _skipped(result: dict[str, Any]) -> list[str]:

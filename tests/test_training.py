@@ -71,6 +71,17 @@ def test_patience_waits_for_the_fewest_steps():
     assert result.epochs == min(100, result.best_epoch + 5)
 
 
+def test_a_resumed_training_counts_all_steps(tmp_path):
+    model, _, _ = train(epochs=1)
+    steps = -(-model.graph.num_interactions // 32)
+    still = {"settings": {"lr": 1e-12}, "patience": 2, "min_steps": 6 * steps, "out": tmp_path}
+    train(epochs=4, **still)
+    _, result, _ = train(epochs=100, resume=True, **still)
+    assert result.epochs == 6
+    _, again, _ = train(epochs=100, resume=True, **still)
+    assert again.epochs == 6
+
+
 def test_fewer_steps_than_none():
     with pytest.raises(ConfigError, match="min_steps is -1; give at least 0"):
         train(min_steps=-1)
