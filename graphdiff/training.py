@@ -279,10 +279,10 @@ class KeepBest(Callback):
     """
 
     def __init__(
-        self, monitor: str, patience: int, min_steps: int = 0, folder: Path | None = None
+        self, monitor: str, patience: int, min_steps: int, folder: Path | None = None
     ) -> None:
-        self.monitor, self.patience, self.folder = monitor, patience, folder
-        self.min_steps = min_steps
+        self.monitor, self.folder = monitor, folder
+        self.patience, self.min_steps = patience, min_steps
         self.best_epoch = 0
         self.best_value = float("-inf")
         self.weights: dict[str, Tensor] = {}
@@ -414,7 +414,7 @@ def fit(
         epochs: Most epochs to train.
         patience: Validations without improvement before training stops.
         min_steps: Training steps that patience waits for at least. Many models rank by popularity
-            first, get no better for a thousand steps, and only then learn what people like.
+            first, get no better for hundreds of steps, and only then learn what people like.
         eval_every: Epochs between validations.
         monitor: Validation metric that chooses the epoch, for example ``"recall@20"``.
         seed: Seeds the parameters, the batches' order and all noise. With the same seed on the
@@ -443,9 +443,7 @@ def fit(
             whole epoch; to resume from it gives what an uninterrupted training would have.
     """
     validate(data)
-    _check_arguments(data, epochs, patience, eval_every)
-    if min_steps < 0:
-        raise ConfigError(f"min_steps is {min_steps}; give at least 0")
+    _check_arguments(data, epochs, patience, min_steps, eval_every)
     folder = Path(out) if out is not None else None
     checkpoint = checkpoint_of(folder) if folder is not None else None
     solved = model.batch_over == "nothing"
@@ -503,10 +501,17 @@ def fit(
     )
 
 
-def _check_arguments(data: HeteroData, epochs: int, patience: int, eval_every: int) -> None:
-    for name, value in (("epochs", epochs), ("patience", patience), ("eval_every", eval_every)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; give at least 1")
+def _check_arguments(
+    data: HeteroData, epochs: int, patience: int, min_steps: int, eval_every: int
+) -> None:
+    for name, value, least in (
+        ("epochs", epochs, 1),
+        ("patience", patience, 1),
+        ("min_steps", min_steps, 0),
+        ("eval_every", eval_every, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} is {value}; give at least {least}")
     num_items = data[ITEM].num_nodes
     if num_items < LONGEST_LIST:
         raise ConfigError(

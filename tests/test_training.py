@@ -21,6 +21,10 @@ def train(model_class=LightGCN, data=None, out=None, settings=None, **arguments)
     return model, fit(model, data, out=out, **arguments), data
 
 
+def steps_per_epoch(model):
+    return -(-model.graph.num_interactions // 32)
+
+
 def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
@@ -62,7 +66,7 @@ def test_early_stopping_counts_validations():
 
 def test_patience_waits_for_the_fewest_steps():
     model, _, _ = train(epochs=1)
-    steps = -(-model.graph.num_interactions // 32)
+    steps = steps_per_epoch(model)
     for min_steps, epochs in ((3 * steps, 3), (3 * steps + 1, 4), (7 * steps, 7)):
         _, result, _ = train(epochs=100, patience=2, min_steps=min_steps, settings={"lr": 1e-12})
         assert (result.best_epoch, result.epochs) == (1, epochs)
@@ -73,7 +77,7 @@ def test_patience_waits_for_the_fewest_steps():
 
 def test_a_resumed_training_counts_all_steps(tmp_path):
     model, _, _ = train(epochs=1)
-    steps = -(-model.graph.num_interactions // 32)
+    steps = steps_per_epoch(model)
     still = {"settings": {"lr": 1e-12}, "patience": 2, "min_steps": 6 * steps, "out": tmp_path}
     train(epochs=4, **still)
     _, result, _ = train(epochs=100, resume=True, **still)
@@ -236,7 +240,7 @@ def test_after_a_failure_the_model_has_its_best_weights(monkeypatch):
     data = random_data(**SIZES)
     best, _, _ = train(data=data, epochs=1)
     model = LightGCN.from_data(data, hidden_channels=8, batch_size=32)
-    steps = -(-model.graph.num_interactions // 32)
+    steps = steps_per_epoch(model)
     failing(monkeypatch, LightGCN, steps + 1, lambda model, loss: loss * math.nan)
     with pytest.raises(TrainingError):
         fit(model, data, epochs=2, progress=False, accelerator="cpu")

@@ -120,8 +120,7 @@ class DiffRec(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; its public code's for its three datasets,
-        and a little around."""
+        """The values that tuning tries for each setting."""
         return {
             "hidden_channels": [600, 1000],
             "bottleneck_channels": [0, 200],
