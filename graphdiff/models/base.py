@@ -27,6 +27,9 @@ class BaseConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: What settings stood for before they existed: models saved then lack them.
+    EARLIER: ClassVar[Mapping[str, Any]] = {}
+
 
 class ModelConfig(BaseConfig):
     """Settings that every model trained by gradient has."""

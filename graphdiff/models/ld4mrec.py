@@ -15,6 +15,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.explanation import Explanation
 from graphdiff.nn.cnet import CNet
+from graphdiff.nn.content_embedding import ContentEmbedding
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.heads import head_blocks, normalize_heads, split_heads
@@ -37,6 +38,8 @@ from graphdiff.nn.signals import ModalityGate
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`LD4MRec`."""
 
+    EARLIER: ClassVar[Mapping[str, Any]] = {"content_rank": 0}
+
     hidden_channels: int = Field(128, ge=1, description="Width of all heads together.")
     num_heads: int = Field(
         2, ge=1, description="Heads H, which learn to rank each on its own and are averaged."
@@ -49,6 +52,12 @@ class LD4MRecConfig(ModelConfig):
     num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
     num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
     content_weight: float = Field(2.0, ge=0, description="w of the content tables.")
+    content_rank: int = Field(
+        64,
+        ge=0,
+        description="Most principal directions R of a modality's features that an item's embedding "
+        "is linear in; 0 for none.",
+    )
     shrinkage: float = Field(
         3.0, ge=0, description="κ: an item with n interactions has n / (n + κ) of its embedding."
     )
@@ -186,13 +195,16 @@ class LD4MRec(Recommender):
     :math:`\bar{E}`, item tables come from message passing,
 
     .. math::
-        \mathbf{e}_i = \frac{n_i}{n_i + \kappa} \bar{\mathbf{e}}_i, \qquad
+        \mathbf{e}_i = \frac{n_i}{n_i + \kappa} \bar{\mathbf{e}}_i
+        + \sum_m \hat{\mathbf{x}}_{im} P_m, \qquad
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
         M_m = w\, S_m E, \qquad
         Z = C + \mathrm{mean}_m M_m,
 
-    where the fewer interactions :math:`n_i` an item has, the more it is what its neighbours say:
-    few interactions may be chance, and Adam moves rare embeddings as far as others. A user's row
+    where the fewer interactions :math:`n_i` an item has, the more it is what its features and its
+    neighbours say: few interactions may be chance, and Adam moves rare embeddings as far as others.
+    The learned maps :math:`P_m` of features start the larger, the more alike a person's items look;
+    see :class:`~graphdiff.nn.content_embedding.ContentEmbedding`. A user's row
     :math:`\tilde{\mathbf{x}}_u = \mathbf{x}_u / |N_u|^\nu` becomes scores by
 
     .. math::
@@ -246,8 +258,9 @@ class LD4MRec(Recommender):
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
-    table with cosine scores, its heads, shrinking it, collaborative smoothing in place of the
-    truncated SVD, content tables made from the item table, hiding a part of the row, the ranking
+    table with cosine scores, its heads, shrinking it, what features add to it, collaborative
+    smoothing in place of the truncated SVD, content tables made from it, hiding a part of the row,
+    the ranking
     term, σ_u, and the exact sparse form of everything.
 
     Args:
@@ -265,6 +278,11 @@ class LD4MRec(Recommender):
         super().__init__(config, graph)
         channels = config.hidden_channels
         self.embedding = torch.nn.Parameter(torch.empty(graph.num_items, channels))
+        self.content = (
+            ContentEmbedding(graph, channels, config.content_rank)
+            if config.content_rank and graph.modalities
+            else None
+        )
         self.bias = torch.nn.Parameter(torch.empty(graph.num_items))
         self.log_temperature = torch.nn.Parameter(torch.empty(()))
         self.reconstruction_bias = torch.nn.Parameter(torch.empty(graph.num_items))
@@ -302,6 +320,7 @@ class LD4MRec(Recommender):
             "input_dropout": [0.3, 0.5, 0.7, 0.85],
             "reconstruction": [0.03, 0.1, 0.3, 1.0],
             "content_weight": [1.0, 2.0, 4.0],
+            "content_rank": [0, 64],
             "linear_rank": [0, 512],
             "linear_ridge": [50.0, 300.0, 2000.0],
         }
@@ -309,6 +328,8 @@ class LD4MRec(Recommender):
     def reset_parameters(self) -> None:
         """Draws all learnable parameters anew and forgets the steps' losses."""
         torch.nn.init.normal_(self.embedding, std=0.1)
+        if self.content is not None:
+            self.content.reset_parameters()
         torch.nn.init.zeros_(self.bias)
         torch.nn.init.constant_(self.log_temperature, math.log(self.config.temperature))
         torch.nn.init.zeros_(self.reconstruction_bias)
@@ -341,8 +362,11 @@ class LD4MRec(Recommender):
         )
 
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Has message passing done anew, and the linear path solved before the first one."""
+        """Has message passing done anew; before the first one, also reads features and solves the
+        linear path."""
         self.messages.forget()
+        if self.content is not None:
+            self.content.start(self.graph, generator)
         if self.linear is not None:
             self.linear.solve(self.graph)
 
@@ -357,18 +381,21 @@ class LD4MRec(Recommender):
 
     def _items(self, index: Tensor | None = None) -> Tensor:
         """E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
-        shrinkage = self.config.shrinkage
         embedding = self.embedding if index is None else self.embedding[index]
-        if not shrinkage:
-            return embedding
+        if self.config.shrinkage:
+            embedding = embedding * self._degree_share(index)
+        return embedding if self.content is None else embedding + self.content(index)
+
+    def _degree_share(self, index: Tensor | None) -> Tensor:
+        """n / (n + κ), ``[I, 1]``, or its rows ``index``."""
+        shrinkage = self.config.shrinkage
 
         def make() -> Tensor:
             degree = self.graph.item_degree().float().unsqueeze(-1)
             return degree / (degree + shrinkage)
 
         share = self.graph.once(f"degree_share_{shrinkage}", make)
-        share = share if index is None else share[index]
-        return embedding * share.to(embedding.dtype)
+        return (share if index is None else share[index]).to(self.embedding.dtype)
 
     def signals(self, guides: Tensor, rows: Rows) -> Signals:
         """Encodes rows by ``guides`` ``[nnz, (1 + M) * d]``, those of their items; empty rows are
@@ -726,6 +753,8 @@ class LD4MRec(Recommender):
         if not untouched.any():
             untouched = ~untouched
         self.graph.add_items(features, num, self.config.num_neighbors)
+        if self.content is not None:
+            self.content.grow(self.graph)
         for name in ("embedding", "bias", "reconstruction_bias"):
             old = getattr(self, name)
             new = old.new_zeros(num, *old.shape[1:])

@@ -80,7 +80,7 @@ def load_model(folder: Path, expected: type[M]) -> M:
         raise RunError(f"{folder / CONFIG}: settings are not name: value lines")
     try:
         cls = get_model(str(section.get("name")))
-        config = cls.configure(**settings)
+        config = cls.configure(**{**cls.Config.EARLIER, **settings})
     except ConfigError as error:
         raise RunError(f"{folder / CONFIG}: {error}") from None
     if not issubclass(cls, expected):

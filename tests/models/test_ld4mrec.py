@@ -20,7 +20,10 @@ FEATURES = {"image": 6, "text": 5}
 def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
     torch.manual_seed(seed)
     data = random_data(num_users, num_items, features)
-    return LD4MRec.from_data(data, **{"hidden_channels": 8, **settings})
+    model = LD4MRec.from_data(data, **{"hidden_channels": 8, **settings})
+    if model.content is not None:
+        model.content.start(model.graph, fixed())
+    return model
 
 
 def gradients(model, losses):
@@ -65,6 +68,7 @@ def test_propagation_waits_for_its_turn():
         seen.append(model.messages._last[0])
         with torch.no_grad():
             model.embedding.mul_(1.5)
+            model.content.weight.mul_(1.5)
     assert seen[0] is seen[1]
     assert seen[2] is seen[3]
     torch.testing.assert_close(seen[2], 1.5**2 * seen[0])
@@ -155,6 +159,7 @@ def test_scores_follow_the_docstring(num_heads):
         normed = adjacency / (user_degree[:, None] * item_degree.clamp(min=1)[None]).sqrt()
         step = normed.t() @ normed
         table = (item_degree / (item_degree + 3))[:, None] * model.embedding
+        table = table + model.content.coordinates @ model.content.weight
         collaborative = (table + step @ table + step @ step @ table) / 3
         content = []
         for name in ("image", "text"):
@@ -322,7 +327,8 @@ def test_no_modality_at_all():
 
 
 def test_an_item_without_interactions_is_scored_from_its_content():
-    model = make(num_users=40, num_items=30, features={"image": 6}, num_neighbors=3).eval()
+    settings = {"num_neighbors": 3, "content_rank": 0}
+    model = make(num_users=40, num_items=30, features={"image": 6}, **settings).eval()
     cold = 29
     assert model.graph.item_degree()[cold] == 0
     with torch.no_grad():
