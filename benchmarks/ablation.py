@@ -53,7 +53,8 @@ def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
     found = {
         "whole": Variant(),
         "no collaborative signal": Variant({"num_layers": 0}),
-        "no content": Variant({"content_weight": 0.0}),
+        "no content": Variant({"content_weight": 0.0, "content_rank": 0}),
+        "content by neighbours alone": Variant({"content_rank": 0}),
         "no gate": Variant({"gated": False}),
         "one head": Variant({"num_heads": 1}),
         "looking ahead": Variant({"hide_interactions": False}),

@@ -19,8 +19,7 @@ def make(**settings):
     torch.manual_seed(0)
     data = random_data(features={"image": 6, "text": 5})
     model = LD4MRec.from_data(data, hidden_channels=8, num_neighbors=3, **settings).eval()
-    if model.linear is not None:
-        model.linear.solve(model.graph)
+    model.start_epoch(torch.Generator().manual_seed(0))
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
@@ -38,17 +37,27 @@ def test_a_new_item_is_what_its_nearest_are():
     index = model.add_items(NEW)
     assert index.tolist() == [9, 10, 11]
     encoder = model.tables().encoder
+    own = model.content()[9:] / (1 + model.config.num_layers)  # the others meet it nowhere
+    assert own[:2].any(dim=1).all()
     image = table[nearest(model, "image", NEW["image"][0])].mean(dim=0)
     text = table[nearest(model, "text", NEW["text"][0])].mean(dim=0)
     weight = model.config.content_weight
-    torch.testing.assert_close(encoder[9], weight * (image + text) / 2)
+    torch.testing.assert_close(encoder[9], own[0] + weight * (image + text) / 2)
     alone = table[nearest(model, "image", NEW["image"][1])].mean(dim=0)
-    torch.testing.assert_close(encoder[10], weight * alone)
+    torch.testing.assert_close(encoder[10], own[1] + weight * alone)
     # Of the last nothing is known.
     assert encoder[11].abs().max() == 0
     items, scores = model.recommend([0, 5], k=12, exclude_seen=False)
     assert scores.isfinite().all()
     assert items.sort(dim=1).values.tolist() == [list(range(12))] * 2
+
+
+def test_a_new_item_that_looks_like_another_starts_from_the_same_content():
+    model = make()
+    model.add_items({name: model.graph.features(name)[0][:2] for name in ("image", "text")})
+    content = model.content()
+    assert content[:2].any(dim=1).all()
+    torch.testing.assert_close(content[9:], content[:2])
 
 
 @pytest.mark.parametrize("linear_rank", [0, 8])
@@ -143,8 +152,7 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
     torch.manual_seed(0)
     settings = {"hidden_channels": 8, "num_neighbors": 3, "linear_rank": linear_rank}
     model = LD4MRec.from_data(random_data(features=features), **settings).eval()
-    if model.linear is not None:
-        model.linear.solve(model.graph)
+    model.start_epoch(torch.Generator().manual_seed(0))
     with torch.no_grad():
         for p in model.parameters():
             p += 0.2 * torch.randn_like(p)

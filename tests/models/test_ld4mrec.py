@@ -388,3 +388,23 @@ def test_parts_of_training_can_be_switched_off():
         model = make(gated=gated)
         model.loss(torch.arange(12), generator).backward()
         assert (model.gate.weight.grad is None) != gated
+
+
+def test_a_model_saved_before_features_were_read_at_once_stays_as_it_was(tmp_path):
+    model = make(content_rank=0).eval()
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "content_rank" not in line))
+    again = LD4MRec.from_pretrained(tmp_path)
+    assert again.content is None
+    assert torch.equal(again(torch.arange(12)), model(torch.arange(12)))
+
+
+def test_an_item_that_nobody_has_is_known_by_its_features():
+    model = make(num_users=40, num_items=30, features={"image": 6}, content_weight=0.0).eval()
+    with torch.no_grad():
+        model.content.weight.normal_()
+    assert model.graph.item_degree()[29] == 0
+    content = model.content()[29] / (1 + model.config.num_layers)
+    torch.testing.assert_close(model.tables().encoder[29], content)
