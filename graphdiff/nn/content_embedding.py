@@ -143,7 +143,8 @@ def agreement(coordinates: Tensor, graph: RecGraph) -> Tensor:
 
 def _principal_directions(centred: Tensor, rank: int) -> Tensor:
     """The directions in which rows ``[n, F]`` vary most, orthonormal columns ``[F, <= rank]``."""
-    rows = centred.float().cpu()
+    # In few digits, directions of nearly the same variance would turn with the number of threads.
+    rows = centred.double().cpu()
     # Always the same for the same features, whatever else has been drawn.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -85,7 +85,7 @@ def test_seen_items_beyond_the_first_search_are_asked_for_again(large, monkeypat
         return search(vectors, k)
 
     monkeypatch.setattr(found._searcher, "search", watched)
-    best = large.recommend([0, 1, 2, 3], k=200)[0]
+    best = large.recommend([0, 1, 2, 3], k=200, exclude_seen=False)[0]
     # One person is to be spared their 200 best items, the others nothing.
     exclude = (torch.ones(200, dtype=torch.long), best[1])
     expected = large.recommend([0, 1, 2, 3], 10, exclude_seen=False, exclude=exclude)
