@@ -304,10 +304,11 @@ def sharing(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.jobs == 1:
         return {"progress": not arguments.quiet}
     # Several bars at once would write over each other.
-    return {"progress": False, "threads": _threads(arguments.jobs)}
+    return {"progress": False, "threads": threads_each(arguments.jobs)}
 
 
-def _threads(jobs: int) -> int:
+def threads_each(jobs: int) -> int:
+    """Threads for each of so many trainings side by side."""
     return max(1, torch.get_num_threads() // jobs)
 
 
@@ -315,7 +316,7 @@ def machine(jobs: int = 1) -> dict[str, Any]:
     """What the figures are measured on: its threads for each of ``jobs`` side by side."""
     return {
         "processor": _processor(),
-        "threads": _threads(jobs),
+        "threads": threads_each(jobs),
         **({"jobs": jobs} if jobs > 1 else {}),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),

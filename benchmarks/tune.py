@@ -8,8 +8,10 @@ ends at whichever limit comes first, or when the whole grid has been tried. A tr
 counts.
 
 The search is optuna's TPE sampler with a seed. The study is kept beside the result and goes on
-where it was stopped; both limits are totals. The best settings, and what finding them took, go to
-``benchmarks/configs/<dataset>/<model>.yaml``. The test pairs are never looked at.
+where it was stopped; both limits are totals. With ``--jobs`` some trials run side by side, and the
+next is suggested as soon as one ends: it knows of those at work, but not yet what comes of them.
+The best settings, and what finding them took, go to ``benchmarks/configs/<dataset>/<model>.yaml``.
+The test pairs are never looked at.
 """
 
 from __future__ import annotations
@@ -17,15 +19,20 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import yaml
 from options import add_training, training_options
-from protocol import CONFIGS, load_data, machine, parse_options, run_cell
+from protocol import CONFIGS, load_data, machine, measure, parse_options, threads_each
+from workers import add_jobs, in_own_process, side_by_side
 
+from graphdiff.datasets.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models.registry import get_model
@@ -39,21 +46,6 @@ def main(given: list[str] | None = None) -> None:
     space = search_space(arguments.model)
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
-    training = training_options(arguments)
-
-    def measure(trial: optuna.Trial, settings: dict[str, Any]) -> float:
-        cell, _ = run_cell(
-            data, arguments.model, settings, seed=0, test=False, progress=False, **training
-        )
-        for key in ("val", "best_epoch", "epochs", "train_seconds"):
-            trial.set_user_attr(key, cell[key])
-        print(
-            f"trial {trial.number}: {settings} -> recall@20 {cell['val']['recall@20']:.4f} "
-            f"at epoch {cell['best_epoch']}, {cell['train_seconds']:.0f} s",
-            flush=True,
-        )
-        return cell["val"][arguments.monitor]
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = optuna.storages.journal.JournalFileBackend(str(folder / f".{arguments.model}.log"))
     study = optuna.create_study(
@@ -68,26 +60,91 @@ def main(given: list[str] | None = None) -> None:
         if arguments.try_first:
             study.enqueue_trial(first(arguments, space))
     reason = ""
-    while within_budget(study, space, arguments.trials, arguments.hours):
-        study.sampler = sampler(arguments, len(study.trials), grid_size(space))
-        trial = study.ask()
-        settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-        if any(settings == earlier.params for earlier in tried(study)):
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            continue
-        start = time.perf_counter()
-        try:
-            value, state = measure(trial, settings), optuna.trial.TrialState.COMPLETE
-        except GraphDiffError as error:
-            value, state, reason = None, optuna.trial.TrialState.FAIL, str(error)
-            print(f"trial {trial.number}: {settings} -> failed: {reason}", flush=True)
-        trial.set_user_attr("seconds", time.perf_counter() - start)
-        study.tell(trial, value, state=state)
+    with tempfile.TemporaryDirectory() as name:
+        graph = Path(name) / "graph.safetensors"
+        save_graph(data, graph)
+
+        def run(work: Work) -> tuple[dict[str, Any] | GraphDiffError, float]:
+            """The figures of a trial, or why there are none, and its seconds."""
+            start = time.perf_counter()
+            try:
+                result, _ = in_own_process(
+                    measure,
+                    graph,
+                    arguments.model,
+                    work.settings,
+                    seed=0,
+                    test=False,
+                    progress=False,
+                    threads=threads_each(arguments.jobs),
+                    **training_options(arguments),
+                )
+            except GraphDiffError as error:
+                result = error
+            return result, time.perf_counter() - start
+
+        at_work: list[Work] = []
+        asked = suggestions(study, space, arguments, at_work)
+        with closing(side_by_side(run, asked, arguments.jobs)) as finished:
+            for work, outcome in finished:
+                at_work.remove(work)
+                result, seconds = outcome.result()
+                work.trial.set_user_attr("seconds", seconds)
+                if isinstance(result, GraphDiffError):
+                    reason = str(result)
+                    tell(work, f"failed: {reason}")
+                    study.tell(work.trial, state=optuna.trial.TrialState.FAIL)
+                    continue
+                for key in ("val", "best_epoch", "epochs", "train_seconds"):
+                    work.trial.set_user_attr(key, result[key])
+                tell(
+                    work,
+                    f"recall@20 {result['val']['recall@20']:.4f} at epoch {result['best_epoch']}, "
+                    f"{result['train_seconds']:.0f} s",
+                )
+                study.tell(work.trial, result["val"][arguments.monitor])
     if not complete(study):
         raise GraphDiffError(f"no trial of {arguments.model} succeeded; the last one: {reason}")
     found = summary(study, space, arguments)
     write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(found, sort_keys=False))
     print(f"best of {found['trials']} trials: {study.best_params} {study.best_value:.4f}")
+
+
+class Work(NamedTuple):
+    """A trial to measure."""
+
+    trial: optuna.Trial
+    settings: dict[str, Any]
+
+
+def tell(work: Work, what: str) -> None:
+    print(f"trial {work.trial.number}: {work.settings} -> {what}", flush=True)
+
+
+def suggestions(
+    study: optuna.Study,
+    space: dict[str, list[Any]],
+    arguments: argparse.Namespace,
+    at_work: list[Work],
+) -> Iterator[Work]:
+    """Trials, while there is budget: the next is made when it is asked for.
+
+    Args:
+        study: What is searched with.
+        space: The values of each setting.
+        arguments: The limits.
+        at_work: Trials that were asked for and not told of; the caller takes them out.
+    """
+    while within_budget(study, space, arguments, len(at_work)):
+        study.sampler = sampler(arguments, len(study.trials), grid_size(space))
+        trial = study.ask()
+        settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
+        known = [one.params for one in tried(study)] + [work.settings for work in at_work]
+        if settings in known:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        at_work.append(Work(trial, settings))
+        yield at_work[-1]
 
 
 def sampler(
@@ -97,17 +154,18 @@ def sampler(
     seed = 1000 * arguments.seed + num_trials
     if num_settings <= arguments.trials:
         return optuna.samplers.RandomSampler(seed)  # all are tried: there is nothing to learn
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=5, constant_liar=arguments.jobs > 1
+    )
 
 
 def within_budget(
-    study: optuna.Study, space: dict[str, list[Any]], trials: int, hours: float | None
+    study: optuna.Study, space: dict[str, list[Any]], arguments: argparse.Namespace, at_work: int
 ) -> bool:
-    """Whether another trial may start."""
-    done = len(tried(study))
-    return (
-        done < min(trials, grid_size(space)) and (hours is None or hours_of(study) < hours)
-    ) or not done
+    """Whether another trial may start beside so many that are at work."""
+    begun = len(tried(study)) + at_work
+    in_time = arguments.hours is None or hours_of(study) < arguments.hours
+    return (begun < min(arguments.trials, grid_size(space)) and in_time) or not begun
 
 
 def grid_size(space: dict[str, list[Any]]) -> int:
@@ -179,7 +237,7 @@ def summary(
             "failed": len(done) - len(complete(study)),
             "earlier_trials": arguments.earlier_trials,
         },
-        "machine": machine(),
+        "machine": machine(arguments.jobs),
     }
 
 
@@ -209,6 +267,7 @@ def parse(given: list[str] | None) -> argparse.Namespace:
         default=0,
         help="runs by hand on the same validation pairs, which count in the budget",
     )
+    add_jobs(parser)
     add_training(parser)
     parser.add_argument("--configs", type=Path, default=CONFIGS, help="folder of the results")
     return parser.parse_args(given)

@@ -604,6 +604,22 @@ def test_tune_is_resumable_and_writes_a_configuration(tmp_path, capsys):
     assert (kept["trials"], kept["whole_grid"], kept["search_seed"]) == (2, False, 3)
 
 
+def test_trials_run_side_by_side_as_many_as_were_asked_for(tmp_path, capsys):
+    found = search(tmp_path, "--trials", 3, "--jobs", 2)
+    assert capsys.readouterr().out.count("trial ") == 3
+    assert (found["trials"], found["search"]["failed"]) == (3, 0)
+    assert found["machine"]["jobs"] == 2
+    alone = search(tmp_path / "alone", "--trials", 1)
+    # The defaults go first, however many go beside them, and train as they would alone.
+    kept = [json.loads(line) for line in (tmp_path / "synthetic" / ".lightgcn.log").open()]
+    first = next(
+        one["user_attr"]["val"]
+        for one in kept
+        if one.get("trial_id") == 0 and "val" in one.get("user_attr", {})
+    )
+    assert first["recall@20"] == pytest.approx(alone["val"]["recall@20"], abs=1e-3)
+
+
 def test_settings_found_by_hand_are_tried_and_their_runs_counted(tmp_path, capsys):
     found = search(
         tmp_path, "--trials", 2, "--earlier-trials", 7, "--try-first", "num_layers=2", "lr=0.005"
