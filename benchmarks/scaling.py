@@ -92,7 +92,7 @@ def measure_size(num_items: int, arguments: argparse.Namespace, console: Console
         found = run_worker(kind, num_items, arguments, assert_equal=equal and kind == "dense")
         console.print(
             f"{num_items:,} items, {kind}: {found['step_seconds']:.4f} s a step, "
-            f"peak {found['peak_rss_bytes'] / GIB:.2f} GiB"
+            f"peak {peak_bytes(found) / GIB:.2f} GiB"
         )
         entry |= {f"{kind}_{name}": value for name, value in found.items()}
     for kind in KINDS[1:]:
@@ -114,7 +114,10 @@ def does_not_fit(kind: str, num_items: int, arguments: argparse.Namespace) -> st
     available = memory(arguments.device)
     if needed < 0.8 * available:
         return None
-    return f"it would need about {needed / GIB:.0f} GiB and there are {available / GIB:.0f}"
+    return (
+        f"it would need about {needed / GIB:.0f} GiB, more than four fifths of the "
+        f"{available / GIB:.0f} that are free"
+    )
 
 
 def memory(device: str) -> int:
@@ -356,10 +359,15 @@ def table(sizes: list[dict[str, Any]]) -> Table:
             f"{size['items']:,}",
             *("-" if s is None else f"{s:.4f}" for s in seconds),
             "-" if ratio is None else f"{ratio:.1f}",
-            f"{size['sparse_peak_rss_bytes'] / GIB:.2f}",
+            _or_dash(peak_bytes(size, "sparse_"), GIB, ".2f"),
             f"{size['sparse_over_floor']:.2f}",
         )
     return out
+
+
+def peak_bytes(found: dict[str, Any], kind: str = "") -> int | None:
+    """The most memory that a step took: on the device, or of the process where there is none."""
+    return found.get(f"{kind}peak_device_bytes", found[f"{kind}peak_rss_bytes"])
 
 
 def page(result: dict[str, Any], arguments: argparse.Namespace) -> str:
@@ -373,11 +381,12 @@ def page(result: dict[str, Any], arguments: argparse.Namespace) -> str:
         "LD4MRec's step; `dense` the same network and loss on rows [batch, items], asserted to be "
         f"equal at {sizes[0]['items']:,} items; `with propagation` adds a hundredth of a "
         "propagation over the graphs, which is done every 100 steps. The floor is what the step's "
-        "products and memory traffic must cost at the rates that this machine reached in the run.",
+        "products and memory traffic must cost at the rates that this machine reached in the run. "
+        "GiB: the most memory that " + memory_meant(sizes),
         "",
         "| items | sparse | with propagation | dense | DiffRec | dense / sparse | sparse GiB | "
-        "dense GiB | step / floor |",
-        "| ---: |" + " ---: |" * 8,
+        "dense GiB | DiffRec GiB | step / floor |",
+        "| ---: |" + " ---: |" * 9,
     ]
     for size in sizes:
         cells = [
@@ -387,8 +396,7 @@ def page(result: dict[str, Any], arguments: argparse.Namespace) -> str:
             _or_dash(size["dense_step_seconds"], 1, ".4f"),
             _or_dash(size["diffrec_step_seconds"], 1, ".4f"),
             _or_dash(size["dense_over_sparse"], 1, ".1f"),
-            f"{size['sparse_peak_rss_bytes'] / GIB:.2f}",
-            _or_dash(size["dense_peak_rss_bytes"], GIB, ".2f"),
+            *(_or_dash(peak_bytes(size, f"{kind}_"), GIB, ".2f") for kind in KINDS),
             f"{size['sparse_over_floor']:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -411,6 +419,12 @@ def page(result: dict[str, Any], arguments: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
+def memory_meant(sizes: list[dict[str, Any]]) -> str:
+    if any("sparse_peak_device_bytes" in size for size in sizes):
+        return "tensors took on the device."
+    return "the process took, libraries included."
+
+
 def _or_dash(value: float | None, unit: float, form: str) -> str:
     return "–" if value is None else format(value / unit, form)
 
@@ -419,15 +433,15 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     marks = {"sparse": "o-", "dense": "s--", "diffrec": "^:"}
     names = {"sparse": "LD4MRec, sparse", "dense": "LD4MRec, dense rows", "diffrec": "DiffRec"}
-    for axes, field, scale, label in (
-        (left, "step_seconds", 1, "seconds per step"),
-        (right, "peak_rss_bytes", GIB, "peak memory, GiB"),
+    for axes, of_size, scale, label in (
+        (left, lambda size, kind: size[f"{kind}step_seconds"], 1, "seconds per step"),
+        (right, peak_bytes, GIB, "peak memory, GiB"),
     ):
         for kind in KINDS:
             points = [
-                (size["items"], size[f"{kind}_{field}"] / scale)
+                (size["items"], value / scale)
                 for size in result["sizes"]
-                if size[f"{kind}_{field}"] is not None
+                if (value := of_size(size, f"{kind}_")) is not None
             ]
             if points:
                 axes.loglog(*zip(*points, strict=True), marks[kind], label=names[kind])
