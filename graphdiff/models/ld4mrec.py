@@ -381,10 +381,13 @@ class LD4MRec(Recommender):
 
     def _items(self, index: Tensor | None = None) -> Tensor:
         """E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
-        embedding = self.embedding if index is None else self.embedding[index]
-        if self.config.shrinkage:
-            embedding = embedding * self._degree_share(index)
+        embedding = self._by_behaviour(index)
         return embedding if self.content is None else embedding + self.content(index)
+
+    def _by_behaviour(self, index: Tensor | None = None) -> Tensor:
+        """The part of E that interactions alone have taught."""
+        embedding = self.embedding if index is None else self.embedding[index]
+        return embedding * self._degree_share(index) if self.config.shrinkage else embedding
 
     def _degree_share(self, index: Tensor | None) -> Tensor:
         """n / (n + κ), ``[I, 1]``, or its rows ``index``."""
@@ -653,9 +656,11 @@ class LD4MRec(Recommender):
         r"""Takes the score of one item for one person apart.
 
         With the length of h and the temperature taken as given, a score is linear in h, and h is a
-        sum: of what the person's items say by their own vectors (``behaviour``), through other
-        people (``collaborative``), through alike items of each modality (``preference_<name>``,
-        with the gate's lean on it), and what C-Net adds (``network``). What the linear path says
+        sum: of what the person's items say by their own vectors, learned of interactions
+        (``behaviour``) and read from their features of each modality (``features_<name>``, where
+        ``content_rank`` is not 0), through other people (``collaborative``), through alike items
+        of each modality (``preference_<name>``, with the gate's lean on it), and what C-Net adds
+        (``network``). What the linear path says
         of each item (``linear``, where there is one) and the item's ``bias`` come on top. The
         parts sum to the score.
 
@@ -683,7 +688,12 @@ class LD4MRec(Recommender):
         encoder, guides, linear = self.split(tables.read[rows.item])
         signals = self.signals(guides, rows)
         collaborative, *content = guides.split(self.config.hidden_channels, dim=1)
-        own = self._items(rows.item) / (self.config.num_layers + 1)
+        own = {"behaviour": self._by_behaviour(rows.item)}
+        if self.content is not None:
+            said = self.content.by_modality(rows.item)
+            own |= {f"features_{name}": part for name, part in said.items()}
+        # A table is the mean of E and of what has passed along each number of edges.
+        own = {name: part / (self.config.num_layers + 1) for name, part in own.items()}
         present = (
             torch.stack([self.graph.features(name)[1][rows.item] for name in names])
             if names
@@ -692,7 +702,7 @@ class LD4MRec(Recommender):
         share = 1 / present.sum(dim=0).clamp(min=1).unsqueeze(-1)
         lean = signals.gate[0] - 1 / max(1, len(names))
         # What each of the person's items adds to h, part by part: [nnz, d] each.
-        added = {"behaviour": own, "collaborative": collaborative - own}
+        added = {**own, "collaborative": collaborative - sum(own.values())}
         for m, name in enumerate(names):
             added[f"preference_{name}"] = content[m] * (share + lean[m])
         behaviour = self._encode(encoder, rows)

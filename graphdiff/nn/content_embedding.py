@@ -84,6 +84,16 @@ class ContentEmbedding(torch.nn.Module):
         coordinates = self.coordinates if index is None else self.coordinates[index]
         return coordinates @ self.weight
 
+    def by_modality(self, index: Tensor) -> dict[str, Tensor]:
+        """What each modality says of the items at ``index``, long ``[n]``: ``[n, d]`` by its name,
+        which sum to their embeddings."""
+        coordinates = self.coordinates[index].split(self.ranks, dim=1)
+        weights = self.weight.split(self.ranks)
+        return {
+            name: x @ weight
+            for name, x, weight in zip(self.modalities, coordinates, weights, strict=True)
+        }
+
     @torch.no_grad()
     def grow(self, graph: RecGraph) -> None:
         """Reads the features of the items that have been added to the end of the catalogue."""

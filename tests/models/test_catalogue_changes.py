@@ -146,11 +146,16 @@ def test_models_of_interactions_alone_take_no_new_items():
         model.explain(0, 0)
 
 
-@pytest.mark.parametrize("linear_rank", [0, 8])
+@pytest.mark.parametrize(("linear_rank", "content_rank"), [(0, 4), (8, 4), (0, 0)])
 @pytest.mark.parametrize("features", [{}, {"image": 6}, {"image": 6, "text": 5}])
-def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
+def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
     torch.manual_seed(0)
-    settings = {"hidden_channels": 8, "num_neighbors": 3, "linear_rank": linear_rank}
+    settings = {
+        "hidden_channels": 8,
+        "num_neighbors": 3,
+        "linear_rank": linear_rank,
+        "content_rank": content_rank,
+    }
     model = LD4MRec.from_data(random_data(features=features), **settings).eval()
     model.start_epoch(torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -162,6 +167,7 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
     assert sum(told.parts.values()) == pytest.approx(told.score, abs=1e-5)
     expected = {"behaviour", "collaborative", "network", "bias"}
     expected |= {"linear"} if linear_rank else set()
+    expected |= {f"features_{name}" for name in features} if content_rank else set()
     assert set(told.parts) == expected | {f"preference_{name}" for name in features}
     mine = model.graph.rows(torch.tensor([3])).item.tolist()
     assert sorted(index for index, _ in told.items) == mine
@@ -172,6 +178,17 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank):
         model.explain(3)
     with pytest.raises(ConfigError, match="one person"):
         model.explain(item=7, items=[[1], [2]])
+
+
+def test_what_features_say_at_once_is_told_apart_from_what_behaviour_taught():
+    model = make()
+    before = model.explain(item=7, items=[1, 2]).parts
+    with torch.no_grad():
+        model.embedding.zero_()
+    after = model.explain(item=7, items=[1, 2]).parts
+    assert before["behaviour"] != 0
+    assert after["behaviour"] == 0
+    assert after["features_image"] != 0
 
 
 def test_of_nobody_s_items_only_the_bias_speaks():
