@@ -215,7 +215,7 @@ def _sparse_csr(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) 
     entries = (value.cpu().numpy(), (row.cpu().int().numpy(), col.cpu().int().numpy()))
     csr = scipy.sparse.coo_matrix(entries, shape=size).tocsr()
     with warnings.catch_warnings():
-        # PyG and torch rely on CSR; that it is "in beta", or not checked here, is no news to a user.
+        # PyG and torch rely on CSR; that it is "in beta", or not checked, is no news to a user.
         warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant)", UserWarning)
         indptr, indices, data = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
         matrix = torch.sparse_csr_tensor(indptr, indices, data, size, check_invariants=False)
