@@ -61,12 +61,12 @@ class ContentEmbedding(torch.nn.Module):
         found = []
         for m, (name, rank) in enumerate(zip(self.modalities, self.ranks, strict=True)):
             x, has = graph.features(name)
-            unit = F.normalize(x, dim=1)
+            unit = self._unit(x)
             centre = unit.sum(dim=0) / has.sum().clamp(min=1)
             directions = _principal_directions((unit - centre) * has.unsqueeze(1), rank)
             getattr(self, f"centre_{name}").copy_(centre)
             getattr(self, f"directions_{name}")[:, : directions.size(1)] = directions
-            found.append(self._coordinates_of(name, x, has))
+            found.append(self._coordinates_of(name, unit, has))
             self.agreement[m] = agreement(found[-1], graph)
         self.coordinates.copy_(torch.cat(found, dim=1))
         self.started.fill_(True)
@@ -98,17 +98,20 @@ class ContentEmbedding(torch.nn.Module):
     def grow(self, graph: RecGraph) -> None:
         """Reads the features of the items that have been added to the end of the catalogue."""
         known = self.coordinates.size(0)
-        new = [
-            self._coordinates_of(name, *(of_all[known:] for of_all in graph.features(name)))
-            for name in self.modalities
-        ]
+        new = []
+        for name in self.modalities:
+            x, has = graph.features(name)
+            new.append(self._coordinates_of(name, self._unit(x[known:]), has[known:]))
         self.coordinates = torch.cat([self.coordinates, torch.cat(new, dim=1)])
 
-    def _coordinates_of(self, name: str, x: Tensor, has: Tensor) -> Tensor:
-        """:math:`\\hat{\\mathbf{x}}` of features ``[n, F]``, ``[n, R]``."""
+    def _unit(self, x: Tensor) -> Tensor:
+        """Features ``[n, F]``, each item's of length one."""
+        return F.normalize(x.to(self.coordinates), dim=1)
+
+    def _coordinates_of(self, name: str, unit: Tensor, has: Tensor) -> Tensor:
+        """:math:`\\hat{\\mathbf{x}}` of features ``[n, F]`` of length one, ``[n, R]``."""
         centre, directions = getattr(self, f"centre_{name}"), getattr(self, f"directions_{name}")
-        centred = F.normalize(x.to(centre), dim=1) - centre
-        return F.normalize(centred @ directions, dim=1) * has.unsqueeze(1)
+        return F.normalize((unit - centre) @ directions, dim=1) * has.unsqueeze(1)
 
     def extra_repr(self) -> str:
         """Sizes for ``print(model)``."""
