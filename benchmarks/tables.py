@@ -336,6 +336,10 @@ def notes(result: dict[str, Any]) -> list[str]:
         "the same number of trials for all models or, where a trial takes over 20 minutes on 2 "
         "cores, the same hours.",
     ]
+    lines += [
+        f"The settings of {', '.join(names)} were found on {device}: hours are that machine's."
+        for device, names in tuned_elsewhere(result).items()
+    ]
     if "split" in protocol:
         lines.append(f"Split: {protocol['split']}; see graphdiff.transforms.")
     statistics = result.get("statistics") or {}
@@ -362,6 +366,16 @@ def notes(result: dict[str, Any]) -> list[str]:
     for other in result.get("earlier_machines", []):
         lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
     return lines
+
+
+def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Names of the models that were not tuned on the device of the figures, by the device."""
+    found: dict[str, list[str]] = {}
+    for model in result["models"].values():
+        device = (model["tuning"].get("machine") or {}).get("device")
+        if device not in (None, result["machine"]["device"]):
+            found.setdefault(device, []).append(model["name"])
+    return found
 
 
 def _ending(protocol: dict[str, Any]) -> str:

@@ -215,6 +215,15 @@ def test_significance_marks_and_skipped_cells_are_told(result):
     assert "Skipped: FREEDOM, seed 1: no room." in tables.notes(result)
 
 
+def test_settings_that_another_device_found_are_told(result):
+    assert not any("hours are that machine's" in note for note in tables.notes(result))
+    here = dict(result["machine"])
+    for name, machine in (("lightgcn", {**here, "device": "NVIDIA X"}), ("ld4mrec", here)):
+        result["models"][name]["tuning"] = {**result["models"][name]["tuning"], "machine": machine}
+    told = "The settings of LightGCN were found on NVIDIA X: hours are that machine's."
+    assert told in tables.notes(result)
+
+
 def test_render_shows_a_comparison_of_an_earlier_version_and_runs_nothing(tmp_path):
     source = ROOT / "benchmarks" / "results" / "tiktok.json"
     before = source.read_bytes()
