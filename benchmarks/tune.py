@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,50 +60,10 @@ def main(given: list[str] | None = None) -> None:
         study.enqueue_trial(defaults(arguments.model, list(space)))
         if arguments.try_first:
             study.enqueue_trial(first(arguments, space))
-    reason = ""
     with tempfile.TemporaryDirectory() as name:
         graph = Path(name) / "graph.safetensors"
         save_graph(data, graph)
-
-        def run(work: Work) -> tuple[dict[str, Any] | GraphDiffError, float]:
-            """The figures of a trial, or why there are none, and its seconds."""
-            start = time.perf_counter()
-            try:
-                result, _ = in_own_process(
-                    measure,
-                    graph,
-                    arguments.model,
-                    work.settings,
-                    seed=0,
-                    test=False,
-                    progress=False,
-                    threads=threads_each(arguments.jobs),
-                    **training_options(arguments),
-                )
-            except GraphDiffError as error:
-                result = error
-            return result, time.perf_counter() - start
-
-        at_work: list[Work] = []
-        asked = suggestions(study, space, arguments, at_work)
-        with closing(side_by_side(run, asked, arguments.jobs)) as finished:
-            for work, outcome in finished:
-                at_work.remove(work)
-                result, seconds = outcome.result()
-                work.trial.set_user_attr("seconds", seconds)
-                if isinstance(result, GraphDiffError):
-                    reason = str(result)
-                    tell(work, f"failed: {reason}")
-                    study.tell(work.trial, state=optuna.trial.TrialState.FAIL)
-                    continue
-                for key in ("val", "best_epoch", "epochs", "train_seconds"):
-                    work.trial.set_user_attr(key, result[key])
-                tell(
-                    work,
-                    f"recall@20 {result['val']['recall@20']:.4f} at epoch {result['best_epoch']}, "
-                    f"{result['train_seconds']:.0f} s",
-                )
-                study.tell(work.trial, result["val"][arguments.monitor])
+        reason = search(study, space, graph, arguments)
     if not complete(study):
         raise GraphDiffError(f"no trial of {arguments.model} succeeded; the last one: {reason}")
     found = summary(study, space, arguments)
@@ -115,6 +76,57 @@ class Work(NamedTuple):
 
     trial: optuna.Trial
     settings: dict[str, Any]
+
+
+def search(
+    study: optuna.Study, space: dict[str, list[Any]], graph: Path, arguments: argparse.Namespace
+) -> str:
+    """Runs trials while there is budget; returns why the last one that failed did, if any did."""
+    at_work: list[Work] = []
+    asked = suggestions(study, space, arguments, at_work)
+    run = partial(measured, graph=graph, arguments=arguments)
+    reason = ""
+    with closing(side_by_side(run, asked, arguments.jobs)) as finished:
+        for work, outcome in finished:
+            at_work.remove(work)
+            result, seconds = outcome.result()
+            work.trial.set_user_attr("seconds", seconds)
+            if isinstance(result, GraphDiffError):
+                reason = str(result)
+                tell(work, f"failed: {reason}")
+                study.tell(work.trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            for key in ("val", "best_epoch", "epochs", "train_seconds"):
+                work.trial.set_user_attr(key, result[key])
+            tell(
+                work,
+                f"recall@20 {result['val']['recall@20']:.4f} at epoch {result['best_epoch']}, "
+                f"{result['train_seconds']:.0f} s",
+            )
+            study.tell(work.trial, result["val"][arguments.monitor])
+    return reason
+
+
+def measured(
+    work: Work, graph: Path, arguments: argparse.Namespace
+) -> tuple[dict[str, Any] | GraphDiffError, float]:
+    """The figures of a trial, or why there are none, and its seconds."""
+    start = time.perf_counter()
+    try:
+        result, _ = in_own_process(
+            measure,
+            graph,
+            arguments.model,
+            work.settings,
+            seed=0,
+            test=False,
+            progress=False,
+            threads=threads_each(arguments.jobs),
+            **training_options(arguments),
+        )
+    except GraphDiffError as error:
+        result = error
+    return result, time.perf_counter() - start
 
 
 def tell(work: Work, what: str) -> None:

@@ -260,8 +260,7 @@ class LD4MRec(Recommender):
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
     table with cosine scores, its heads, shrinking it, what features add to it, collaborative
     smoothing in place of the truncated SVD, content tables made from it, hiding a part of the row,
-    the ranking
-    term, σ_u, and the exact sparse form of everything.
+    the ranking term, σ_u, and the exact sparse form of everything.
 
     Args:
         config: :class:`LD4MRecConfig`.
@@ -660,9 +659,8 @@ class LD4MRec(Recommender):
         (``behaviour``) and read from their features of each modality (``features_<name>``, where
         ``content_rank`` is not 0), through other people (``collaborative``), through alike items
         of each modality (``preference_<name>``, with the gate's lean on it), and what C-Net adds
-        (``network``). What the linear path says
-        of each item (``linear``, where there is one) and the item's ``bias`` come on top. The
-        parts sum to the score.
+        (``network``). What the linear path says of each item (``linear``, where there is one) and
+        the item's ``bias`` come on top. The parts sum to the score.
 
         Args:
             user_index: A training user.
