@@ -40,9 +40,9 @@ class LD4MRecConfig(ModelConfig):
 
     EARLIER: ClassVar[Mapping[str, Any]] = {"content_rank": 0}
 
-    hidden_channels: int = Field(128, ge=1, description="Width of all heads together.")
+    hidden_channels: int = Field(256, ge=1, description="Width of all heads together.")
     num_heads: int = Field(
-        2, ge=1, description="Heads H, which learn to rank each on its own and are averaged."
+        4, ge=1, description="Heads H, which learn to rank each on its own and are averaged."
     )
     lr: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     batch_size: int = Field(512, ge=1, description="Users per training step.")
@@ -88,7 +88,7 @@ class LD4MRecConfig(ModelConfig):
     soft_intensity: float = Field(0.1, ge=0, le=1, description="γ: how far it is softened.")
     reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
     ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
-    num_negatives: int = Field(512, ge=2, description="Negatives that a batch shares.")
+    num_negatives: int = Field(2048, ge=2, description="Negatives that a batch shares.")
     diffusion: bool = Field(
         True, description="Corrupt rows in training; without, all are at step 0, as observed."
     )
@@ -248,7 +248,7 @@ class LD4MRec(Recommender):
     difference here: see the ablation in ``benchmarks/results``.
 
     *Ranking.* A softmax over shared negatives on the scores s; see
-    :func:`graphdiff.nn.losses.sampled_softmax_loss`.
+    :func:`graphdiff.nn.losses.sampled_log_partition`.
 
     *The linear path,* off by default, adds the scores of a linear item-item model of low rank,
     found in closed form when training begins, to the s of an answer: see
@@ -310,8 +310,9 @@ class LD4MRec(Recommender):
     def search_space(cls) -> dict[str, list[Any]]:
         """The values that tuning tries for each setting."""
         return {
-            "hidden_channels": [64, 128],
+            "hidden_channels": [64, 128, 256],
             "num_heads": [1, 2, 4],
+            "num_negatives": [512, 2048],
             "batch_size": [512, 1024],
             "lr": [1e-3, 3e-3],
             "num_blocks": [0, 1],
@@ -511,9 +512,11 @@ class LD4MRec(Recommender):
         direction = normalize_heads(catalogue.rows, config.num_heads)
         query = config.num_heads * self._query(hidden)
         bias, against_bias = self.bias.index_select(0, index).tensor_split([nnz])
-        against = self._heads(query) @ self._heads(direction[nnz:]).mT + against_bias
+        competing = sampled_log_partition(
+            self._heads(query), self._heads(direction[nnz:]), against_bias, draw.negatives
+        )
         score = self._heads(query.index_select(0, row) * direction[:nnz]).sum(dim=-1) + bias
-        surprise = sampled_log_partition(against, draw.negatives).index_select(1, row) - score
+        surprise = competing.index_select(1, row) - score
         ranking = torch.zeros_like(error).index_add(1, row, weight * surprise)
         return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
 

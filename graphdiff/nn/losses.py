@@ -51,10 +51,8 @@ def info_nce_loss(
     if count is None:
         return in_batch_softmax_loss(view, other)
     positive, weight = (view * other).sum(dim=-1), count.to(view.dtype)
-    # A column more on each side adds log c to the products.
-    view = torch.cat([view, torch.ones_like(view[:, :1])], dim=1)
-    other = torch.cat([other, weight.log().unsqueeze(1)], dim=1)
-    return (weight * (log_partition(view, other) - positive)).sum() / weight.sum()
+    surprise = log_partition(view, other, weight.log()) - positive
+    return (weight * surprise).sum() / weight.sum()
 
 
 def in_batch_softmax_loss(query: Tensor, table: Tensor) -> Tensor:
@@ -63,16 +61,26 @@ def in_batch_softmax_loss(query: Tensor, table: Tensor) -> Tensor:
     return (log_partition(query, table) - (query * table).sum(dim=-1)).mean()
 
 
-def log_partition(query: Tensor, table: Tensor) -> Tensor:
-    r""":math:`\log \sum_n e^{\mathbf{q}_b \cdot \mathbf{t}_n}` over a whole table, ``[B]``.
+def log_partition(query: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
+    r""":math:`\log \sum_n e^{\mathbf{q}_b \cdot \mathbf{t}_n + b_n}` over a whole table, ``[B]``.
 
-    The products ``[B, N]`` are made block by block, in the backward pass again, and never kept.
+    Where the products ``[B, N]`` are many, they are made block by block, in the backward pass
+    again, and never kept.
 
     Args:
-        query: q, ``[B, d]``.
-        table: t, ``[N, d]``.
+        query: q, ``[B, d]``, or ``[H, B, d]`` for heads, each with a table of its own.
+        table: t, ``[N, d]`` or ``[H, N, d]``.
+        bias: b, ``[N]``; zero by default.
+
+    Returns:
+        ``[B]`` or ``[H, B]``.
     """
     dtype = torch.promote_types(query.dtype, table.dtype)
+    if bias is not None:
+        # A column more on each side adds it to the products.
+        column = bias.to(dtype).unsqueeze(-1).expand(*table.shape[:-1], 1)
+        query = torch.cat([query.to(dtype), torch.ones_like(query[..., :1], dtype=dtype)], dim=-1)
+        table = torch.cat([table.to(dtype), column], dim=-1)
     # Mixed precision would make the products of forward and backward pass differ in type.
     with torch.autocast(query.device.type, enabled=False):
         return _LogPartition.apply(query.to(dtype), table.to(dtype))
@@ -86,35 +94,36 @@ _KEPT_ENTRIES, _CACHED_ENTRIES = 2**22, 2**18
 class _LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, table: Tensor) -> Tensor:
-        held = _KEPT_ENTRIES
-        if query.device.type == "cpu" and query.size(0) * table.size(0) > _KEPT_ENTRIES:
+        held, per_row = _KEPT_ENTRIES, max(1, table.shape[:-1].numel())
+        if query.device.type == "cpu" and query.size(-2) * per_row > _KEPT_ENTRIES:
             held = _CACHED_ENTRIES
-        ctx.rows = max(1, held // max(1, table.size(0)))
-        blocks = query.split(ctx.rows)
+        ctx.rows = max(1, held // per_row)
+        blocks = query.split(ctx.rows, dim=-2)
         out = []
         for q in blocks:
-            share = q @ table.t()
-            top = share.amax(dim=1, keepdim=True)
-            total = share.sub_(top).exp_().sum(dim=1, keepdim=True)
-            out.append((top + total.log()).squeeze(1))
+            share = q @ table.mT
+            top = share.amax(dim=-1, keepdim=True)
+            total = share.sub_(top).exp_().sum(dim=-1, keepdim=True)
+            out.append((top + total.log()).squeeze(-1))
         # One block alone is small enough to keep.
         kept = share.div_(total) if len(blocks) == 1 else None
-        result = torch.cat(out)
+        result = torch.cat(out, dim=-1)
         ctx.save_for_backward(query, table, result, kept)
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         query, table, result, kept = ctx.saved_tensors
-        grad = grads[0].unsqueeze(1)
+        result, grad = result.unsqueeze(-1), grads[0].unsqueeze(-1)
         if kept is not None:
-            return grad * (kept @ table), kept.t() @ (grad * query)
+            return grad * (kept @ table), kept.mT @ (grad * query)
         grad_query, grad_table = [], torch.zeros_like(table)
-        for q, out, g in zip(*(t.split(ctx.rows) for t in (query, result, grad)), strict=True):
-            share = (q @ table.t()).sub_(out.unsqueeze(1)).exp_()
+        blocks = (each.split(ctx.rows, dim=-2) for each in (query, result, grad))
+        for q, out, g in zip(*blocks, strict=True):
+            share = (q @ table.mT).sub_(out).exp_()
             grad_query.append(g * (share @ table))
-            grad_table.addmm_(share.t(), g * q)
-        return torch.cat(grad_query), grad_table
+            grad_table += share.mT @ (g * q)
+        return torch.cat(grad_query, dim=-2), grad_table
 
 
 class Negatives(NamedTuple):
@@ -154,26 +163,31 @@ def draw_negatives(
     return Negatives(negative, (negative.numel() * chance).log())
 
 
-def sampled_log_partition(score: Tensor, negatives: Negatives) -> Tensor:
+def sampled_log_partition(
+    query: Tensor, table: Tensor, bias: Tensor, negatives: Negatives
+) -> Tensor:
     r"""Logarithm of a softmax's partition function over the catalogue, estimated from negatives.
 
     .. math::
-        \log \sum_{j \in S} \frac{e^{s_{uj}}}{|S|\, q_j}
+        \log \sum_{j \in S} \frac{e^{s_{uj}}}{|S|\, q_j}, \qquad
+        s_{uj} = \mathbf{q}_u \cdot \mathbf{t}_j + b_j
 
     Dividing by the chance :math:`q_j` of drawing j makes the sum unbiased. Minus an item's score it
     is that item's softmax cross-entropy.
 
     Args:
-        score: s of the negatives, ``[B, n]``.
+        query: q, ``[B, d]``, or ``[H, B, d]`` for heads.
+        table: t of the negatives, ``[n, d]`` or ``[H, n, d]``.
+        bias: b of the negatives, ``[n]``.
         negatives: S and its chances.
 
     Returns:
-        ``[B]``.
+        ``[B]`` or ``[H, B]``.
 
     Source: Bengio and Senécal, "Adaptive importance sampling to accelerate training of a neural
     probabilistic language model", 2008.
     """
-    return (score - negatives.log_chance).logsumexp(dim=-1)
+    return log_partition(query, table, bias - negatives.log_chance)
 
 
 def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: float) -> Tensor:

@@ -58,21 +58,24 @@ def test_info_nce_of_counted_rows_is_that_of_repeated_rows():
 
 
 @pytest.mark.parametrize("entries", [1, 14, 1000])
-def test_log_partition_and_its_gradient_in_blocks_or_whole(entries, monkeypatch):
+@pytest.mark.parametrize("heads", [(), (2,)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_log_partition_and_its_gradient_in_blocks_or_whole(entries, heads, biased, monkeypatch):
     monkeypatch.setattr(module, "_KEPT_ENTRIES", entries)
     monkeypatch.setattr(module, "_CACHED_ENTRIES", entries)
     generator = torch.Generator().manual_seed(0)
-    query, table = (
-        (20 * torch.randn(n, 3, generator=generator, dtype=torch.float64)).requires_grad_()
-        for n in (5, 7)
+    query, table, bias = (
+        (20 * torch.randn(*size, generator=generator, dtype=torch.float64)).requires_grad_()
+        for size in ((*heads, 5, 3), (*heads, 7, 3), (7,))
     )
-    weight = torch.rand(5, generator=generator, dtype=torch.float64)
-    found = log_partition(query, table)
-    expected = (query @ table.t()).logsumexp(dim=1)
+    weight = torch.rand(*heads, 5, generator=generator, dtype=torch.float64)
+    found = log_partition(query, table, bias if biased else None)
+    expected = (query @ table.mT + (bias if biased else 0)).logsumexp(dim=-1)
     torch.testing.assert_close(found, expected)
+    inputs = (query, table, bias) if biased else (query, table)
     for one, two in zip(
-        torch.autograd.grad((weight * found).sum(), (query, table)),
-        torch.autograd.grad((weight * expected).sum(), (query, table)),
+        torch.autograd.grad((weight * found).sum(), inputs),
+        torch.autograd.grad((weight * expected).sum(), inputs),
         strict=True,
     ):
         torch.testing.assert_close(one, two)
