@@ -153,8 +153,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     cls = get_model(name)
     settings = {"batch_size": arguments.batch}
     if name == "ld4mrec":
-        # Said and not left to the default, which propagates in every step on small graphs.
-        settings |= {"hidden_channels": arguments.dim, "propagate_every": 100}
+        # Said and not left to the defaults, which propagate in every step on small graphs and have
+        # the heads and the negatives of a wider model.
+        settings |= {"hidden_channels": arguments.dim, "num_heads": 2, "num_negatives": 512}
+        settings |= {"propagate_every": 100}
     graph = power_law_graph(num_items, modalities=name == "ld4mrec")
     model = cls(cls.configure(**settings), graph).to(device).train()
     model.reset_parameters()
