@@ -93,7 +93,7 @@ class LD4MRecConfig(ModelConfig):
         True, description="Corrupt rows in training; without, all are at step 0, as observed."
     )
     importance_sampling: bool = Field(
-        True, description="Draw steps by how much they have to teach, and not uniformly."
+        False, description="Draw steps by how much they have to teach, and not uniformly."
     )
     gated: bool = Field(
         True, description="Learn each user's lean on modalities; without, shares are equal."
@@ -232,8 +232,9 @@ class LD4MRec(Recommender):
     and those it is to be predicted from would have met through this very row.
 
     *Diffusion.* In training :math:`\mathbf{x}_t = \sqrt{\bar\alpha_t}\tilde{\mathbf{x}}_u +
-    \sqrt{1 - \bar\alpha_t}\,\sigma_u \epsilon` with :math:`t` drawn by importance; a part of the
-    row is hidden as well. :math:`t = 0` is the observed row, with its own learned time.
+    \sqrt{1 - \bar\alpha_t}\,\sigma_u \epsilon` with :math:`t` drawn uniformly, or by importance
+    as in the paper, which makes no difference here; a part of the row is hidden as well.
+    :math:`t = 0` is the observed row, with its own learned time.
     :math:`\sigma_u = \lVert\tilde{\mathbf{x}}_u\rVert / \sqrt{I}` makes a noise level mean the same
     on every catalogue. At inference there is one pass on the observed row: no noise, no chain.
 

@@ -381,9 +381,10 @@ def test_parts_of_training_can_be_switched_off():
     draw = still.draw(still.graph.rows(torch.arange(12)), generator)
     assert (draw.t == 0).all()
     assert (draw.step_weight == 1).all()
-    uniform = make(importance_sampling=False)
-    uniform.steps.update(torch.tensor([1]), torch.tensor([100.0]))
-    assert uniform.steps.probability.unique().numel() == 1
+    for by_importance in (True, False):
+        model = make(importance_sampling=by_importance)
+        model.steps.update(torch.tensor([1]), torch.tensor([100.0]))
+        assert (model.steps.probability.unique().numel() == 1) != by_importance
     for gated in (True, False):
         model = make(gated=gated)
         model.loss(torch.arange(12), generator).backward()
