@@ -96,11 +96,13 @@ def test_ablation_measures_each_variant(tmp_path, measured):
 def test_every_variant_is_a_setting_of_the_model():
     known = ablation.variants(["image", "text"], 20)
     assert {"image alone", "text alone"} <= set(known)
-    whole = ablation.LD4MRec.configure(soft_probability=0.1).model_dump()
+    optional = {"soft_probability": 0.1, "importance_sampling": True}
+    whole = ablation.LD4MRec.configure(**optional).model_dump()
     for name, variant in known.items():
         assert {**whole, **variant.settings} == ablation.LD4MRec.configure(
             **{**whole, **variant.settings}
         ).model_dump()
         assert variant.changes(whole) == (name != "whole")
     # What is off by default is no variant of the default.
-    assert not known["no softening"].changes(ablation.LD4MRec.configure().model_dump())
+    for name in ("no softening", "uniform steps"):
+        assert not known[name].changes(ablation.LD4MRec.configure().model_dump())
