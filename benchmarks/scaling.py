@@ -155,8 +155,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if name == "ld4mrec":
         # Said and not left to the defaults, which propagate in every step on small graphs and have
         # the heads and the negatives of a wider model.
-        settings |= {"hidden_channels": arguments.dim, "num_heads": 2, "num_negatives": 512}
-        settings |= {"propagate_every": 100}
+        settings |= {
+            "hidden_channels": arguments.dim,
+            "num_heads": 2,
+            "num_negatives": 512,
+            "propagate_every": 100,
+        }
     graph = power_law_graph(num_items, modalities=name == "ld4mrec")
     model = cls(cls.configure(**settings), graph).to(device).train()
     model.reset_parameters()

@@ -118,11 +118,13 @@ class _LogPartition(torch.autograd.Function):
         if kept is not None:
             return grad * (kept @ table), kept.mT @ (grad * query)
         grad_query, grad_table = [], torch.zeros_like(table)
+        # In place: a product of each block beside it would be as large as the table.
+        add_product = grad_table.addmm_ if table.dim() == 2 else grad_table.baddbmm_
         blocks = (each.split(ctx.rows, dim=-2) for each in (query, result, grad))
         for q, out, g in zip(*blocks, strict=True):
             share = (q @ table.mT).sub_(out).exp_()
             grad_query.append(g * (share @ table))
-            grad_table += share.mT @ (g * q)
+            add_product(share.mT, g * q)
         return torch.cat(grad_query, dim=-2), grad_table
 
 
