@@ -3,6 +3,9 @@
 All models get the same number of trials. Where a trial takes more than 20 minutes on two cores, a
 model gets the same hours instead. A grid that was tried whole needs no more trials, and a model
 without settings to search needs none. LD4MRec never gets more than a baseline got.
+
+A search begins with the defaults. Where those came from trainings on the same validation pairs, as
+a new model's do, no budget makes up for it, so a comparison says how many there were.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
         "hours": found.get("hours", 0.0),
         "whole_grid": bool(search.get("whole_grid")) or not searchable,
         "search_seed": search.get("seed"),
+        "earlier_runs": search.get("earlier_runs", 0),
         "machine": found.get("machine"),
         "val": found.get("val"),
     }
@@ -41,7 +45,7 @@ def got_as_much(model: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
-    """A line for each breach of the rule.
+    """A line for each breach of the rule, and for what it does not see.
 
     Args:
         tuning: Budgets by the model's name.
@@ -69,6 +73,12 @@ def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
             + ", ".join(f"{name} {_told(one)}" for name, one in baselines.items())
             + "."
         )
+    lines += [
+        f"Warning: {name}'s defaults, which its search begins with, came from {one['earlier_runs']} "
+        "trainings on this dataset's validation pairs, which are not among its trials."
+        for name, one in tuning.items()
+        if one.get("earlier_runs")
+    ]
     return lines
 
 

@@ -45,6 +45,10 @@ def main(given: list[str] | None = None) -> None:
         arguments.dataset, arguments.root, arguments.features, arguments.dataset_options
     )
     space = search_space(arguments.model)
+    fixed = parse_options(arguments.fix or [])
+    get_model(arguments.model).configure(**fixed)  # tells now of a setting that it does not have
+    for name in fixed:
+        space.pop(name, None)
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -63,12 +67,12 @@ def main(given: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         graph = Path(name) / "graph.safetensors"
         save_graph(data, graph)
-        reason = search(study, space, graph, arguments)
+        reason = search(study, space, fixed, graph, arguments)
     if not complete(study):
         raise GraphDiffError(f"no trial of {arguments.model} succeeded; the last one: {reason}")
-    found = summary(study, space, arguments)
+    found = summary(study, space, fixed, arguments)
     write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(found, sort_keys=False))
-    print(f"best of {found['trials']} trials: {study.best_params} {study.best_value:.4f}")
+    print(f"best of {found['trials']} trials: {found['settings']} {study.best_value:.4f}")
 
 
 class Work(NamedTuple):
@@ -79,12 +83,16 @@ class Work(NamedTuple):
 
 
 def search(
-    study: optuna.Study, space: dict[str, list[Any]], graph: Path, arguments: argparse.Namespace
+    study: optuna.Study,
+    space: dict[str, list[Any]],
+    fixed: dict[str, Any],
+    graph: Path,
+    arguments: argparse.Namespace,
 ) -> str:
     """Runs trials while there is budget; returns why the last one that failed did, if any did."""
     at_work: list[Work] = []
     asked = suggestions(study, space, arguments, at_work)
-    run = partial(measured, graph=graph, arguments=arguments)
+    run = partial(measured, fixed=fixed, graph=graph, arguments=arguments)
     reason = ""
     with closing(side_by_side(run, asked, arguments.jobs)) as finished:
         for work, outcome in finished:
@@ -108,7 +116,7 @@ def search(
 
 
 def measured(
-    work: Work, graph: Path, arguments: argparse.Namespace
+    work: Work, fixed: dict[str, Any], graph: Path, arguments: argparse.Namespace
 ) -> tuple[dict[str, Any] | GraphDiffError, float]:
     """The figures of a trial, or why there are none, and its seconds."""
     start = time.perf_counter()
@@ -117,7 +125,7 @@ def measured(
             measure,
             graph,
             arguments.model,
-            work.settings,
+            {**fixed, **work.settings},
             seed=0,
             test=False,
             progress=False,
@@ -232,12 +240,15 @@ def tried(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def summary(
-    study: optuna.Study, space: dict[str, list[Any]], arguments: argparse.Namespace
+    study: optuna.Study,
+    space: dict[str, list[Any]],
+    fixed: dict[str, Any],
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     best, done = study.best_trial, tried(study)
     return {
-        "settings": best.params,
-        "trials": len(done) + arguments.earlier_trials,
+        "settings": {**fixed, **best.params},
+        "trials": len(done),
         "hours": round(hours_of(study), 3),
         "val": {name: best.user_attrs["val"][name] for name in ("recall@20", "ndcg@20")},
         "epochs": best.user_attrs["epochs"],
@@ -247,7 +258,8 @@ def summary(
             "limits": {"trials": arguments.trials, "hours": arguments.hours},
             "whole_grid": len(done) >= grid_size(space),
             "failed": len(done) - len(complete(study)),
-            "earlier_trials": arguments.earlier_trials,
+            "fixed": list(fixed),
+            "earlier_runs": arguments.earlier_runs,
         },
         "machine": machine(arguments.jobs),
     }
@@ -274,10 +286,17 @@ def parse(given: list[str] | None) -> argparse.Namespace:
         help="settings to try after the defaults, such as those that runs by hand led to",
     )
     parser.add_argument(
-        "--earlier-trials",
+        "--fix",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="settings that are not searched, such as a size that bounds the time of a step",
+    )
+    parser.add_argument(
+        "--earlier-runs",
         type=int,
         default=0,
-        help="runs by hand on the same validation pairs, which count in the budget",
+        help="trainings on the same validation pairs that led to the defaults; a comparison tells "
+        "of them beside the trials",
     )
     add_jobs(parser)
     add_training(parser)

@@ -629,15 +629,28 @@ def test_trials_run_side_by_side_as_many_as_were_asked_for(tmp_path, capsys):
     assert first["recall@20"] == pytest.approx(alone["val"]["recall@20"], abs=1e-3)
 
 
-def test_settings_found_by_hand_are_tried_and_their_runs_counted(tmp_path, capsys):
+def test_settings_found_by_hand_are_tried_and_their_runs_told(tmp_path, capsys):
     found = search(
-        tmp_path, "--trials", 2, "--earlier-trials", 7, "--try-first", "num_layers=2", "lr=0.005"
+        tmp_path, "--trials", 2, "--earlier-runs", 7, "--try-first", "num_layers=2", "lr=0.005"
     )
     assert "'lr': 0.005, 'num_layers': 2" in capsys.readouterr().out
-    assert found["trials"] == 9
-    assert found["search"]["earlier_trials"] == 7
+    assert found["trials"] == 2
+    [line] = budgets.budget_warnings({"lightgcn": budgets.budget(found, searchable=True)})
+    assert line == (
+        "Warning: lightgcn's defaults, which its search begins with, came from 7 trainings on this "
+        "dataset's validation pairs, which are not among its trials."
+    )
     with pytest.raises(ConfigError, match="num_layers=77 is not in the search space"):
         search(tmp_path / "other", "--trials", 2, "--try-first", "num_layers=77")
+
+
+def test_fixed_settings_are_trained_with_and_not_searched(tmp_path):
+    found = search(tmp_path, "--trials", 4, "--fix", "num_layers=1", "hidden_channels=8")
+    assert found["settings"].items() >= {"num_layers": 1, "hidden_channels": 8}.items()
+    assert found["search"]["fixed"] == ["num_layers", "hidden_channels"]
+    kept = [json.loads(line) for line in (tmp_path / "synthetic" / ".lightgcn.log").open()]
+    searched = {one["param_name"] for one in kept if "param_name" in one}
+    assert searched and not searched & {"num_layers", "hidden_channels"}
 
 
 def test_hours_limit_a_search_after_its_first_trial(tmp_path):
