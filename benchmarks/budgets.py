@@ -74,7 +74,7 @@ def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
             + "."
         )
     lines += [
-        f"Warning: {name}'s defaults, which its search begins with, came from {one['earlier_runs']} "
+        f"Warning: the settings that {name}'s search begins with came from {one['earlier_runs']} "
         "trainings on this dataset's validation pairs, which are not among its trials."
         for name, one in tuning.items()
         if one.get("earlier_runs")
