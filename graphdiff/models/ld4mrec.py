@@ -18,7 +18,7 @@ from graphdiff.nn.cnet import CNet
 from graphdiff.nn.content_embedding import ContentEmbedding
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.graph import RecGraph, Rows
-from graphdiff.nn.heads import head_blocks, normalize_heads, split_heads
+from graphdiff.nn.heads import head_blocks, join_heads, normalize_heads, split_heads
 from graphdiff.nn.item_messages import ItemMessages, Propagated
 from graphdiff.nn.linear_path import LinearPath
 from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
@@ -493,6 +493,7 @@ class LD4MRec(Recommender):
                 self.reconstruction_bias,
                 self._popularity().to(self.bias.dtype),
                 index,
+                config.num_heads,
             )
         read = catalogue.rows[:nnz]
         visible = Rows(row[seen], item[seen], num)
@@ -544,11 +545,13 @@ class LD4MRec(Recommender):
     def _diffuse(
         self, behaviour: Tensor, gram: Tensor, rows: Rows, t: Tensor, noise: Tensor
     ) -> Tensor:
-        """x_t·Z of encoded rows ``behaviour``, by white ``noise`` in d dimensions."""
+        """x_t·Z of encoded rows ``behaviour``, by white ``noise`` in d dimensions and what the
+        columns of each head have to do with each other, ``gram`` ``[H, d / H, d / H]``."""
         # A row of |N| entries 1/|N|^ν has length |N|^(1/2 - ν).
         length = rows.degree().to(noise.dtype).sqrt() * self._row_value(rows)
         sigma = (length / self.num_items**0.5).unsqueeze(-1)
-        return self.schedule.add_noise(behaviour, sigma * (noise @ noise_factor(gram).t()), t)
+        encoded = join_heads(self._heads(noise) @ noise_factor(gram).mT)
+        return self.schedule.add_noise(behaviour, sigma * encoded, t)
 
     def _reconstruct(
         self,
@@ -566,8 +569,8 @@ class LD4MRec(Recommender):
         prior = soften * self._popularity().to(bias.dtype)
         everywhere = Quadratic(
             weight=config.unobserved_weight,
-            matrix=scale.square() * head_blocks(catalogue.gram, config.num_heads),
-            linear=self._heads(scale * (soften * catalogue.prior - catalogue.bias)),
+            matrix=scale.square() * catalogue.gram,
+            linear=scale * (soften * catalogue.prior - catalogue.bias),
             constant=(prior - bias).square().sum(),
         )
         score = self._heads(hidden.index_select(0, rows.row) * read).sum(dim=-1)
@@ -613,7 +616,8 @@ class LD4MRec(Recommender):
         t = torch.full((rows.num,), num_steps, device=self.device)
         encoder = tables.encoder
         gram = encoder.t() @ encoder
-        x_t = self._diffuse(behaviour, gram, rows, t, noise.to(behaviour.dtype))
+        blocks = head_blocks(gram, self.config.num_heads)
+        x_t = self._diffuse(behaviour, blocks, rows, t, noise.to(behaviour.dtype))
         # A predicted row times Z, without the row: decoder and encoder meet in a d x d matrix.
         # What all heads agree on is their mean.
         decode_encode = self.log_scale.exp() / self.config.num_heads * gram

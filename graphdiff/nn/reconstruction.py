@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.nn.graph import Rows
+from graphdiff.nn.heads import split_heads
 
 # Shares of the mean squared column norm that a Gram matrix's diagonal is raised by, until it has a
 # Cholesky factor. With a share of 1 every finite one has.
@@ -62,14 +63,14 @@ def sum_items(table: Tensor, rows: Rows) -> Tensor:
 class Catalogue(NamedTuple):
     """What a training step needs to know of all items together: one pass over the tables.
 
-    With the columns of the item table Z, of an item bias β and of a prior π side by side, these are
-    the inner products of all pairs of columns.
+    With the columns of a head's part of the item table Z, of an item bias β and of a prior π side
+    by side, these are the inner products of all pairs of columns.
 
     Attributes:
-        rows: ``[n, d]``, the rows of Z that were asked for.
-        gram: :math:`Z^\\top Z`, ``[d, d]``.
-        bias: :math:`Z^\\top \\beta`, ``[d]``.
-        prior: :math:`Z^\\top \\pi`, ``[d]``.
+        rows: ``[n, H * d]``, the rows of Z that were asked for.
+        gram: :math:`Z^\\top Z` of each head, ``[H, d, d]``.
+        bias: :math:`Z^\\top \\beta`, ``[H, d]``.
+        prior: :math:`Z^\\top \\pi`, ``[H, d]``.
     """
 
     rows: Tensor
@@ -78,68 +79,80 @@ class Catalogue(NamedTuple):
     prior: Tensor
 
 
-#: Items read at a time: few enough for a piece of the table to stay in a processor's cache.
-PIECE = 2**16
+#: Numbers of the table read at a time: on a processor few enough to stay in its cache, elsewhere
+#: many, as each piece costs a round of kernels.
+PIECE = {"cpu": 2**20, "other": 2**24}
 
 
 def read_catalogue(
-    table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor, index: Tensor
+    table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor, index: Tensor, num_heads: int
 ) -> Catalogue:
-    r"""Reads an item table :math:`Z = E + \Delta` once, in :math:`O(I d^2)`, for everything that a
-    training step does with it.
+    r"""Reads an item table :math:`Z = E + \Delta` once, in :math:`O(I H d^2)`, for everything that
+    a training step does with it.
 
     Z itself is never stored, and all gradients into E are made together, piece by piece: a
     catalogue of a million items has room for one dense gradient, and no time for adding up several.
 
     Args:
-        table: E, ``[I, d]``.
-        shift: Δ, ``[I, d]``; no gradient flows into it.
+        table: E, ``[I, H * d]``.
+        shift: Δ, ``[I, H * d]``; no gradient flows into it.
         bias: β, ``[I]``.
         prior: π, ``[I]``; no gradient flows into it.
         index: Long ``[n]``, items whose rows the step looks at; repeats are fine.
+        num_heads: H. What the columns of different heads have to do with each other is not made.
     """
-    return Catalogue(*_ReadCatalogue.apply(table, shift, bias, prior, index))
+    return Catalogue(*_ReadCatalogue.apply(table, shift, bias, prior, index, num_heads))
 
 
 class _ReadCatalogue(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor, index: Tensor
+        ctx: Any,
+        table: Tensor,
+        shift: Tensor,
+        bias: Tensor,
+        prior: Tensor,
+        index: Tensor,
+        num_heads: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(table, shift, bias, prior, index)
-        d = table.size(1)
-        products = table.new_zeros(d + 2, d + 2)
-        for _, piece in _pieces(table, shift, bias, prior):
-            products.addmm_(piece.t(), piece)
+        ctx.num_heads = num_heads
+        d = table.size(1) // num_heads
+        gram, told = table.new_zeros(num_heads, d, d), table.new_zeros(2, table.size(1))
+        for _, piece, side in _pieces(table, shift, bias, prior):
+            heads = split_heads(piece, num_heads)
+            gram.baddbmm_(heads.mT, heads)
+            told.addmm_(side, piece)
         rows = table.index_select(0, index) + shift.index_select(0, index)
-        products = products[:d]
-        return rows, products[:, :d].clone(), products[:, d].clone(), products[:, d + 1].clone()
+        of_bias, of_prior = told.view(2, num_heads, d)
+        return rows, gram, of_bias.clone(), of_prior.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         table, shift, bias, prior, index = ctx.saved_tensors
         d_rows, d_gram, d_bias, d_prior = grads
-        weight = torch.cat([d_gram + d_gram.t(), d_bias[None], d_prior[None]])
+        weight, told = d_gram + d_gram.mT, torch.stack([d_bias.flatten(), d_prior.flatten()])
         d_table, d_beta = torch.empty_like(table), torch.empty_like(bias)
-        for part, piece in _pieces(table, shift, bias, prior):
-            torch.mm(piece, weight, out=d_table[part])
-            torch.mv(piece[:, : table.size(1)], d_bias, out=d_beta[part])
+        for part, piece, side in _pieces(table, shift, bias, prior):
+            to_heads = split_heads(d_table[part], ctx.num_heads)
+            torch.bmm(split_heads(piece, ctx.num_heads), weight, out=to_heads)
+            d_table[part].addmm_(side.t(), told)
+            torch.mv(piece, told[0], out=d_beta[part])
         d_table.index_add_(0, index, d_rows)
-        return d_table, None, d_beta, None, None
+        return d_table, None, d_beta, None, None, None
 
 
 def _pieces(
     table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
-    """``[Z | β | π]`` piece by piece, in one buffer."""
-    num, d = table.shape
-    buffer = table.new_empty(min(PIECE, num), d + 2)
-    for start in range(0, num, PIECE):
-        part = slice(start, min(start + PIECE, num))
-        piece = buffer[: part.stop - start]
-        torch.add(table[part], shift[part], out=piece[:, :d])
-        piece[:, d], piece[:, d + 1] = bias[part], prior[part]
-        yield part, piece
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Z piece by piece, in one buffer, and of the same items β and π, ``[2, n]``."""
+    num, width = table.shape
+    size = max(PIECE.get(table.device.type, PIECE["other"]) // width, 1)
+    buffer = table.new_empty(min(size, num), width)
+    for start in range(0, num, size):
+        part = slice(start, min(start + size, num))
+        piece = torch.add(table[part], shift[part], out=buffer[: part.stop - start])
+        yield part, piece, torch.stack([bias[part], prior[part]])
 
 
 def noise_factor(gram: Tensor) -> Tensor:
@@ -150,10 +163,10 @@ def noise_factor(gram: Tensor) -> Tensor:
     :math:`\xi \sim \mathcal{N}(0, 1_d)`. Gradients flow into the Gram matrix.
 
     Args:
-        gram: :math:`Z^\top Z`, ``[d, d]``.
+        gram: :math:`Z^\top Z`, ``[*, d, d]``; the further dimensions are heads.
 
     Returns:
-        ``[d, d]``, lower triangular, in float32 at least. A table of rank below d is met with a
+        ``[*, d, d]``, lower triangular, in float32 at least. A table of rank below d is met with a
         ridge of 1e-6 of the mean squared column norm; where rounding asks for more, the ridge
         grows tenfold until it is enough. A table that is not finite gives NaN.
     """
@@ -161,14 +174,14 @@ def noise_factor(gram: Tensor) -> Tensor:
     with torch.autocast(gram.device.type, enabled=False):
         gram = gram.float() if gram.element_size() < 4 else gram
         # Near 1 the ridge's smallest part and the factor stay within the range of floats.
-        scale = gram.detach().diagonal().max()
+        scale = gram.detach().diagonal(dim1=-2, dim2=-1).max()
         scale = torch.where(scale > 0, scale, 1.0)
         gram = gram / scale
-        eye = torch.eye(gram.size(0), dtype=gram.dtype, device=gram.device)
-        mean, tiny = gram.diagonal().mean(), torch.finfo(gram.dtype).tiny
+        eye = torch.eye(gram.size(-1), dtype=gram.dtype, device=gram.device)
+        mean, tiny = gram.diagonal(dim1=-2, dim2=-1).mean(), torch.finfo(gram.dtype).tiny
         for share in RIDGES:
             factor, failed = torch.linalg.cholesky_ex(gram + (share * mean + tiny) * eye)
-            if not failed:
+            if not failed.any():
                 return factor * scale.sqrt()
         return gram * torch.nan
 

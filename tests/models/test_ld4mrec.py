@@ -10,7 +10,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.models.base import Query
 from graphdiff.nn import item_messages
 from graphdiff.nn.graph import RecGraph, Rows
-from graphdiff.nn.heads import normalize_heads
+from graphdiff.nn.heads import head_blocks, normalize_heads
 from tests.conftest import random_data
 from tests.watch import ForbidShape
 
@@ -103,8 +103,9 @@ def test_small_graphs_propagate_in_every_step(monkeypatch):
     assert model.messages.steps_between(model.graph) == 100
 
 
-def test_noise_has_the_law_of_noise_on_dense_rows():
-    model = make(noise_scale=0.9, num_steps=4).double()
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
+    model = make(noise_scale=0.9, num_steps=4, num_heads=num_heads).double()
     num, step = 100_000, 3
     with torch.no_grad():
         table = model.tables().encoder
@@ -114,17 +115,19 @@ def test_noise_has_the_law_of_noise_on_dense_rows():
         generator = fixed()
         noise = torch.randn(num, 8, generator=generator, dtype=torch.float64)
         t = torch.full((num,), step)
-        encoded = model._diffuse((x @ table).expand(num, -1), table.t() @ table, many, t, noise)
+        gram = head_blocks(table.t() @ table, num_heads)
+        encoded = model._diffuse((x @ table).expand(num, -1), gram, many, t, noise)
         alpha_bar = model.schedule.alpha_bar[step]
         sigma = x.norm() / model.num_items**0.5
         noise = torch.randn(num, model.num_items, generator=generator, dtype=torch.float64)
         dense = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * sigma * noise) @ table
     error = dense.std(dim=0) / num**0.5
     assert ((encoded.mean(0) - dense.mean(0)).abs() < 6 * error).all()
-    scale = dense.t().cov().diagonal().mean()
-    torch.testing.assert_close(
-        encoded.t().cov() / scale, dense.t().cov() / scale, rtol=0.02, atol=0.02
-    )
+    found, expected = encoded.t().cov(), dense.t().cov()
+    scale = expected.diagonal().mean()
+    # Heads have noise of their own.
+    expected = torch.block_diag(*head_blocks(expected, num_heads))
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0.02, atol=0.02)
 
 
 def test_training_never_makes_a_tensor_of_batch_times_items():
@@ -283,7 +286,7 @@ def test_reverse_chain_equals_the_chain_on_dense_rows():
         value = x.sum(dim=1, keepdim=True).rsqrt()
         t = torch.full((12,), 4)
         noise = torch.randn(12, 8, generator=fixed()).double()
-        gram = tables.encoder.t() @ tables.encoder
+        gram = head_blocks(tables.encoder.t() @ tables.encoder, model.config.num_heads)
         start = model._diffuse(value * x @ tables.encoder, gram, rows, t, noise)
         # Any row that encodes to the start will do: the network sees rows only encoded.
         x_t = start @ torch.linalg.pinv(tables.encoder)

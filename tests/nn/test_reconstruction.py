@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdiff.nn import reconstruction
+from graphdiff.nn.heads import head_blocks
 from graphdiff.nn.reconstruction import (
     Quadratic,
     encode_rows,
@@ -47,11 +48,11 @@ def dense_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def sparse_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
     table, bias, prior, row, item = (p[n] for n in ("table", "bias", "prior", "row", "item"))
-    read = read_catalogue(table - 1, torch.ones_like(table), bias, prior, item)
+    read = read_catalogue(table - 1, torch.ones_like(table), bias, prior, item, num_heads=1)
     everywhere = Quadratic(
         weight=ALPHA,
-        matrix=read.gram,
-        linear=read.prior - read.bias,
+        matrix=read.gram[0],
+        linear=(read.prior - read.bias)[0],
         constant=(prior - bias).square().sum(),
     )
     score = (p["hidden"][row] * read.rows).sum(dim=-1) + bias[item]
@@ -82,23 +83,24 @@ def test_encode_rows_equals_dense_product():
     torch.testing.assert_close(encoded, dense @ p["table"])
 
 
-def test_reading_the_catalogue_has_the_gradients_of_its_parts(monkeypatch):
-    p = problem(5, 7, 3, seed=1)
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_reading_the_catalogue_has_the_gradients_of_its_parts(monkeypatch, num_heads):
+    p = problem(5, 7, 4, seed=1)
     table, bias = p["table"].requires_grad_(), p["bias"].requires_grad_()
     index = torch.tensor([2, 0, 2, 6])
-    shift = torch.linspace(-1, 1, 21, dtype=torch.float64).view(7, 3)
-    monkeypatch.setattr(reconstruction, "PIECE", 3)
+    shift = torch.linspace(-1, 1, 28, dtype=torch.float64).view(7, 4)
+    monkeypatch.setitem(reconstruction.PIECE, "cpu", 12)  # three items at a time
 
     def parts(table, bias):
-        return tuple(read_catalogue(table, shift, bias, p["prior"], index))
+        return tuple(read_catalogue(table, shift, bias, p["prior"], index, num_heads))
 
     assert torch.autograd.gradcheck(parts, (table, bias))
-    read = read_catalogue(table, shift, bias, p["prior"], index)
+    read = read_catalogue(table, shift, bias, p["prior"], index, num_heads)
     table = table + shift
     torch.testing.assert_close(read.rows, table[index])
-    torch.testing.assert_close(read.gram, table.t() @ table)
-    torch.testing.assert_close(read.bias, table.t() @ bias)
-    torch.testing.assert_close(read.prior, table.t() @ p["prior"])
+    torch.testing.assert_close(read.gram, head_blocks(table.t() @ table, num_heads))
+    torch.testing.assert_close(read.bias.flatten(), table.t() @ bias)
+    torch.testing.assert_close(read.prior.flatten(), table.t() @ p["prior"])
 
 
 def test_encoded_noise_has_the_law_of_dense_noise():
