@@ -25,7 +25,7 @@ def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
         "whole_grid": bool(search.get("whole_grid")) or not searchable,
         "search_seed": search.get("seed"),
         "earlier_runs": search.get("earlier_runs", 0),
-        "machine": found.get("machine"),
+        "machines": found.get("machines", []),
         "val": found.get("val"),
     }
 

@@ -337,7 +337,7 @@ def notes(result: dict[str, Any]) -> list[str]:
         "cores, the same hours.",
     ]
     lines += [
-        f"The settings of {', '.join(names)} were found on {device}: hours are that machine's."
+        f"Trials of {', '.join(names)} ran on {device}: their hours are that machine's."
         for device, names in tuned_elsewhere(result).items()
     ]
     if "split" in protocol:
@@ -369,11 +369,11 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 
 def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
-    """Names of the models that were not tuned on the device of the figures, by the device."""
+    """Names of the models that were tuned on other devices than that of the figures, by device."""
     found: dict[str, list[str]] = {}
     for model in result["models"].values():
-        device = (model["tuning"].get("machine") or {}).get("device")
-        if device not in (None, result["machine"]["device"]):
+        devices = {one["device"] for one in model["tuning"].get("machines", [])}
+        for device in sorted(devices - {result["machine"]["device"]}):
             found.setdefault(device, []).append(model["name"])
     return found
 

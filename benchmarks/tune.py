@@ -99,6 +99,7 @@ def search(
             at_work.remove(work)
             result, seconds = outcome.result()
             work.trial.set_user_attr("seconds", seconds)
+            work.trial.set_user_attr("machine", machine(arguments.jobs))
             if isinstance(result, GraphDiffError):
                 reason = str(result)
                 tell(work, f"failed: {reason}")
@@ -261,8 +262,14 @@ def summary(
             "fixed": list(fixed),
             "earlier_runs": arguments.earlier_runs,
         },
-        "machine": machine(arguments.jobs),
+        "machines": machines(done),
     }
+
+
+def machines(trials: list[optuna.trial.FrozenTrial]) -> list[dict[str, Any]]:
+    """What the trials ran on, each machine once; a search may go on elsewhere."""
+    told = [one.user_attrs["machine"] for one in trials if "machine" in one.user_attrs]
+    return [one for index, one in enumerate(told) if one not in told[:index]]
 
 
 def parse(given: list[str] | None) -> argparse.Namespace:

@@ -218,9 +218,11 @@ def test_significance_marks_and_skipped_cells_are_told(result):
 def test_settings_that_another_device_found_are_told(result):
     assert not any("hours are that machine's" in note for note in tables.notes(result))
     here = dict(result["machine"])
-    for name, machine in (("lightgcn", {**here, "device": "NVIDIA X"}), ("ld4mrec", here)):
-        result["models"][name]["tuning"] = {**result["models"][name]["tuning"], "machine": machine}
-    told = "The settings of LightGCN were found on NVIDIA X: hours are that machine's."
+    there = {**here, "device": "NVIDIA X"}
+    for name, machines in (("lightgcn", [here, there]), ("ld4mrec", [here])):
+        tuning = {**result["models"][name]["tuning"], "machines": machines}
+        result["models"][name]["tuning"] = tuning
+    told = "Trials of LightGCN ran on NVIDIA X: their hours are that machine's."
     assert told in tables.notes(result)
 
 
@@ -608,7 +610,7 @@ def test_tune_is_resumable_and_writes_a_configuration(tmp_path, capsys):
     assert "num_layers" in found["settings"]
     assert found["search"]["seed"] == 3
     assert found["search"]["limits"] == {"trials": 2, "hours": None}
-    assert set(found["machine"]) >= {"processor", "threads", "device"}
+    assert set(found["machines"][0]) >= {"processor", "threads", "device"}
     kept = budgets.budget(found, searchable=True)
     assert (kept["trials"], kept["whole_grid"], kept["search_seed"]) == (2, False, 3)
 
@@ -617,7 +619,7 @@ def test_trials_run_side_by_side_as_many_as_were_asked_for(tmp_path, capsys):
     found = search(tmp_path, "--trials", 3, "--jobs", 2)
     assert capsys.readouterr().out.count("trial ") == 3
     assert (found["trials"], found["search"]["failed"]) == (3, 0)
-    assert found["machine"]["jobs"] == 2
+    assert [one["jobs"] for one in found["machines"]] == [2]
     alone = search(tmp_path / "alone", "--trials", 1)
     # The defaults go first, however many go beside them, and train as they would alone.
     kept = [json.loads(line) for line in (tmp_path / "synthetic" / ".lightgcn.log").open()]

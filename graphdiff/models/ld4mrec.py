@@ -217,7 +217,8 @@ class LD4MRec(Recommender):
     *Heads.* The width is shared out among H heads :math:`\eta`, with parts of the tables and of
     C-Net of their own. Each learns to rank and to reconstruct as if it were alone, so that they
     err in different ways, and their mean errs less than any: an ensemble with one item table,
-    answered by one inner product. They share the gate, the biases, τ and all that is drawn.
+    answered by one inner product. They share the gate, the biases, τ and all that is drawn but
+    the noise.
 
     *Propagation off the step.* Message passing touches every interaction, a training step only a
     batch's. On large graphs it is therefore done at the start of an epoch, and every
