@@ -68,9 +68,12 @@ def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
         if not all(got_as_much(one, other) for other in baselines.values())
     ]
     if less:
+        by_trials: dict[int, list[str]] = {}
+        for name, one in baselines.items():
+            by_trials.setdefault(one["trials"], []).append(name)
         lines.append(
-            "Warning: tuning budgets of the baselines differ: "
-            + ", ".join(f"{name} {_told(one)}" for name, one in baselines.items())
+            "Warning: tuning budgets of the baselines differ, in trials: "
+            + "; ".join(f"{num} for {', '.join(by_trials[num])}" for num in sorted(by_trials))
             + "."
         )
     lines += [
