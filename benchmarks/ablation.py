@@ -3,9 +3,10 @@
     python benchmarks/ablation.py --dataset tiktok --root DIR --seeds 3 --out ablation.json \
         --markdown ablation.md
 
-Each variant lacks one part and is otherwise trained as the whole model is, with the settings that
-tuning found for the whole. With ``--noise 0.3`` it is trained a second time, with so many fake
-interactions added to training (graphdiff.transforms.InjectNoise; the seed draws them too).
+Each variant lacks one part, or has one more that is off otherwise, and is trained as the whole
+model is, with the settings that tuning found for the whole. With ``--noise 0.3`` it is trained a
+second time, with so many fake interactions added to training (graphdiff.transforms.InjectNoise; the
+seed draws them too).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Variant:
 
 
 def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
-    """The whole model first, then what lacks a part, by name.
+    """The whole model first, then what lacks a part or has one more, by name.
 
     Args:
         names: Modalities of the data.
@@ -55,12 +56,15 @@ def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
         "no collaborative signal": Variant({"num_layers": 0}),
         "no content": Variant({"content_weight": 0.0, "content_rank": 0}),
         "content by neighbours alone": Variant({"content_rank": 0}),
+        "equal modalities": Variant({"modality_shares": "equal"}),
         "no gate": Variant({"gated": False}),
+        "with a gate": Variant({"gated": True}),
         "one head": Variant({"num_heads": 1}),
         "looking ahead": Variant({"hide_interactions": False}),
         "no network": Variant({"num_blocks": 0}),
         "no diffusion": Variant({"diffusion": False}),
         "uniform steps": Variant({"importance_sampling": False}),
+        "steps by importance": Variant({"importance_sampling": True}),
         "no softening": Variant({"soft_probability": 0.0}),
         "no reconstruction": Variant({"reconstruction": 0.0}),
         "no ranking": Variant({"ranking": 0.0}),
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> tuple[Cells, list[str]
     known = {
         name: variant
         for name, variant in variants(modalities(cells.data), settings["num_steps"]).items()
-        # What the whole model does without is no variant of it.
+        # What the whole model is, is no variant of it.
         if name == "whole" or variant.changes(settings)
     }
     chosen = options.variants or list(known)

@@ -53,9 +53,10 @@ def dense_losses(
     collaborative, *content = (scaled @ guide for guide in propagated.guides)
     preference = lean = torch.zeros_like(collaborative)
     if content:
-        gate = model.gate(torch.stack(content, dim=1))
+        shares = model.shares()
+        gate = model.gate(torch.stack(content, dim=1), shares)
         preference = torch.einsum("bm,mbd->bd", gate, torch.stack(content))
-        lean = preference - torch.stack(content).mean(dim=0)
+        lean = preference - torch.einsum("m,mbd->bd", shares, torch.stack(content))
     hidden = model.cnet(x_t @ table + lean, draw.t, collaborative, preference)
 
     softened = torch.zeros_like(everything)

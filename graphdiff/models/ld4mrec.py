@@ -38,7 +38,7 @@ from graphdiff.nn.signals import ModalityGate
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`LD4MRec`."""
 
-    EARLIER: ClassVar[Mapping[str, Any]] = {"content_rank": 0}
+    EARLIER: ClassVar[Mapping[str, Any]] = {"content_rank": 0, "modality_shares": "equal"}
 
     hidden_channels: int = Field(256, ge=1, description="Width of all heads together.")
     num_heads: int = Field(
@@ -95,9 +95,12 @@ class LD4MRecConfig(ModelConfig):
     importance_sampling: bool = Field(
         False, description="Draw steps by how much they have to teach, and not uniformly."
     )
-    gated: bool = Field(
-        True, description="Learn each user's lean on modalities; without, shares are equal."
+    modality_shares: Literal["agreement", "equal"] = Field(
+        "agreement",
+        description="What a modality counts: by how alike a person's items are in it, or the same "
+        "for all; the same where content_rank is 0.",
     )
+    gated: bool = Field(False, description="Learn each user's own lean on modalities.")
     linear_rank: int = Field(
         0, ge=0, description="K of the linear path, a multiple of hidden_channels; 0 for none."
     )
@@ -157,7 +160,7 @@ class Signals(NamedTuple):
     Attributes:
         collaborative: x̃·C, ``[B, d]``.
         preference: The gated mix of x̃·M_m, ``[B, d]``.
-        lean: What the gate adds to an equal mix, ``[B, d]``.
+        lean: What the gate adds to the mix by everybody's shares, ``[B, d]``.
         gate: ``[B, M]``.
     """
 
@@ -199,7 +202,7 @@ class LD4MRec(Recommender):
         + \sum_m \hat{\mathbf{x}}_{im} P_m, \qquad
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
         M_m = w\, S_m E, \qquad
-        Z = C + \mathrm{mean}_m M_m,
+        Z = C + \sum_m a_m M_m,
 
     where the fewer interactions :math:`n_i` an item has, the more it is what its features and its
     neighbours say: few interactions may be chance, and Adam moves rare embeddings as far as others.
@@ -208,11 +211,15 @@ class LD4MRec(Recommender):
     :math:`\tilde{\mathbf{x}}_u = \mathbf{x}_u / |N_u|^\nu` becomes scores by
 
     .. math::
-        \mathbf{h}_0 &= \mathbf{x}_t Z + \sum_m (g_{um} - \tfrac{1}{M})\,
+        \mathbf{h}_0 &= \mathbf{x}_t Z + \sum_m (g_{um} - a_m)\,
         \tilde{\mathbf{x}}_u M_m, \\
         \mathbf{h} &= \mathrm{CNet}(\mathbf{h}_0 \mid t,\; \tilde{\mathbf{x}}_u C,\;
         \textstyle\sum_m g_{um} \tilde{\mathbf{x}}_u M_m), \\
         s_{ui} &= \mathrm{mean}_\eta \cos(\mathbf{h}^\eta, \mathbf{z}^\eta_i) / \tau + b_i .
+
+    *Preference.* The gate :math:`g_{um}` starts as :math:`a_m` and stays so, unless it is to learn
+    what each person leans on (``gated``): that pays where people differ in it, as in the synthetic
+    data, and makes no difference on the real data at hand.
 
     *Heads.* The width is shared out among H heads :math:`\eta`, with parts of the tables and of
     C-Net of their own. Each learns to rank and to reconstruct as if it were alone, so that they
@@ -294,7 +301,6 @@ class LD4MRec(Recommender):
             config.content_weight,
             config.propagate_every,
         )
-        # It starts with equal shares, and stays so where it does not learn.
         self.gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
         self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
         self.steps = StepSampler(
@@ -323,6 +329,7 @@ class LD4MRec(Recommender):
             "reconstruction": [0.03, 0.1, 0.3, 1.0],
             "content_weight": [1.0, 2.0, 4.0],
             "content_rank": [0, 64],
+            "gated": [False, True],
             "linear_rank": [0, 512],
             "linear_ridge": [50.0, 300.0, 2000.0],
         }
@@ -344,7 +351,7 @@ class LD4MRec(Recommender):
     @torch.no_grad()
     def tables(self) -> ItemTables:
         """Message passing over all graphs."""
-        encoder, guides = self.messages(self._items(), self.graph)
+        encoder, guides = self.messages(self._items(), self.graph, self.shares())
         item, read = normalize_heads(encoder, self.config.num_heads), [encoder, *guides]
         if self.linear is not None:
             item = torch.cat([item, self.linear.item.to(item.dtype)], dim=1)
@@ -356,6 +363,7 @@ class LD4MRec(Recommender):
             channels=self.config.hidden_channels,
             settled=SettledPass(
                 self.gate,
+                self.shares(),
                 self.cnet,
                 self._temperature().item(),
                 self.config.linear_rank,
@@ -379,7 +387,16 @@ class LD4MRec(Recommender):
             withheld: Positions of interactions, long ``[n]``, that messages do not pass along where
                 it is done now.
         """
-        return self.messages.for_step(self._items(), self.graph, withheld)
+        return self.messages.for_step(self._items(), self.graph, self.shares(), withheld)
+
+    def shares(self) -> Tensor:
+        """What each modality counts, ``[M]``: above zero, and all together one. Before training has
+        begun all count the same."""
+        weight = self.gate.bias.new_ones(len(self.graph.modalities))
+        if self.content is not None and self.config.modality_shares == "agreement":
+            # The least is for items that have nothing else.
+            weight = self.content.agreement.clamp(min=1e-6)
+        return weight / weight.sum()
 
     def _items(self, index: Tensor | None = None) -> Tensor:
         """E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
@@ -415,9 +432,13 @@ class LD4MRec(Recommender):
             nothing = torch.zeros_like(collaborative)
             return Signals(collaborative, nothing, nothing, content)
         content = content.view(encoded.size(0), num_modalities, channels)
-        gate = self.gate(content)
-        preference = (gate.unsqueeze(1) @ content).squeeze(1)
-        return Signals(collaborative, preference, preference - content.mean(dim=1), gate)
+        shares = self.shares()
+        gate = self.gate(content, shares)
+        preference, usual = (
+            (weight.unsqueeze(-2) @ content).squeeze(-2)
+            for weight in (gate, shares.expand_as(gate))
+        )
+        return Signals(collaborative, preference, preference - usual, gate)
 
     def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows times :attr:`ItemTables.read`, taken apart: by Z, ``[B, d]``; by the guides,
@@ -637,7 +658,8 @@ class LD4MRec(Recommender):
         *,
         items: Sequence[Any] | Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """How much people lean on each modality.
+        """How much people lean on each modality: all people the same, unless the gate learns
+        (``gated``).
 
         Args:
             user_index: User indices, long ``[B]``, a list, or one integer.
@@ -701,17 +723,12 @@ class LD4MRec(Recommender):
             own |= {f"features_{name}": part for name, part in said.items()}
         # A table is the mean of E and of what has passed along each number of edges.
         own = {name: part / (self.config.num_layers + 1) for name, part in own.items()}
-        present = (
-            torch.stack([self.graph.features(name)[1][rows.item] for name in names])
-            if names
-            else collaborative.new_zeros(0, rows.item.numel())
-        )
-        share = 1 / present.sum(dim=0).clamp(min=1).unsqueeze(-1)
-        lean = signals.gate[0] - 1 / max(1, len(names))
+        shares = self.shares()
+        weight = self.messages.weights(self.graph, shares)[rows.item] + signals.gate[0] - shares
         # What each of the person's items adds to h, part by part: [nnz, d] each.
         added = {**own, "collaborative": collaborative - sum(own.values())}
         for m, name in enumerate(names):
-            added[f"preference_{name}"] = content[m] * (share + lean[m])
+            added[f"preference_{name}"] = content[m] * weight[:, m : m + 1]
         behaviour = self._encode(encoder, rows)
         hidden = self.hidden(behaviour, rows.item.new_zeros(1), signals)
         # s = h · direction + b, with the lengths of h's heads taken as given.

@@ -37,13 +37,15 @@ class ItemMessages(torch.nn.Module):
     .. math::
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
         M_m = w\, S_m E, \qquad
-        Z = C + \mathrm{mean}_m M_m,
+        Z = C + \sum_m a_{im} M_m,
 
-    where the last mean is over the modalities that an item has.
+    where :math:`a_{im}` are the shares of the modalities, among those that item i has: see
+    :meth:`weights`.
 
     On small graphs a training step makes them anew, and its gradient flows through; on large ones
     they are made at times, without a gradient, and move in between as E does: see
-    :class:`~graphdiff.models.LD4MRec`. The graphs are the caller's, and are told each time.
+    :class:`~graphdiff.models.LD4MRec`. The graphs and the shares of the modalities, ``[M]``, which
+    sum to one, are the caller's, and are told each time.
 
     Args:
         num_layers: Round trips over the user-item graph.
@@ -77,39 +79,43 @@ class ItemMessages(torch.nn.Module):
         self._last = None
 
     def for_step(
-        self, items: Tensor, graph: RecGraph, withheld: Tensor | None = None
+        self, items: Tensor, graph: RecGraph, shares: Tensor, withheld: Tensor | None = None
     ) -> Propagated:
         """The tables for a training step, made now or not so long ago.
 
         Args:
             items: E, ``[I, d]``.
             graph: Over the same items.
+            shares: Of the modalities, ``[M]``.
             withheld: Positions of interactions, long ``[n]``, that messages do not pass along where
                 the tables are made now.
         """
         every = self.steps_between(graph)
         if every == 0:
-            collaborative, *content = guides = list(self._guides(items, graph, withheld))
-            encoder = collaborative
-            if content:
-                encoder = encoder + sum(content[1:], content[0]) / self._num_present(graph)
+            encoder, *content = guides = list(self._guides(items, graph, withheld))
+            weight = self.weights(graph, shares)
+            for m, table in enumerate(content):
+                encoder = torch.addcmul(encoder, table, weight[:, m : m + 1])
             return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), guides)
         if self._last is None or self._steps_since >= every:
             with torch.no_grad():
-                encoder, guides = self(items, graph)
+                encoder, guides = self(items, graph, shares)
                 self._last = encoder.sub_(items), guides
             self._steps_since = 0
         self._steps_since += 1
         return Propagated(items, *self._last)
 
     @torch.no_grad()
-    def forward(self, items: Tensor, graph: RecGraph) -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, items: Tensor, graph: RecGraph, shares: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         """Z, ``[I, d]``, and the guides C and M_m, ``[I, d]`` each, without gradients."""
         # Filled piece by piece: tables are what a large catalogue's memory goes into.
         table = items.new_empty(items.size(0), 1 + len(graph.modalities), items.size(1))
         for column, guide in enumerate(self._guides(items, graph)):
             table[:, column] = guide
-        encoder = table[:, 1:].sum(dim=1).div_(self._num_present(graph)).add_(table[:, 0])
+        weight = self.weights(graph, shares).unsqueeze(1)
+        encoder = (weight @ table[:, 1:]).squeeze(1).add_(table[:, 0])
         return encoder, list(table.unbind(dim=1))
 
     def _guides(
@@ -124,12 +130,13 @@ class ItemMessages(torch.nn.Module):
         make = partial(graph.similarity_graph, {modality: self.content.edge_share})
         return graph.once(f"similar_{modality}", make)
 
-    def _num_present(self, graph: RecGraph) -> Tensor:
-        """Modalities that each item has, at least one, ``[I, 1]``."""
+    def weights(self, graph: RecGraph, shares: Tensor) -> Tensor:
+        """Each item's shares of the modalities, ``[I, M]``, by those of all, ``[M]``: they sum to
+        one over the modalities that the item has, or to zero where it has none."""
 
         def make() -> Tensor:
             has = [graph.features(name)[1] for name in graph.modalities]
-            num = sum(has, torch.zeros(graph.num_items, device=graph.col.device))
-            return num.clamp(min=1).unsqueeze(-1)
+            return torch.stack(has, dim=1) if has else graph.col.new_zeros(graph.num_items, 0)
 
-        return graph.once("num_present", make)
+        weight = graph.once("has_modality", make) * shares
+        return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)

@@ -24,6 +24,7 @@ class SettledPass(torch.nn.Module):
 
     Args:
         gate: The gate, whose weights are copied, as all others.
+        shares: What each modality counts for everybody, ``[M]``.
         cnet: C-Net, as it is in evaluation.
         temperature: τ.
         linear_rank: K, coordinates of the linear path at the end of an encoded row.
@@ -32,11 +33,13 @@ class SettledPass(torch.nn.Module):
 
     gate_weight: Tensor
     gate_bias: Tensor
+    shares: Tensor
     floor: Tensor
 
     def __init__(
         self,
         gate: ModalityGate,
+        shares: Tensor,
         cnet: CNet,
         temperature: float,
         linear_rank: int = 0,
@@ -52,7 +55,8 @@ class SettledPass(torch.nn.Module):
         # A weight on the normalised is one without a mean on what is scaled by its spread alone.
         weight = gate.weight.detach()
         self.register_buffer("gate_weight", weight - weight.mean(dim=1, keepdim=True))
-        self.register_buffer("gate_bias", gate.bias.detach().clone())
+        self.register_buffer("gate_bias", gate.bias.detach() + shares.log())
+        self.register_buffer("shares", shares.clone())
         # (H τ²)(length² + floor²), whose root divides.
         self.scale = cnet.num_heads * temperature**2
         self.register_buffer("floor", weight.new_tensor(self.scale * SOFT_LENGTH**2))
@@ -82,7 +86,7 @@ class SettledPass(torch.nn.Module):
         content = encoded[:, 2 * channels : (2 + num) * channels].view(-1, num, channels)
         # Sums and products, as everywhere else: code that is in the processor's cache already.
         preference = (content * self._shares(content).unsqueeze(-1)).sum(dim=1)
-        lean = preference - content.sum(dim=1) / num
+        lean = preference - (content * self.shares.unsqueeze(-1)).sum(dim=1)
         return torch.stack([behaviour + lean, collaborative, preference], dim=1)
 
     def _shares(self, content: Tensor) -> Tensor:

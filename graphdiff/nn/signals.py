@@ -82,9 +82,11 @@ class ModalityGate(torch.nn.Module):
     r"""How much each user leans on each modality.
 
     .. math::
-        g_{um} = \mathrm{softmax}_m(\mathbf{w}_m \cdot \mathrm{LN}(\mathbf{p}_{um}) + b_m)
+        g_{um} = \mathrm{softmax}_m(
+        \log a_m + \mathbf{w}_m \cdot \mathrm{LN}(\mathbf{p}_{um}) + b_m)
 
-    over the modalities that the user's items have. It starts with equal shares.
+    over the modalities that the user's items have. It starts with everybody's shares a, and stays
+    so where it does not learn.
 
     Args:
         num_modalities: M.
@@ -97,14 +99,15 @@ class ModalityGate(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros(num_modalities))
 
     def reset_parameters(self) -> None:
-        """Equal shares again."""
+        """Everybody's shares again."""
         torch.nn.init.zeros_(self.weight)
         torch.nn.init.zeros_(self.bias)
 
-    def forward(self, preference: Tensor) -> Tensor:
-        """``[B, M, d]`` to shares ``[B, M]`` that sum to one, or to zero where nothing is there."""
+    def forward(self, preference: Tensor, shares: Tensor) -> Tensor:
+        """``[B, M, d]`` to shares ``[B, M]`` that sum to one, or to zero where nothing is there;
+        ``shares`` ``[M]`` are a, all above zero."""
         there = preference.any(dim=-1)
-        logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias
+        logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias + shares.log()
         # A finite mask: a row of -inf would make the gradient NaN.
         share = logit.masked_fill(~there, torch.finfo(logit.dtype).min).softmax(dim=-1)
         return share * there

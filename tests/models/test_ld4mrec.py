@@ -20,9 +20,11 @@ FEATURES = {"image": 6, "text": 5}
 def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
     torch.manual_seed(seed)
     data = random_data(num_users, num_items, features)
-    model = LD4MRec.from_data(data, **{"hidden_channels": 8, **settings})
+    model = LD4MRec.from_data(data, **{"hidden_channels": 8, "gated": True, **settings})
     if model.content is not None:
         model.content.start(model.graph, fixed())
+        # Such small data may say that all modalities count the same.
+        model.content.agreement.copy_(torch.arange(1, len(features) + 1) / 10)
     return model
 
 
@@ -170,13 +172,14 @@ def test_scores_follow_the_docstring(num_heads):
             similar = torch.zeros(9, 9)
             similar[target, source] = weight
             content.append(model.config.content_weight * similar @ table)
-        encoder = collaborative + sum(content) / 2
+        share = model.shares()
+        encoder = collaborative + share[0] * content[0] + share[1] * content[1]
         rows = adjacency / user_degree.sqrt()[:, None]
         preferences = torch.stack([rows @ m for m in content], dim=1)
-        gate = model.gate(preferences)
+        gate = model.gate(preferences, share)
         preference = (gate.unsqueeze(-1) * preferences).sum(dim=1)
         hidden = model.cnet(
-            rows @ encoder + preference - preferences.mean(dim=1),
+            rows @ encoder + preference - share @ preferences,
             torch.zeros(12, dtype=torch.long),
             rows @ collaborative,
             preference,
@@ -321,6 +324,34 @@ def test_gate_is_a_share_over_the_modalities_a_user_has():
     with torch.no_grad():
         model.gate.bias[0] = 2.0
     assert (model.modality_preference(torch.arange(12))["image"] >= share["image"]).all()
+
+
+def test_a_modality_counts_as_much_as_people_agree_in_it():
+    model = make(gated=False, num_users=30).eval()
+    torch.testing.assert_close(model.shares(), torch.tensor([1 / 3, 2 / 3]))
+    share = model.modality_preference(torch.arange(30))
+    had = model.graph.user_degree() > 0
+    torch.testing.assert_close(share["image"][had], torch.full((int(had.sum()),), 1 / 3))
+    assert make(modality_shares="equal").shares().tolist() == [0.5, 0.5]
+    assert make(content_rank=0).shares().tolist() == [0.5, 0.5]
+    unread = LD4MRec.from_data(random_data(features=FEATURES), hidden_channels=8)
+    assert unread.shares().tolist() == [0.5, 0.5]
+    unread.start_epoch(fixed())
+    expected = unread.content.agreement.clamp(min=1e-6)
+    torch.testing.assert_close(unread.shares(), expected / expected.sum())
+
+
+def test_an_item_hears_of_the_modalities_it_has_alone():
+    data = random_data(features=FEATURES)
+    for name, lacking in (("image", [2, 4]), ("text", [3, 4])):
+        data["item"][f"has_{name}"][lacking] = False
+        data["item"][f"x_{name}"][lacking] = 0
+    model = LD4MRec.from_data(data, hidden_channels=8)
+    weight = model.messages.weights(model.graph, torch.tensor([0.25, 0.75]))
+    assert weight[1].tolist() == [0.25, 0.75]
+    assert weight[2].tolist() == [0, 1]
+    assert weight[3].tolist() == [1, 0]
+    assert weight[4].tolist() == [0, 0]
 
 
 def test_no_modality_at_all():

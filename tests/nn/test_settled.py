@@ -22,14 +22,22 @@ def parts(num_heads, num_blocks, num_modalities):
     return gate, network
 
 
+def everybody(num_modalities):
+    """Shares of the modalities, of which the later weigh more."""
+    weight = torch.arange(1, num_modalities + 1, dtype=torch.float64)
+    return weight / weight.sum()
+
+
 def learned_told(gate, encoded):
     """Hidden states before C-Net, collaborative signals and preferences, by the gate itself."""
     behaviour, collaborative, *content = encoded.split(CHANNELS, dim=1)
     if not content:
         return behaviour, collaborative, torch.zeros_like(behaviour)
-    share = gate(torch.stack(content, dim=1))
+    shares = everybody(len(content))
+    share = gate(torch.stack(content, dim=1), shares)
     preference = sum(share[:, m, None] * x for m, x in enumerate(content))
-    return behaviour + preference - sum(content) / len(content), collaborative, preference
+    usual = sum(shares[m] * x for m, x in enumerate(content))
+    return behaviour + preference - usual, collaborative, preference
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,7 @@ def learned_told(gate, encoded):
 )
 def test_one_pass_answers_as_its_parts_have_learned(num_heads, num_blocks, num_modalities):
     gate, network = parts(num_heads, num_blocks, num_modalities)
-    settled = SettledPass(gate, network, TEMPERATURE)
+    settled = SettledPass(gate, everybody(num_modalities), network, TEMPERATURE)
     encoded = torch.randn(7, (2 + num_modalities) * CHANNELS, dtype=torch.float64)
     encoded[3] = 0  # nothing is known of them
     if num_modalities > 1:
@@ -58,9 +66,11 @@ def test_one_pass_answers_as_its_parts_have_learned(num_heads, num_blocks, num_m
 
 def test_the_linear_path_stands_beside_it_with_one_length():
     gate, network = parts(2, 1, 2)
-    settled = SettledPass(gate, network, TEMPERATURE, linear_rank=3, linear_weight=0.7)
+    settled = SettledPass(
+        gate, everybody(2), network, TEMPERATURE, linear_rank=3, linear_weight=0.7
+    )
     encoded = torch.randn(5, 4 * CHANNELS + 3, dtype=torch.float64)
-    alone = SettledPass(gate, network, TEMPERATURE)
+    alone = SettledPass(gate, everybody(2), network, TEMPERATURE)
     vectors = settled(encoded)
     torch.testing.assert_close(vectors[:, :-3], alone(encoded[:, :-3]))
     torch.testing.assert_close(vectors[:, -3:], 0.7 * F.normalize(encoded[:, -3:], dim=1))
@@ -69,7 +79,7 @@ def test_the_linear_path_stands_beside_it_with_one_length():
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_it_keeps_its_weights(num_heads):
     gate, network = parts(num_heads, 1, 2)
-    settled = SettledPass(gate, network, TEMPERATURE)
+    settled = SettledPass(gate, everybody(2), network, TEMPERATURE)
     encoded = torch.randn(4, 4 * CHANNELS, dtype=torch.float64)
     before = settled(encoded)
     with torch.no_grad():
