@@ -8,7 +8,7 @@ from graphdiff.datasets import SyntheticMultimedia
 USER = 7
 
 data = SyntheticMultimedia(seed=0)[0]
-model = LD4MRec.from_data(data)
+model = LD4MRec.from_data(data, gated=True)
 fit(model, data, epochs=8, progress=False, accelerator="cpu")
 best = model.recommend(USER, k=1)[0].item()
 model.explain(USER, best).plot(Path(__file__).with_suffix(".svg"))
