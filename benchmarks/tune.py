@@ -44,11 +44,7 @@ def main(given: list[str] | None = None) -> None:
     data = load_data(
         arguments.dataset, arguments.root, arguments.features, arguments.dataset_options
     )
-    space = search_space(arguments.model)
-    fixed = parse_options(arguments.fix or [])
-    get_model(arguments.model).configure(**fixed)  # tells now of a setting that it does not have
-    for name in fixed:
-        space.pop(name, None)
+    space = search_space(arguments.model, parse_options(arguments.fix or []))
     folder = arguments.configs / arguments.dataset
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -61,38 +57,49 @@ def main(given: list[str] | None = None) -> None:
     )
     if not study.trials:
         # The defaults take part, and count as a trial.
-        study.enqueue_trial(defaults(arguments.model, list(space)))
+        study.enqueue_trial(defaults(arguments.model, list(space.searched)))
         if arguments.try_first:
             study.enqueue_trial(first(arguments, space))
     with tempfile.TemporaryDirectory() as name:
         graph = Path(name) / "graph.safetensors"
         save_graph(data, graph)
-        reason = search(study, space, fixed, graph, arguments)
+        reason = search(study, space, graph, arguments)
     if not complete(study):
         raise GraphDiffError(f"no trial of {arguments.model} succeeded; the last one: {reason}")
-    found = summary(study, space, fixed, arguments)
+    found = summary(study, space, arguments)
     write_text(folder / f"{arguments.model}.yaml", yaml.safe_dump(found, sort_keys=False))
     print(f"best of {found['trials']} trials: {found['settings']} {study.best_value:.4f}")
 
 
+class Space(NamedTuple):
+    """Settings of a model.
+
+    Attributes:
+        searched: The values to try for each.
+        fixed: Those that are not searched.
+    """
+
+    searched: dict[str, list[Any]]
+    fixed: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Number of settings that there are to try; 1 for a model without any."""
+        return math.prod(len(values) for values in self.searched.values())
+
+
 class Work(NamedTuple):
-    """A trial to measure."""
+    """A trial to measure, with all settings."""
 
     trial: optuna.Trial
     settings: dict[str, Any]
 
 
-def search(
-    study: optuna.Study,
-    space: dict[str, list[Any]],
-    fixed: dict[str, Any],
-    graph: Path,
-    arguments: argparse.Namespace,
-) -> str:
+def search(study: optuna.Study, space: Space, graph: Path, arguments: argparse.Namespace) -> str:
     """Runs trials while there is budget; returns why the last one that failed did, if any did."""
     at_work: list[Work] = []
     asked = suggestions(study, space, arguments, at_work)
-    run = partial(measured, fixed=fixed, graph=graph, arguments=arguments)
+    run = partial(measured, graph=graph, arguments=arguments)
     reason = ""
     with closing(side_by_side(run, asked, arguments.jobs)) as finished:
         for work, outcome in finished:
@@ -117,7 +124,7 @@ def search(
 
 
 def measured(
-    work: Work, fixed: dict[str, Any], graph: Path, arguments: argparse.Namespace
+    work: Work, graph: Path, arguments: argparse.Namespace
 ) -> tuple[dict[str, Any] | GraphDiffError, float]:
     """The figures of a trial, or why there are none, and its seconds."""
     start = time.perf_counter()
@@ -126,7 +133,7 @@ def measured(
             measure,
             graph,
             arguments.model,
-            {**fixed, **work.settings},
+            work.settings,
             seed=0,
             test=False,
             progress=False,
@@ -144,7 +151,7 @@ def tell(work: Work, what: str) -> None:
 
 def suggestions(
     study: optuna.Study,
-    space: dict[str, list[Any]],
+    space: Space,
     arguments: argparse.Namespace,
     at_work: list[Work],
 ) -> Iterator[Work]:
@@ -152,15 +159,19 @@ def suggestions(
 
     Args:
         study: What is searched with.
-        space: The values of each setting.
+        space: What is searched.
         arguments: The limits.
         at_work: Trials that were asked for and not told of; the caller takes them out.
     """
     while within_budget(study, space, arguments, len(at_work)):
-        study.sampler = sampler(arguments, len(study.trials), grid_size(space))
+        study.sampler = sampler(arguments, len(study.trials), space.size)
         trial = study.ask()
-        settings = {name: trial.suggest_categorical(name, values) for name, values in space.items()}
-        known = [one.params for one in tried(study)] + [work.settings for work in at_work]
+        settings = {
+            name: trial.suggest_categorical(name, values) for name, values in space.searched.items()
+        }
+        settings = {**space.fixed, **settings}
+        known = [{**space.fixed, **one.params} for one in tried(study)]
+        known += [work.settings for work in at_work]
         if settings in known:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             continue
@@ -181,17 +192,12 @@ def sampler(
 
 
 def within_budget(
-    study: optuna.Study, space: dict[str, list[Any]], arguments: argparse.Namespace, at_work: int
+    study: optuna.Study, space: Space, arguments: argparse.Namespace, at_work: int
 ) -> bool:
     """Whether another trial may start beside so many that are at work."""
     begun = len(tried(study)) + at_work
     in_time = arguments.hours is None or hours_of(study) < arguments.hours
-    return (begun < min(arguments.trials, grid_size(space)) and in_time) or not begun
-
-
-def grid_size(space: dict[str, list[Any]]) -> int:
-    """Number of settings that there are to try; 1 for a model without any."""
-    return math.prod(len(values) for values in space.values())
+    return (begun < min(arguments.trials, space.size) and in_time) or not begun
 
 
 def hours_of(study: optuna.Study) -> float:
@@ -204,13 +210,19 @@ def hours_of(study: optuna.Study) -> float:
     return sum(seconds) / 3600
 
 
-def search_space(model: str) -> dict[str, list[Any]]:
-    """The values to try for each setting, the default among them."""
+def search_space(model: str, fixed: dict[str, Any]) -> Space:
+    """The values to try for each setting that is not fixed, the default among them.
+
+    Raises:
+        ConfigError: If the model has no such setting, or not with this value.
+    """
+    get_model(model).configure(**fixed)
     space = get_model(model).search_space()
-    return {
+    searched = {
         name: space[name] if default in space[name] else [default, *space[name]]
-        for name, default in defaults(model, list(space)).items()
+        for name, default in defaults(model, [one for one in space if one not in fixed]).items()
     }
+    return Space(searched, fixed)
 
 
 def defaults(model: str, names: list[str]) -> dict[str, Any]:
@@ -218,16 +230,16 @@ def defaults(model: str, names: list[str]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def first(arguments: argparse.Namespace, space: dict[str, list[Any]]) -> dict[str, Any]:
+def first(arguments: argparse.Namespace, space: Space) -> dict[str, Any]:
     """The settings of ``--try-first``, defaults where it names none."""
     given = parse_options(arguments.try_first)
     for name, value in given.items():
-        if value not in space.get(name, []):
+        if value not in space.searched.get(name, []):
             raise ConfigError(
                 f"--try-first {name}={value} is not in the search space of {arguments.model}; "
-                f"give one of {space.get(name, sorted(space))}"
+                f"give one of {space.searched.get(name, sorted(space.searched))}"
             )
-    return {**defaults(arguments.model, list(space)), **given}
+    return {**defaults(arguments.model, list(space.searched)), **given}
 
 
 def complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -240,15 +252,10 @@ def tried(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [one for one in study.get_trials(states=states) if one.user_attrs]
 
 
-def summary(
-    study: optuna.Study,
-    space: dict[str, list[Any]],
-    fixed: dict[str, Any],
-    arguments: argparse.Namespace,
-) -> dict[str, Any]:
+def summary(study: optuna.Study, space: Space, arguments: argparse.Namespace) -> dict[str, Any]:
     best, done = study.best_trial, tried(study)
     return {
-        "settings": {**fixed, **best.params},
+        "settings": {**space.fixed, **best.params},
         "trials": len(done),
         "hours": round(hours_of(study), 3),
         "val": {name: best.user_attrs["val"][name] for name in ("recall@20", "ndcg@20")},
@@ -257,9 +264,9 @@ def summary(
             "sampler": "TPE",
             "seed": arguments.seed,
             "limits": {"trials": arguments.trials, "hours": arguments.hours},
-            "whole_grid": len(done) >= grid_size(space),
+            "whole_grid": len(done) >= space.size,
             "failed": len(done) - len(complete(study)),
-            "fixed": list(fixed),
+            "fixed": list(space.fixed),
             "earlier_runs": arguments.earlier_runs,
         },
         "machines": machines(done),
