@@ -425,14 +425,16 @@ def test_parts_of_training_can_be_switched_off():
         assert (model.gate.weight.grad is None) != gated
 
 
-def test_a_model_saved_before_features_were_read_at_once_stays_as_it_was(tmp_path):
-    model = make(content_rank=0).eval()
+@pytest.mark.parametrize("settings", [{"content_rank": 0}, {"modality_shares": "equal"}])
+def test_a_model_saved_before_there_was_a_setting_stays_as_it_was(settings, tmp_path):
+    model = make(**settings).eval()
     model.save_pretrained(tmp_path)
     config = tmp_path / "config.yaml"
+    (name,) = settings
     lines = config.read_text().splitlines(keepends=True)
-    config.write_text("".join(line for line in lines if "content_rank" not in line))
+    config.write_text("".join(line for line in lines if name not in line))
     again = LD4MRec.from_pretrained(tmp_path)
-    assert again.content is None
+    assert getattr(again.config, name) == settings[name]
     assert torch.equal(again(torch.arange(12)), model(torch.arange(12)))
 
 
