@@ -434,10 +434,8 @@ class LD4MRec(Recommender):
         content = content.view(encoded.size(0), num_modalities, channels)
         shares = self.shares()
         gate = self.gate(content, shares)
-        preference, usual = (
-            (weight.unsqueeze(-2) @ content).squeeze(-2)
-            for weight in (gate, shares.expand_as(gate))
-        )
+        preference = (gate.unsqueeze(1) @ content).squeeze(1)
+        usual = (shares.unsqueeze(-1) * content).sum(dim=1)
         return Signals(collaborative, preference, preference - usual, gate)
 
     def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
