@@ -114,8 +114,9 @@ class ItemMessages(torch.nn.Module):
         table = items.new_empty(items.size(0), 1 + len(graph.modalities), items.size(1))
         for column, guide in enumerate(self._guides(items, graph)):
             table[:, column] = guide
-        weight = self.weights(graph, shares).unsqueeze(1)
-        encoder = (weight @ table[:, 1:]).squeeze(1).add_(table[:, 0])
+        weight, encoder = self.weights(graph, shares), table[:, 0].clone()
+        for m in range(len(graph.modalities)):
+            encoder.addcmul_(table[:, 1 + m], weight[:, m : m + 1])
         return encoder, list(table.unbind(dim=1))
 
     def _guides(

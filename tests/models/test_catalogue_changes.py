@@ -41,8 +41,9 @@ def test_a_new_item_is_what_its_nearest_are():
     assert own[:2].any(dim=1).all()
     image = table[nearest(model, "image", NEW["image"][0])].mean(dim=0)
     text = table[nearest(model, "text", NEW["text"][0])].mean(dim=0)
-    weight = model.config.content_weight
-    torch.testing.assert_close(encoder[9], own[0] + weight * (image + text) / 2)
+    weight, share = model.config.content_weight, model.shares()
+    both = share[0] * image + share[1] * text
+    torch.testing.assert_close(encoder[9], own[0] + weight * both)
     alone = table[nearest(model, "image", NEW["image"][1])].mean(dim=0)
     torch.testing.assert_close(encoder[10], own[1] + weight * alone)
     # Of the last nothing is known.
