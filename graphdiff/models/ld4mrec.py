@@ -722,7 +722,7 @@ class LD4MRec(Recommender):
         # A table is the mean of E and of what has passed along each number of edges.
         own = {name: part / (self.config.num_layers + 1) for name, part in own.items()}
         shares = self.shares()
-        weight = self.messages.weights(self.graph, shares)[rows.item] + signals.gate[0] - shares
+        weight = self.messages.weights(self.graph, shares, rows.item) + signals.gate[0] - shares
         # What each of the person's items adds to h, part by part: [nnz, d] each.
         added = {**own, "collaborative": collaborative - sum(own.values())}
         for m, name in enumerate(names):

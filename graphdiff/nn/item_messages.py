@@ -92,10 +92,8 @@ class ItemMessages(torch.nn.Module):
         """
         every = self.steps_between(graph)
         if every == 0:
-            encoder, *content = guides = list(self._guides(items, graph, withheld))
-            weight = self.weights(graph, shares)
-            for m, table in enumerate(content):
-                encoder = torch.addcmul(encoder, table, weight[:, m : m + 1])
+            guides = list(self._guides(items, graph, withheld))
+            encoder = self._encoder(guides, graph, shares)
             return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), guides)
         if self._last is None or self._steps_since >= every:
             with torch.no_grad():
@@ -114,10 +112,16 @@ class ItemMessages(torch.nn.Module):
         table = items.new_empty(items.size(0), 1 + len(graph.modalities), items.size(1))
         for column, guide in enumerate(self._guides(items, graph)):
             table[:, column] = guide
-        weight, encoder = self.weights(graph, shares), table[:, 0].clone()
-        for m in range(len(graph.modalities)):
-            encoder.addcmul_(table[:, 1 + m], weight[:, m : m + 1])
-        return encoder, list(table.unbind(dim=1))
+        guides = list(table.unbind(dim=1))
+        return self._encoder(guides, graph, shares), guides
+
+    def _encoder(self, guides: list[Tensor], graph: RecGraph, shares: Tensor) -> Tensor:
+        """Z of C and the M_m."""
+        encoder = guides[0].clone()
+        weights = self.weights(graph, shares).unbind(dim=1)
+        for table, weight in zip(guides[1:], weights, strict=True):
+            encoder.addcmul_(table, weight.unsqueeze(1))
+        return encoder
 
     def _guides(
         self, items: Tensor, graph: RecGraph, withheld: Tensor | None = None
@@ -131,13 +135,15 @@ class ItemMessages(torch.nn.Module):
         make = partial(graph.similarity_graph, {modality: self.content.edge_share})
         return graph.once(f"similar_{modality}", make)
 
-    def weights(self, graph: RecGraph, shares: Tensor) -> Tensor:
-        """Each item's shares of the modalities, ``[I, M]``, by those of all, ``[M]``: they sum to
-        one over the modalities that the item has, or to zero where it has none."""
+    def weights(self, graph: RecGraph, shares: Tensor, index: Tensor | None = None) -> Tensor:
+        """Each item's shares of the modalities, ``[I, M]``, or those of the items at ``index``,
+        long ``[n]``, by those of all, ``[M]``: they sum to one over the modalities that the item
+        has, or to zero where it has none."""
 
         def make() -> Tensor:
             has = [graph.features(name)[1] for name in graph.modalities]
             return torch.stack(has, dim=1) if has else graph.col.new_zeros(graph.num_items, 0)
 
-        weight = graph.once("has_modality", make) * shares
+        has = graph.once("has_modality", make)
+        weight = (has if index is None else has[index]) * shares
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
