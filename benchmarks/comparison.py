@@ -32,7 +32,7 @@ from rich.console import Console
 from torch_geometric.data import HeteroData
 from workers import in_own_process, side_by_side
 
-from graphdiff.datasets.storage import save_graph
+from graphdiff.datasets.io.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models.registry import get_model

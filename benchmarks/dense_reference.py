@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphdiff.models.ld4mrec import Draw, LD4MRec
-from graphdiff.nn.graph import Rows
+from graphdiff.graph.store import Rows
+from graphdiff.models.ld4mrec.model import Draw, LD4MRec
 
 
 def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:

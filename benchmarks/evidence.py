@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from graphdiff.errors import DataError
+from graphdiff.evaluation.significance import compare_models
 from graphdiff.files import write_bytes
-from graphdiff.significance import compare_models
 
 RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED = 10_000, 0.95, 0
 
@@ -84,8 +84,8 @@ def statistics(models: Mapping[str, Any], users: UserValues) -> dict[str, Any]:
 
     Returns:
         What was done, ``metrics``: per metric and model the fields of
-        :class:`graphdiff.significance.Comparison`, and ``left_out``: models without values of all
-        their cells.
+        :class:`graphdiff.evaluation.significance.Comparison`, and ``left_out``: models without
+        values of all their cells.
     """
     found: dict[str, dict[str, np.ndarray]] = {metric: {} for metric in EVIDENCE}
     left_out = []

@@ -35,18 +35,18 @@ from rich.table import Table
 from scaling import GIB, memory, power_law_graph
 from torch import Tensor
 
-from graphdiff.evaluation import evaluate
+from graphdiff.evaluation.ranking import evaluate
 from graphdiff.files import write_text
+from graphdiff.graph.approximate import share_found
+from graphdiff.graph.store import RecGraph
 from graphdiff.models import get_model
 from graphdiff.models.base import Query, Recommender, Tables
-from graphdiff.models.ld4mrec import LD4MRec
-from graphdiff.nn.graph import RecGraph
+from graphdiff.models.ld4mrec.model import LD4MRec
 from graphdiff.nn.topk import topk_inner_product
 from graphdiff.serving import RetrievalIndex
 from graphdiff.serving.export import Precision, export
 from graphdiff.serving.index import EXACT_UP_TO
-from graphdiff.training import fit
-from graphdiff.transforms.approximate import share_found
+from graphdiff.training.fit import fit
 
 K, BATCH = 20, 1024
 #: How the 40 steps of DiffRec and the 20 of LD4MRec are walked.

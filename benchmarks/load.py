@@ -37,7 +37,7 @@ from rich.table import Table
 
 from graphdiff import LD4MRec
 from graphdiff.files import write_text
-from graphdiff.nn.graph import RecGraph
+from graphdiff.graph.store import RecGraph
 from graphdiff.runs import train_run
 
 OVERLOAD_QUEUE, OVERLOAD_BATCH = 16, 1
@@ -93,7 +93,7 @@ class Serving:
     """`graphdiff serve` as a process; gives its address, and ends it by SIGTERM."""
 
     def __init__(self, run: Path, *options: object) -> None:
-        command = [sys.executable, "-m", "graphdiff.cli", "serve", run, "--port", 0, *options]
+        command = [sys.executable, "-m", "graphdiff.cli.main", "serve", run, "--port", 0, *options]
         self.command = [str(word) for word in command]
 
     def __enter__(self) -> str:

@@ -24,15 +24,15 @@ from torch_geometric.data import HeteroData
 
 import graphdiff
 from graphdiff import datasets
-from graphdiff.checkpoints import checkpoint_of
-from graphdiff.datasets.storage import load_graph
-from graphdiff.denoising import belief_auc, cross_fitted, noise_auc
+from graphdiff.datasets.io.storage import load_graph
 from graphdiff.errors import ConfigError, RunError
-from graphdiff.evaluation import Ranking, RecommendsItems, rank
-from graphdiff.groups import item_groups, user_groups
+from graphdiff.evaluation.denoising import belief_auc, cross_fitted, noise_auc
+from graphdiff.evaluation.groups import item_groups, user_groups
+from graphdiff.evaluation.ranking import Ranking, RecommendsItems, rank
 from graphdiff.models.registry import MODELS, get_model
 from graphdiff.schema import INTERACTS
-from graphdiff.training import fit
+from graphdiff.training.checkpoints import checkpoint_of
+from graphdiff.training.fit import fit
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -148,13 +148,13 @@ def run_cell(
     """Trains one model with one seed and measures it.
 
     With ``test=False`` the test pairs are not looked at. With ``noise`` the figures hold how well
-    the model tells noise among its training interactions (:func:`graphdiff.denoising.noise_auc`),
-    where some are known to be noise and some not, and with ``folds`` also how well so many further
-    models tell, each by interactions that it was not trained on
-    (:func:`graphdiff.denoising.cross_fitted`).
-    ``recommend`` are options of the model's ``recommend`` that everything is measured with once it
-    is trained; the epoch was chosen without. ``kept`` is a folder for the state of the training
-    after each epoch; one that was stopped there is gone on with.
+    the model tells noise among its training interactions
+    (:func:`graphdiff.evaluation.denoising.noise_auc`), where some are known to be noise and some
+    not, and with ``folds`` also how well so many further models tell, each by interactions that it
+    was not trained on (:func:`graphdiff.evaluation.denoising.cross_fitted`). ``recommend`` are
+    options of the model's ``recommend`` that everything is measured with once it is trained; the
+    epoch was chosen without. ``kept`` is a folder for the state of the training after each epoch;
+    one that was stopped there is gone on with.
 
     Returns:
         The figures, which JSON can hold, and per test user (``"user"``) the values of

@@ -41,9 +41,9 @@ from rich.console import Console
 from rich.table import Table
 
 from graphdiff.files import write_text
+from graphdiff.graph.store import RecGraph
 from graphdiff.models import get_model
-from graphdiff.models.ld4mrec import LD4MRec
-from graphdiff.nn.graph import RecGraph
+from graphdiff.models.ld4mrec.model import LD4MRec
 
 PER_USER, NUM_NEIGHBORS, MODALITIES = 20, 20, ("audio", "image")
 KINDS = ("sparse", "dense", "diffrec")

@@ -33,7 +33,7 @@ from options import add_training, training_options
 from protocol import CONFIGS, load_data, machine, measure, parse_options, threads_each
 from workers import add_jobs, in_own_process, side_by_side
 
-from graphdiff.datasets.storage import save_graph
+from graphdiff.datasets.io.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.files import write_text
 from graphdiff.models.registry import get_model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 
 if TYPE_CHECKING:
-    from graphdiff.evaluation import evaluate
+    from graphdiff.evaluation.ranking import evaluate
     from graphdiff.models import (
         BM3,
         BPRMF,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         SimGCL,
         SLMRec,
     )
-    from graphdiff.training import FitResult, fit
+    from graphdiff.training.fit import FitResult, fit
 
 __version__ = version("graphdiff")
 
@@ -79,9 +79,9 @@ __all__ = [
 
 #: Where a public name is defined, if not among the models.
 _HOMES = {
-    "evaluate": "graphdiff.evaluation",
-    "FitResult": "graphdiff.training",
-    "fit": "graphdiff.training",
+    "evaluate": "graphdiff.evaluation.ranking",
+    "FitResult": "graphdiff.training.fit",
+    "fit": "graphdiff.training.fit",
 }
 
 

@@ -22,15 +22,15 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
-from graphdiff.checkpoints import checkpoint_of
 from graphdiff.errors import ConfigError, RunError
-from graphdiff.evaluation import evaluate
+from graphdiff.evaluation.ranking import evaluate
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.registry import get_model
 from graphdiff.models.storage import CONFIG, IDS, WEIGHTS, load_model, read_config, update_config
 from graphdiff.schema import fingerprint
-from graphdiff.training import fit
+from graphdiff.training.checkpoints import checkpoint_of
+from graphdiff.training.fit import fit
 
 #: Arguments of :func:`graphdiff.fit` that may change when a training goes on.
 CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator", "progress")

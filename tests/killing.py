@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from graphdiff.checkpoints import checkpoint_of
 from graphdiff.files import PART
 from graphdiff.runs import resume_run, train_run
+from graphdiff.training.checkpoints import checkpoint_of
 
 KILLS = 20
 MODELS = {"lightgcn": {}, "ld4mrec": {"num_negatives": 16}, "freedom": {}}

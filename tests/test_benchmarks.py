@@ -32,7 +32,7 @@ import workers  # noqa: E402
 
 from graphdiff import LightGCN  # noqa: E402
 from graphdiff.errors import ConfigError, RunError  # noqa: E402
-from graphdiff.significance import compare_models  # noqa: E402
+from graphdiff.evaluation.significance import compare_models  # noqa: E402
 
 TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=80", "num_items=60"]
 

@@ -17,11 +17,11 @@ import torch
 import yaml
 
 from graphdiff import LightGCN, fit
-from graphdiff.checkpoints import checkpoint_of
-from graphdiff.cli import main
+from graphdiff.cli.main import main
 from graphdiff.errors import ConfigError, Interrupted, RunError, StorageError
 from graphdiff.files import write_bytes
 from graphdiff.runs import resume_run, train_run
+from graphdiff.training.checkpoints import checkpoint_of
 from tests.conftest import random_data
 
 SIZES = {"num_users": 40, "num_items": 30}

@@ -9,7 +9,7 @@ import torch
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from graphdiff.cli import app
+from graphdiff.cli.main import app
 from graphdiff.describe import describe, describe_dataset, plot_degrees
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, build_data

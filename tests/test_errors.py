@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from graphdiff import cli, errors
-from graphdiff.cli import main
+from graphdiff.cli.main import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
 CLASSES = [

@@ -45,7 +45,7 @@ for wanting in (lambda: RetrievalIndex(model), lambda: export(model, "model.onnx
         wanting()
     except ConfigError as error:
         print(error)
-from graphdiff.cli import main
+from graphdiff.cli.main import main
 sys.argv = ["graphdiff", "serve", "run"]
 main()
 """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphdiff import FREEDOM, LD4MRec, LightGCN, fit
-from graphdiff.datasets.safe_npy import load_features
+from graphdiff.datasets.io.safe_npy import load_features
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import build_data
 

@@ -24,9 +24,9 @@ def test_every_registered_model_is_a_public_name():
 
 def test_asking_for_help_does_not_wait_for_pytorch():
     code = (
-        "import sys, graphdiff.cli\n"
+        "import sys, graphdiff.cli.main\n"
         "from typer.testing import CliRunner\n"
-        "assert CliRunner().invoke(graphdiff.cli.app, ['--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(graphdiff.cli.main.app, ['--help']).exit_code == 0\n"
         "assert 'torch' not in sys.modules\n"
         "assert graphdiff.datasets.load and 'torch' in sys.modules\n"
     )

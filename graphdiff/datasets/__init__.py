@@ -6,18 +6,18 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from graphdiff.datasets.archives import extract
 from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.convert import to_parquet
-from graphdiff.datasets.diffmm import DiffMM
-from graphdiff.datasets.log import InteractionLog, from_frame
-from graphdiff.datasets.log_settings import LogSettings
-from graphdiff.datasets.mmrec import MMRec
-from graphdiff.datasets.movielens import MovieLens1M
-from graphdiff.datasets.pair_lists import PairLists, read_pair_lists
-from graphdiff.datasets.recbole import RecBole
-from graphdiff.datasets.synthetic import SyntheticMultimedia, true_preference
-from graphdiff.datasets.tiktok import TikTok
+from graphdiff.datasets.io.archives import extract
+from graphdiff.datasets.layouts.diffmm import DiffMM
+from graphdiff.datasets.layouts.log import InteractionLog, from_frame
+from graphdiff.datasets.layouts.log_settings import LogSettings
+from graphdiff.datasets.layouts.mmrec import MMRec
+from graphdiff.datasets.layouts.pairs import PairLists, read_pair_lists
+from graphdiff.datasets.layouts.recbole import RecBole
+from graphdiff.datasets.published.movielens import MovieLens1M
+from graphdiff.datasets.published.synthetic import SyntheticMultimedia, true_preference
+from graphdiff.datasets.published.tiktok import TikTok
 from graphdiff.errors import ConfigError, DataError
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
-from graphdiff.datasets.storage import load_graph, read_source, save_graph
+from graphdiff.datasets.io.storage import load_graph, read_source, save_graph
 from graphdiff.errors import DataError
 from graphdiff.schema import prepare
 

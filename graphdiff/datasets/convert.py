@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch_geometric.data import HeteroData
 
-from graphdiff.datasets.archives import extract
+from graphdiff.datasets.io.archives import extract
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphdiff.datasets.ids import as_ids, places, show
-from graphdiff.datasets.safe_npy import load_features
-from graphdiff.datasets.tables import is_text, read_schema, read_table
+from graphdiff.datasets.io.safe_npy import load_features
+from graphdiff.datasets.io.tables import is_text, read_schema, read_table
 from graphdiff.errors import DataError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

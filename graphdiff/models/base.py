@@ -16,8 +16,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.graph.store import RecGraph, Rows
 from graphdiff.models.explanation import Explanation
-from graphdiff.nn.graph import RecGraph, Rows
 from graphdiff.nn.topk import inner_product_scorer, topk_blocks
 from graphdiff.schema import validate
 
@@ -217,7 +217,7 @@ class Recommender(torch.nn.Module, ABC):
     def training_state(self) -> dict[str, Any]:
         """What a resumed training needs of the model beside its weights, for a checkpoint: plain
         values and tensors. Nothing by default; a model with an optimizer of its own
-        (:class:`~graphdiff.nn.part_optimizer.PartOptimizer`) keeps that one's state here."""
+        (:class:`~graphdiff.models.part_optimizer.PartOptimizer`) keeps that one's state here."""
         return {}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -455,7 +455,7 @@ class Recommender(torch.nn.Module, ABC):
         Raises:
             ConfigError: If a user index is out of range.
         """
-        from graphdiff.models.observed import observed_scores
+        from graphdiff.models.interaction_scores import observed_scores
 
         everyone = torch.arange(self.num_users, device=self.device)
         user = everyone if user_index is None else self._as_users(user_index)

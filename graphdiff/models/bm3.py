@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.propagation import FixedConv
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.dropout import dropout
-from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.propagation import FixedConv
 
 
 class BM3Config(ModelConfig):

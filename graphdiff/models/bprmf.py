@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss, l2_penalty
 
 
@@ -33,7 +33,7 @@ class BPRMF(Recommender):
         \lVert\mathbf{h}_i\rVert^2 + \lVert\mathbf{h}_j\rVert^2\big) \Big]
 
     with one item j per interaction, uniform over the trained items that u has not
-    (:meth:`~graphdiff.nn.graph.RecGraph.sample_negatives`). The paper draws triples with
+    (:meth:`~graphdiff.graph.store.RecGraph.sample_negatives`). The paper draws triples with
     replacement and has one λ for each kind of factor; here an epoch visits each interaction once
     and the λ are equal, as in today's toolboxes.
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig
 from graphdiff.models.neighborhood import Neighborhood, NeighborhoodConfig
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.modalities import centred, modality_shares
 from graphdiff.nn.neighbors import Neighbors, content_neighbors
 

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.denoiser import Denoiser
 from graphdiff.nn.diffusion import DiffusionSchedule, WindowStepSampler
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.reconstruction import encode_rows, noise_factor
 
 

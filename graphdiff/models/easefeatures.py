@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig
 from graphdiff.models.ease import EASEConfig
 from graphdiff.models.item_item import ItemItem
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.item_item import gram, zero_diagonal_regression
 from graphdiff.nn.modalities import modality_shares, standardised
 

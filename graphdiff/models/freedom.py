@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss
-from graphdiff.nn.propagation import FixedConv, FixedGraph, mean_layer, propagate
 
 
 class FREEDOMConfig(ModelConfig):

@@ -11,11 +11,11 @@ from pydantic import Field
 from scipy.sparse import diags
 from torch import Tensor
 
+from graphdiff.graph.propagation import symmetric_norm
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.item_item import sum_rows
-from graphdiff.nn.propagation import symmetric_norm
 from graphdiff.nn.reconstruction import encode_rows
 from graphdiff.nn.spectral import right_singular_vectors
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.item_item import check_dense, item_item_scorer
 
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss, log_partition
-from graphdiff.nn.propagation import FixedConv, FixedGraph, mean_layer, propagate
 
 # Features up to this width are propagated once, as they are; wider ones in each step, projected.
 MAX_FIXED_FEATURES = 256

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 from torch_geometric.nn.models import LightGCN as PyGLightGCN
 
+from graphdiff.graph.propagation import FixedConv
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.propagation import FixedConv
 
 
 class LightGCNConfig(ModelConfig):

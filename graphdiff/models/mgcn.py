@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig
 from graphdiff.models.multiview import MultiViewConfig, MultiViewRecommender
-from graphdiff.nn.graph import RecGraph
 
 
 class MGCNConfig(MultiViewConfig):

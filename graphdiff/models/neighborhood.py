@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.neighbors import Neighbors, neighbor_scorer
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.graph import RecGraph
 
 
 class Popularity(ClosedForm):

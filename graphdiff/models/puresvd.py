@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.reconstruction import encode_rows
 from graphdiff.nn.spectral import right_singular_vectors
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.propagation import mean_layer, propagate
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import in_batch_softmax_loss, info_nce_loss
-from graphdiff.nn.propagation import mean_layer, propagate
 
 
 class SLMRecConfig(ModelConfig):

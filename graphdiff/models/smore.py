@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.propagation import FixedGraph
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig
 from graphdiff.models.multiview import MultiViewConfig, MultiViewRecommender
-from graphdiff.nn.graph import RecGraph
-from graphdiff.nn.propagation import FixedGraph
 
 #: Name of the view that all modalities share; no modality can be called so.
 FUSED = "(fused)"

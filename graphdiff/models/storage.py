@@ -12,9 +12,9 @@ from safetensors.torch import save
 
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.files import make_folder, write_bytes
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Recommender
 from graphdiff.models.registry import get_model
-from graphdiff.nn.graph import RecGraph
 
 CONFIG, WEIGHTS, IDS = "config.yaml", "model.safetensors", "ids.json"
 M = TypeVar("M", bound=Recommender)

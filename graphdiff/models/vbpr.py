@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
-from graphdiff.nn.graph import RecGraph
 from graphdiff.nn.losses import bpr_loss, l2_penalty
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphdiff.nn.propagation import FixedGraph, symmetric_norm
+from graphdiff.graph.propagation import FixedGraph, symmetric_norm
 
 
 def chosen_pairs(chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -149,7 +149,7 @@ def draw_negatives(
     Args:
         item: Long ``[nnz]``, at least one.
         trained: Long ``[J]``, the items that anybody has interacted with; why no others, see
-            :meth:`graphdiff.nn.graph.RecGraph.sample_negatives`.
+            :meth:`graphdiff.graph.store.RecGraph.sample_negatives`.
         frequency: ``[I]``, each item's share of all interactions.
         num: Number n of negatives, at least 2.
         generator: Source of randomness, on the tensors' device.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.nn.graph import RecGraph
+from graphdiff.graph.store import RecGraph
 
 
 def modality_shares(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphdiff.graph.propagation import FixedConv, FixedGraph, propagate
 from graphdiff.nn.norm import layer_norm
-from graphdiff.nn.propagation import FixedConv, FixedGraph, propagate
 
 
 class CollaborativeSignal(torch.nn.Module):

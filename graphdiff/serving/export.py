@@ -19,7 +19,7 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.files import write_bytes, written_together
 from graphdiff.models.base import Recommender
-from graphdiff.models.ld4mrec import ItemTables, LD4MRec
+from graphdiff.models.ld4mrec.model import ItemTables, LD4MRec
 
 Precision = Literal["float32", "bf16", "int8"]
 Format = Literal["torch", "onnx"]

@@ -12,9 +12,9 @@ from torch_geometric.nn.pool import MIPSKNNIndex
 from torch_geometric.nn.pool.knn import KNNIndex
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.approximate import has_faiss, share_found
 from graphdiff.models.base import Query, Recommender, Tables
 from graphdiff.nn.topk import topk_inner_product
-from graphdiff.transforms.approximate import has_faiss, share_found
 
 #: Catalogues up to this size are searched exactly unless told otherwise.
 EXACT_UP_TO = 100_000

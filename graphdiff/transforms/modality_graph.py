@@ -14,8 +14,8 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.approximate import approximate_neighbors, has_faiss
 from graphdiff.schema import ITEM, complete_masks, modalities, similar
-from graphdiff.transforms.approximate import approximate_neighbors, has_faiss
 
 # Cosines held at a time: 32 MiB in float64.
 BLOCK_ENTRIES = 2**22
@@ -56,7 +56,7 @@ class ModalityGraph(BaseTransform):
 
     Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F). Larger
     catalogues than ``exact_up_to`` are searched approximately with ``faiss``, of the extra
-    ``index``: see :func:`~graphdiff.transforms.approximate.approximate_neighbors`. What share of
+    ``index``: see :func:`~graphdiff.graph.approximate.approximate_neighbors`. What share of
     the true neighbours is found is measured on a sample, printed, and kept as ``recall`` of the
     edge store.
 

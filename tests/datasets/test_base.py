@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import InMemoryDataset
 
 from graphdiff.datasets import RecDataset
-from graphdiff.datasets.storage import load_graph
+from graphdiff.datasets.io.storage import load_graph
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, build_data
 from graphdiff.transforms import ModalityGraph

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from graphdiff.cli import app
+from graphdiff.cli.main import app
 from graphdiff.datasets import REGISTRY, cards
 from graphdiff.datasets.cards import Card, data_folder
 from graphdiff.errors import DataError

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from graphdiff.cli import app
+from graphdiff.cli.main import app
 from graphdiff.datasets import LAYOUTS, REGISTRY, SyntheticMultimedia, TikTok, load
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, modalities

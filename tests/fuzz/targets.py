@@ -15,14 +15,14 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from graphdiff.checkpoints import WholeCheckpoints
-from graphdiff.cli import _settings
+from graphdiff.cli.main import _settings
 from graphdiff.datasets import DiffMM, InteractionLog, MMRec, PairLists, RecBole, TikTok
-from graphdiff.datasets.safe_npy import load_features
-from graphdiff.datasets.safe_pickle import load_sparse
-from graphdiff.datasets.storage import load_graph, save_graph
+from graphdiff.datasets.io.safe_npy import load_features
+from graphdiff.datasets.io.safe_pickle import load_sparse
+from graphdiff.datasets.io.storage import load_graph, save_graph
 from graphdiff.models import LightGCN, Recommender
 from graphdiff.schema import build_data
+from graphdiff.training.checkpoints import WholeCheckpoints
 from tests.hostile import hostile
 
 Sample = dict[str, bytes]

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from graphdiff.errors import ConfigError, DataError, RunError
+from graphdiff.graph.store import RecGraph
 from graphdiff.models import MODELS, Recommender
 from graphdiff.models.base import Query
-from graphdiff.nn.graph import RecGraph
 from graphdiff.schema import build_data
 from tests.conftest import SOLVED, TRAINED, make_model, random_data
 

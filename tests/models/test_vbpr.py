@@ -5,7 +5,7 @@ import torch
 
 from graphdiff import VBPR
 from graphdiff.errors import ConfigError
-from graphdiff.nn.graph import RecGraph
+from graphdiff.graph.store import RecGraph
 
 
 @pytest.fixture

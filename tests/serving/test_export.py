@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphdiff.errors import ConfigError
-from graphdiff.evaluation import evaluate
+from graphdiff.evaluation.ranking import evaluate
 from graphdiff.models import MODELS
 from graphdiff.serving import export as module
 from graphdiff.serving.export import Program, Table, export, rounded

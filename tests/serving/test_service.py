@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from graphdiff import LD4MRec, LightGCN, MultVAE
-from graphdiff.cli import main
+from graphdiff.cli.main import main
 from graphdiff.errors import ConfigError
 from tests.conftest import make_model, random_data
 
@@ -284,7 +284,7 @@ def test_a_model_of_its_training_users_alone_is_refused():
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_the_command_serves_reloads_on_sighup_and_ends_on_sigterm(tmp_path):
     make().save_pretrained(tmp_path)
-    command = [sys.executable, "-m", "graphdiff.cli", "serve", str(tmp_path), "--port", "0"]
+    command = [sys.executable, "-m", "graphdiff.cli.main", "serve", str(tmp_path), "--port", "0"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

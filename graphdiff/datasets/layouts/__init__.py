@@ -1,0 +1,1 @@
+"""File layouts: each reads one folder of files to a graph."""

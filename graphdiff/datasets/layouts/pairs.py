@@ -1,0 +1,96 @@
+"""Datasets as lists of pairs, in the layout of DiffRec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch_geometric.data import HeteroData
+
+from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.io.safe_npy import load_array, load_features
+from graphdiff.errors import DataError
+from graphdiff.schema import build_data
+
+FILES = {
+    "training": "train_list.npy",
+    "validation": "valid_list.npy",
+    "test": "test_list.npy",
+}
+
+
+class PairLists(RecDataset):
+    """Any dataset in the layout of `DiffRec <https://arxiv.org/abs/2304.04971>`_:
+    ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy``, integer arrays of (user, item).
+
+    Every ``<modality>_feat.npy``, one row per item, is a modality.
+
+    Args:
+        root: Folder of the dataset: it holds the files itself, and is left as it is, or they are in
+            ``root/raw``.
+        transform: Applied to the graph at every access (default: none).
+        pre_transform: Applied once, before the graph is kept (default: none).
+        force_reload: Read the raw files again even if nothing has changed.
+
+    Raises:
+        DataError: If files are missing or damaged, or do not fit one another.
+    """
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """The three lists."""
+        return list(FILES.values())
+
+    @property
+    def optional_file_names(self) -> list[str]:
+        """The feature files that are there."""
+        return sorted(path.name for path in Path(self.raw_dir).glob("*_feat.npy"))
+
+    def read(self) -> HeteroData:
+        """Reads interactions and features."""
+        folder = Path(self.raw_dir)
+        pairs = read_pair_lists(folder)
+        features = {
+            name.removesuffix("_feat.npy"): load_features(folder / name)
+            for name in self.optional_file_names
+        }
+        num_users, num_items = (
+            max(int(p[row].max(initial=-1)) for p in pairs.values()) + 1 for row in (0, 1)
+        )
+        # Items at the end of the catalogue may be known by their features alone.
+        num_items = max([num_items, *map(len, features.values())])
+        train, val, test = pairs.values()
+        return build_data(num_users, num_items, train, val, test, features)
+
+
+def read_pair_lists(folder: str | Path) -> dict[str, np.ndarray]:
+    """Reads the three lists of pairs of one folder.
+
+    Args:
+        folder: Where ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy`` are.
+
+    Returns:
+        Pairs (user, item), int64 ``[2, *]``, under ``'training'``, ``'validation'`` and ``'test'``.
+
+    Raises:
+        DataError: If a file is missing, damaged, or holds something else.
+    """
+    return {split: read_pairs(Path(folder) / name) for split, name in FILES.items()}
+
+
+def read_pairs(path: str | Path) -> np.ndarray:
+    """Reads an ``.npy`` file of pairs (user, item), integers ``[P, 2]``.
+
+    Returns:
+        int64 ``[2, P]``.
+
+    Raises:
+        DataError: If the file is missing, damaged, or holds something else.
+    """
+    table = load_array(path)
+    if table.dtype.kind not in "iu" or table.ndim != 2 or table.shape[1] != 2:
+        raise DataError(
+            f"{path} holds {table.dtype} {list(table.shape)}; expected integers [P, 2], a user and "
+            "an item in each row"
+        )
+    return np.array(table.T, dtype=np.int64, order="C")

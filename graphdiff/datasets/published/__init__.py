@@ -1,0 +1,1 @@
+"""Published datasets that need more than a layout and a card, and the synthetic one."""

@@ -1,0 +1,5 @@
+"""DiffMM and its denoiser of rows."""
+
+from graphdiff.models.diffmm.model import DiffMM
+
+__all__ = ["DiffMM"]

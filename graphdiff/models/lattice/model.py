@@ -1,0 +1,185 @@
+"""LATTICE: LightGCN with an item graph learned from content."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+from torch_geometric.nn import LGConv
+
+from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.base import ModelConfig, Recommender, Tables
+from graphdiff.models.lattice.learned_graph import cosine_graph
+from graphdiff.nn.losses import bpr_loss, l2_penalty
+
+
+class LATTICEConfig(ModelConfig):
+    """Settings of :class:`LATTICE`."""
+
+    num_layers: int = Field(2, ge=1, description="Layers on the user-item graph.")
+    num_item_layers: int = Field(1, ge=1, description="Layers on the item graph.")
+    num_neighbors: int = Field(
+        10, ge=1, description="Neighbours k in the item graphs, the item itself among them."
+    )
+    content_channels: int = Field(64, ge=1, description="Width of the projected features.")
+    skip: float = Field(
+        0.9, ge=0, le=1, description="Share λ of the raw features' graph beside the learned one."
+    )
+    regularization: float = Field(
+        1e-3, ge=0, description="Weight of half the squared norm of the batch's embeddings."
+    )
+
+
+class LATTICE(Recommender):
+    r"""LATTICE from `"Mining Latent Structures for Multimedia Recommendation"
+    <https://arxiv.org/abs/2104.09036>`_, with LightGCN downstream.
+
+    For each modality two item graphs link each item to the k nearest by cosine: :math:`S_m` by the
+    raw features and :math:`\tilde{S}_m` by learned ones, both as in
+    :func:`~graphdiff.models.lattice.learned_graph.cosine_graph`. Mixed over modalities with learned
+    weights α,
+
+    .. math::
+        A = \sum_m \alpha_m \big(\lambda S_m(\mathbf{x}_m) + (1 - \lambda) \tilde{S}_m(W_m
+        \mathbf{x}_m + \mathbf{b}_m)\big), \qquad \alpha = \mathrm{softmax}(\mathbf{w}),
+
+    they smooth the item embeddings :math:`\mathbf{e}_i`, and with LightGCN's
+    :math:`\bar{\mathbf{e}}`
+
+    .. math::
+        \mathbf{h} = A^L \mathbf{e}, \qquad
+        \hat{y}_{ui} = \bar{\mathbf{e}}_u \cdot \big(\bar{\mathbf{e}}_i +
+        \mathbf{h}_i / \lVert\mathbf{h}_i\rVert\big).
+
+    Trained with BPR and an L2 penalty on these outputs. As in the authors' code the learned graph
+    is made once an epoch: the first step's gradient reaches W, b and α through its weights, and the
+    epoch's other steps take it as it is. Where that code and the paper differ, this is the paper:
+    each learned graph is normalised by itself, negative cosines are zero, raw features stay as they
+    are, and LightGCN's weights are :math:`1/\sqrt{|N_u||N_i|}`. Items that lack a modality are not
+    in its graphs; those that lack all have :math:`\mathbf{h}_i = 0`.
+
+    Args:
+        config: :class:`LATTICEConfig`.
+        graph: Training interactions and item content.
+
+    Raises:
+        ConfigError: If the data has no modality.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = LATTICEConfig
+    batch_over: ClassVar[Literal["users", "interactions"]] = "interactions"
+    uses_content: ClassVar[bool] = True
+    uses_similarity: ClassVar[bool] = False
+    config: LATTICEConfig
+
+    def __init__(self, config: LATTICEConfig, graph: RecGraph) -> None:
+        super().__init__(config, graph)
+        self._require_content()
+        self.user_embedding = torch.nn.Embedding(graph.num_users, config.hidden_channels)
+        self.item_embedding = torch.nn.Embedding(graph.num_items, config.hidden_channels)
+        self.project = torch.nn.ModuleDict(
+            {
+                name: torch.nn.Linear(graph.features(name)[0].size(1), config.content_channels)
+                for name in graph.modalities
+            }
+        )
+        self.modality_logits = torch.nn.Parameter(torch.empty(len(graph.modalities)))
+        self.conv, self.learned_conv = FixedConv(), LGConv(normalize=False)
+        self._epoch_graph: FixedGraph | None = None
+        self.reset_parameters()
+
+    @classmethod
+    def search_space(cls) -> dict[str, list[Any]]:
+        """The values that tuning tries for each setting; the paper's and MMRec's grids, and a
+        little around."""
+        return {
+            "hidden_channels": [64, 128],
+            "lr": [5e-4, 1e-3, 2e-3, 5e-3],
+            "num_layers": [2, 3],
+            "num_neighbors": [10, 20],
+            "skip": [0.5, 0.7, 0.9],
+            "regularization": [1e-5, 1e-4, 1e-3, 1e-2],
+        }
+
+    def reset_parameters(self) -> None:
+        """Draws embeddings (Xavier uniform) and projections anew; modalities weigh the same."""
+        torch.nn.init.xavier_uniform_(self.user_embedding.weight)
+        torch.nn.init.xavier_uniform_(self.item_embedding.weight)
+        torch.nn.init.zeros_(self.modality_logits)
+        for project in self.project.values():
+            project.reset_parameters()  # type: ignore[operator]
+        self._epoch_graph = None
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Lets the next step make the item graph anew."""
+        self._epoch_graph = None
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR with an L2 penalty on the outputs involved; ``batch`` long ``[B]``."""
+        index, positive = self.graph.user_of(batch), self.graph.col[batch]
+        negative = self.graph.sample_negatives(index, generator)
+        if self._epoch_graph is None:
+            edge_index, edge_weight = self._item_graph()
+            items = self._smooth_learning(edge_index, edge_weight)
+            self._epoch_graph = FixedGraph(
+                edge_index, edge_weight.detach(), self.num_items, self.num_items
+            )
+        else:
+            layers = self.config.num_item_layers
+            items = propagate(self.item_embedding.weight, self._epoch_graph, layers)[-1]
+        users, items = self._embeddings(items)
+        user = F.embedding(index, users)
+        chosen = F.embedding(positive, items), F.embedding(negative, items)
+        return bpr_loss(user, *chosen) + self.config.regularization * l2_penalty(user, *chosen)
+
+    def tables(self) -> Tables:
+        """Embeddings after message passing, over the item graph of the present weights."""
+        user, item = self._embeddings(self._smooth_learning(*self._item_graph()))
+        return Tables(item=item, user=user)
+
+    def _embeddings(self, smoothed: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs ``[U, d]`` and ``[I, d]``, given the item embeddings after the item graph."""
+        x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        out = mean_layer(propagate(x, self.graph.whole_graph(), self.config.num_layers))
+        user, item = out.split([self.num_users, self.num_items])
+        return user, item + F.normalize(smoothed, dim=-1)
+
+    def _smooth_learning(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        """The item embeddings after the item graph, with gradients for its weights."""
+        out = self.item_embedding.weight
+        for _ in range(self.config.num_item_layers):
+            out = self.learned_conv(out, edge_index, edge_weight)
+        return out
+
+    def _item_graph(self) -> tuple[Tensor, Tensor]:
+        """A as ``(edge_index [2, E], edge_weight [E])``, with repeats."""
+        config, raw = self.config, self.graph.once("cosine_graphs", self._raw_graphs)
+        edge_index, edge_weight = [], []
+        for name, share in zip(
+            self.graph.modalities, self.modality_logits.softmax(dim=0), strict=True
+        ):
+            features, item = self.graph.features(name)[0], self._there(name)
+            learned = cosine_graph(self.project[name](features), item, config.num_neighbors)
+            edge_index += [raw[name][0], learned[0]]
+            edge_weight += [
+                share * config.skip * raw[name][1],
+                share * (1 - config.skip) * learned[1],
+            ]
+        return torch.cat(edge_index, dim=1), torch.cat(edge_weight)
+
+    def _raw_graphs(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return {
+            name: cosine_graph(
+                self.graph.features(name)[0], self._there(name), self.config.num_neighbors
+            )
+            for name in self.graph.modalities
+        }
+
+    def _there(self, modality: str) -> Tensor:
+        """Items that have a modality, and features other than zero."""
+        x, has = self.graph.features(modality)
+        return (has & x.any(dim=1)).nonzero().flatten()

@@ -1,0 +1,165 @@
+"""What items' features say of them at once, by a learned linear map."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.nn.reconstruction import sum_items
+
+# Power iterations of the randomised decomposition; more change nothing that matters here.
+_ITERATIONS = 4
+
+
+class ContentEmbedding(torch.nn.Module):
+    r"""Embeddings of items that are linear in their features,
+
+    .. math::
+        \sum_m \hat{\mathbf{x}}_{im} P_m,
+
+    where :math:`\hat{\mathbf{x}}_{im}` are the features on their R principal directions, of length
+    one, and zero where an item lacks them. The :math:`P_m` are learned.
+
+    They start as random maps with entries of standard deviation :math:`\rho_m`, the *agreement* of
+    the modality: how much more alike the items of one person are than items at large. Items that
+    look alike then start alike, as much as people's choices say that looks matter; see
+    :func:`agreement`. Where people choose at random with regard to a modality, it starts from
+    nothing and can still be learned.
+
+    Nothing is known before :meth:`start`: embeddings are zero until then.
+
+    Args:
+        graph: Whose items' features to read; it has at least one modality.
+        channels: Width d of the embeddings.
+        rank: Most principal directions R of a modality.
+    """
+
+    coordinates: Tensor
+    agreement: Tensor
+    started: Tensor
+
+    def __init__(self, graph: RecGraph, channels: int, rank: int) -> None:
+        super().__init__()
+        self.modalities = list(graph.modalities)
+        width = {name: graph.features(name)[0].size(1) for name in self.modalities}
+        self.ranks = [min(rank, width[name]) for name in self.modalities]
+        for name, own in zip(self.modalities, self.ranks, strict=True):
+            self.register_buffer(f"centre_{name}", torch.zeros(width[name]))
+            self.register_buffer(f"directions_{name}", torch.zeros(width[name], own))
+        self.register_buffer("coordinates", torch.zeros(graph.num_items, sum(self.ranks)))
+        self.register_buffer("agreement", torch.zeros(len(self.modalities)))
+        self.register_buffer("started", torch.tensor(False))
+        self.weight = torch.nn.Parameter(torch.zeros(sum(self.ranks), channels))
+
+    @torch.no_grad()
+    def start(self, graph: RecGraph, generator: torch.Generator) -> None:
+        """Finds the directions and the agreements, and draws the maps; once."""
+        if self.started:
+            return
+        found = []
+        for m, (name, rank) in enumerate(zip(self.modalities, self.ranks, strict=True)):
+            x, has = graph.features(name)
+            unit = self._unit(x)
+            centre = unit.sum(dim=0) / has.sum().clamp(min=1)
+            directions = _principal_directions((unit - centre) * has.unsqueeze(1), rank)
+            getattr(self, f"centre_{name}").copy_(centre)
+            getattr(self, f"directions_{name}")[:, : directions.size(1)] = directions
+            found.append(self._coordinates_of(name, unit, has))
+            self.agreement[m] = agreement(found[-1], graph)
+        self.coordinates.copy_(torch.cat(found, dim=1))
+        self.started.fill_(True)
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draws the maps anew, as large as the agreements say: zero before :meth:`start`."""
+        torch.nn.init.normal_(self.weight, generator=generator)
+        rank = torch.tensor(self.ranks, device=self.weight.device)
+        self.weight.mul_(self.agreement.repeat_interleave(rank).unsqueeze(1))
+
+    def forward(self, index: Tensor | None = None) -> Tensor:
+        """Embeddings of all items, ``[I, d]``, or of those at ``index``, long ``[n]``."""
+        coordinates = self.coordinates if index is None else self.coordinates[index]
+        return coordinates @ self.weight
+
+    def by_modality(self, index: Tensor) -> dict[str, Tensor]:
+        """What each modality says of the items at ``index``, long ``[n]``: ``[n, d]`` by its name,
+        which sum to their embeddings."""
+        coordinates = self.coordinates[index].split(self.ranks, dim=1)
+        weights = self.weight.split(self.ranks)
+        return {
+            name: x @ weight
+            for name, x, weight in zip(self.modalities, coordinates, weights, strict=True)
+        }
+
+    @torch.no_grad()
+    def grow(self, graph: RecGraph) -> None:
+        """Reads the features of the items that have been added to the end of the catalogue."""
+        known = self.coordinates.size(0)
+        new = []
+        for name in self.modalities:
+            x, has = graph.features(name)
+            new.append(self._coordinates_of(name, self._unit(x[known:]), has[known:]))
+        self.coordinates = torch.cat([self.coordinates, torch.cat(new, dim=1)])
+
+    def _unit(self, x: Tensor) -> Tensor:
+        """Features ``[n, F]``, each item's of length one."""
+        return F.normalize(x.to(self.coordinates), dim=1)
+
+    def _coordinates_of(self, name: str, unit: Tensor, has: Tensor) -> Tensor:
+        """:math:`\\hat{\\mathbf{x}}` of features ``[n, F]`` of length one, ``[n, R]``."""
+        centre, directions = getattr(self, f"centre_{name}"), getattr(self, f"directions_{name}")
+        return F.normalize((unit - centre) @ directions, dim=1) * has.unsqueeze(1)
+
+    def extra_repr(self) -> str:
+        """Sizes for ``print(model)``."""
+        return ", ".join(f"{n}={rank}" for n, rank in zip(self.modalities, self.ranks, strict=True))
+
+
+def agreement(coordinates: Tensor, graph: RecGraph) -> Tensor:
+    r"""Intraclass correlation of items' coordinates within people's rows,
+
+    .. math::
+        \rho = \frac{\sum_u \frac{1}{|N_u| - 1} \sum_{i \ne j \in N_u} \mathbf{z}_i \cdot
+        \mathbf{z}_j}{\sum_u |N_u|} \Big/ \frac{\sum_u \sum_{i \in N_u} \lVert\mathbf{z}_i\rVert^2}
+        {\sum_u |N_u|},
+
+    with the coordinates :math:`\mathbf{z}` about their mean over interactions, and sums over people
+    with at least two items that have coordinates. 1 where all items of a person are the same, 0
+    where they are no more alike than anybody's; below that it counts as 0.
+
+    Args:
+        coordinates: ``[I, R]``, zero where an item has none.
+        graph: The interactions.
+
+    Returns:
+        A scalar.
+
+    Source: Fisher, "Statistical Methods for Research Workers", 1925, chapter 7, with vectors for
+    numbers.
+    """
+    there = coordinates.any(dim=1)
+    chosen = torch.bincount(graph.col, minlength=graph.num_items) * there
+    centre = chosen.to(coordinates.dtype) @ coordinates / chosen.sum().clamp(min=1)
+    z = (coordinates - centre) * there.unsqueeze(1)
+    rows = Rows(graph.user, graph.col, graph.num_users)
+    several = torch.bincount(rows.row, there[rows.item], rows.num).long()
+    square = torch.bincount(rows.row, z.square().sum(dim=1)[rows.item], rows.num).to(z.dtype)
+    # A person's pairs, from the square of a sum.
+    pairs = sum_items(z, rows).square().sum(dim=1) - square
+    people = several > 1
+    total = (pairs[people] / (several[people] - 1)).sum()
+    return (total / square[people].sum().clamp(min=1e-12)).clamp(min=0)
+
+
+def _principal_directions(centred: Tensor, rank: int) -> Tensor:
+    """The directions in which rows ``[n, F]`` vary most, orthonormal columns ``[F, <= rank]``."""
+    # In few digits, directions of nearly the same variance would turn with the number of threads.
+    rows = centred.double().cpu()
+    # Always the same for the same features, whatever else has been drawn.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, directions = torch.svd_lowrank(rows, min(rank, *rows.shape), _ITERATIONS)
+    return directions.to(centred)

@@ -1,0 +1,80 @@
+"""The same data in every layout is the same graph, and can be described and trained on."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from graphdiff.cli.main import app
+from graphdiff.datasets import load
+from graphdiff.describe import describe_dataset
+from graphdiff.schema import SPLITS, fingerprint, modalities, raw_ids, validate
+from tests.datasets import samples
+
+
+@pytest.fixture(params=samples.LAYOUTS)
+def layout(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    write, name = samples.LAYOUTS[request.param]
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    write(folder)
+    return name, folder
+
+
+def test_it_is_read_to_the_same_graph(layout):
+    name, folder = layout
+    before = sorted(path.name for path in folder.iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = load(name, folder)[0]
+    validate(data)
+    expected = samples.expected()
+    assert modalities(data) == ["image", "text"]
+    for node in ("user", "item"):
+        assert data[node].num_nodes == expected[node].num_nodes
+        assert raw_ids(data, node, range(20)) == list(range(20))
+    for attribute in SPLITS.values():
+        assert samples.as_pairs(data, attribute) == samples.as_pairs(expected, attribute)
+    for modality in modalities(data):
+        x = data["item"][f"x_{modality}"]
+        torch.testing.assert_close(x, expected["item"][f"x_{modality}"], rtol=0, atol=0)
+        assert data["item"][f"has_{modality}"].all()
+    # What was kept is what was read, and the folder is as it was.
+    assert fingerprint(load(name, folder)[0]) == fingerprint(data)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_it_is_described(layout):
+    _, found = describe_dataset(layout[0], layout[1])
+    assert found["pairs"] == {"training": 120, "validation": 30, "test": 30}
+    assert found["modalities"]["image"]["channels"] == 5
+    assert found["notes"] == []
+
+
+def test_it_is_trained_on(layout, tmp_path):
+    name, folder = layout
+    arguments = ["train", "--dataset", name, "--root", str(folder), "--model", "lightgcn"]
+    arguments += ["--epochs", "1", "--set", "hidden_channels=4", "--no-progress"]
+    arguments += ["--accelerator", "cpu", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "results.json").exists()
+
+
+def test_it_is_converted_and_read_back(layout, tmp_path):
+    name, folder = layout
+    out = tmp_path / "out"
+    arguments = ["convert", "--from", name, "--to", "parquet", str(folder), str(out)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "30 users, 20 items, 120 + 30 + 30 pairs, image, text" in result.output.replace(
+        "\n", " "
+    )
+    data, back = load(name, folder)[0], load("parquet", out)[0]
+    assert fingerprint(back) == fingerprint(data)
+    for modality in modalities(data):
+        np.testing.assert_array_equal(
+            back["item"][f"x_{modality}"].numpy(), data["item"][f"x_{modality}"].numpy()
+        )

@@ -1,0 +1,447 @@
+"""LD4MRec: its exact sparse training against dense rows, its guidance, and its inference."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from dense_reference import dense_losses, dense_rows
+
+from graphdiff import LD4MRec, fit
+from graphdiff.errors import ConfigError
+from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.models.base import Query
+from graphdiff.nn import item_messages
+from graphdiff.nn.heads import head_blocks, normalize_heads
+from tests.conftest import random_data
+from tests.watch import ForbidShape
+
+FEATURES = {"image": 6, "text": 5}
+
+
+def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
+    torch.manual_seed(seed)
+    data = random_data(num_users, num_items, features)
+    model = LD4MRec.from_data(data, **{"hidden_channels": 8, "gated": True, **settings})
+    if model.content is not None:
+        model.content.start(model.graph, fixed())
+        # Such small data may say that all modalities count the same.
+        model.content.agreement.copy_(torch.arange(1, len(features) + 1) / 10)
+    return model
+
+
+def gradients(model, losses):
+    model.zero_grad()
+    losses.mean().backward()
+    return {
+        name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.numel()
+    }
+
+
+@pytest.mark.parametrize("every", [0, 100])
+@pytest.mark.parametrize("kept_weight", [0.0, 0.4])
+@pytest.mark.parametrize("features", [{}, {"image": 6}, FEATURES])
+def test_training_equals_dense_rows_in_double_precision(features, kept_weight, every):
+    settings = {
+        "soft_probability": 0.5, "soft_intensity": 0.3, "kept_weight": kept_weight,
+        "unobserved_weight": 0.2, "propagate_every": every,
+    }  # fmt: skip
+    model = make(features=features, **settings).double()
+    with torch.no_grad():  # away from the start, where C-Net is the identity
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+    model.schedule.variance.zero_()  # no noise
+    rows, position = model.graph.located_rows(torch.arange(12))
+    draw = model.draw(rows, fixed())
+    withheld = position[~draw.visible]
+    sparse = model.row_losses(rows, draw, withheld)
+    dense = dense_losses(model, rows, draw, withheld)
+    torch.testing.assert_close(sparse, dense, rtol=1e-9, atol=1e-9)
+    sparse_grads, dense_grads = gradients(model, sparse), gradients(model, dense)
+    assert sparse_grads.keys() == dense_grads.keys()
+    for name, expected in dense_grads.items():
+        torch.testing.assert_close(sparse_grads[name], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_propagation_waits_for_its_turn():
+    model = make(propagate_every=2)
+    rows = model.graph.rows(torch.arange(12))
+    seen = []
+    for _ in range(4):
+        model.row_losses(rows, model.draw(rows, fixed()))
+        seen.append(model.messages._last[0])
+        with torch.no_grad():
+            model.embedding.mul_(1.5)
+            model.content.weight.mul_(1.5)
+    assert seen[0] is seen[1]
+    assert seen[2] is seen[3]
+    torch.testing.assert_close(seen[2], 1.5**2 * seen[0])
+    with torch.no_grad():
+        fresh = model.tables().encoder
+    model.start_epoch(fixed())
+    model.row_losses(rows, model.draw(rows, fixed()))
+    torch.testing.assert_close(model._items() + model.messages._last[0], fresh)
+
+
+def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
+    model = make()
+    position = model.graph.located_rows(torch.arange(4))[1]
+    told = []
+    losses = type(model).row_losses
+    monkeypatch.setattr(
+        type(model), "row_losses", lambda *a: told.append(a[2:]) or losses(*a), raising=True
+    )
+    model.loss(torch.arange(4), fixed())
+    ((draw, withheld),) = told
+    assert torch.equal(withheld, position[~draw.visible])
+    assert 0 < withheld.numel() < position.numel()
+    for settings in ({"hide_interactions": False}, {"num_layers": 0}):
+        make(**settings).loss(torch.arange(4), fixed())
+        assert told.pop()[1] is None
+
+
+def test_small_graphs_propagate_in_every_step(monkeypatch):
+    model = make()
+    assert model.messages.steps_between(model.graph) == 0
+    monkeypatch.setattr(item_messages, "SMALL_GRAPH", 10)
+    assert model.messages.steps_between(model.graph) == 100
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
+    model = make(noise_scale=0.9, num_steps=4, num_heads=num_heads).double()
+    num, step = 100_000, 3
+    with torch.no_grad():
+        table = model.tables().encoder
+        item = model.graph.rows(torch.tensor([2])).item
+        many = Rows(torch.arange(num).repeat_interleave(len(item)), item.repeat(num), num)
+        x = dense_rows(Rows(torch.zeros_like(item), item, 1), 9, torch.float64) / len(item) ** 0.5
+        generator = fixed()
+        noise = torch.randn(num, 8, generator=generator, dtype=torch.float64)
+        t = torch.full((num,), step)
+        gram = head_blocks(table.t() @ table, num_heads)
+        encoded = model._diffuse((x @ table).expand(num, -1), gram, many, t, noise)
+        alpha_bar = model.schedule.alpha_bar[step]
+        sigma = x.norm() / model.num_items**0.5
+        noise = torch.randn(num, model.num_items, generator=generator, dtype=torch.float64)
+        dense = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * sigma * noise) @ table
+    error = dense.std(dim=0) / num**0.5
+    assert ((encoded.mean(0) - dense.mean(0)).abs() < 6 * error).all()
+    found, expected = encoded.t().cov(), dense.t().cov()
+    scale = expected.diagonal().mean()
+    # Heads have noise of their own.
+    expected = torch.block_diag(*head_blocks(expected, num_heads))
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0.02, atol=0.02)
+
+
+def test_training_never_makes_a_tensor_of_batch_times_items():
+    num_users, num_items = 23, 71
+    model = make(num_users=num_users, num_items=num_items, num_negatives=10)
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters())
+    with ForbidShape((num_users, num_items)):
+        loss = model.loss(torch.arange(num_users), generator)
+        loss.backward()
+        optimizer.step()
+
+
+def test_the_watch_would_have_seen_a_dense_training():
+    model = make(num_users=23, num_items=71, num_negatives=10).double()
+    rows = model.graph.rows(torch.arange(23))
+    draw = model.draw(rows, fixed())
+    model.row_losses(rows, draw)
+    with pytest.raises(AssertionError), ForbidShape((23, 71)):
+        dense_losses(model, rows, draw)
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 4])
+def test_scores_follow_the_docstring(num_heads):
+    model = make(num_neighbors=3, num_heads=num_heads).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+        adjacency = torch.zeros(12, 9)
+        adjacency[model.graph.user, model.graph.col] = 1
+        user_degree, item_degree = adjacency.sum(1), adjacency.sum(0)
+        normed = adjacency / (user_degree[:, None] * item_degree.clamp(min=1)[None]).sqrt()
+        step = normed.t() @ normed
+        table = (item_degree / (item_degree + 3))[:, None] * model.embedding
+        table = table + model.content.coordinates @ model.content.weight
+        collaborative = (table + step @ table + step @ step @ table) / 3
+        content = []
+        for name in ("image", "text"):
+            (source, target), weight = model.graph.similar(name)
+            similar = torch.zeros(9, 9)
+            similar[target, source] = weight
+            content.append(model.config.content_weight * similar @ table)
+        share = model.shares()
+        encoder = collaborative + share[0] * content[0] + share[1] * content[1]
+        rows = adjacency / user_degree.sqrt()[:, None]
+        preferences = torch.stack([rows @ m for m in content], dim=1)
+        gate = model.gate(preferences, share)
+        preference = (gate.unsqueeze(-1) * preferences).sum(dim=1)
+        hidden = model.cnet(
+            rows @ encoder + preference - share @ preferences,
+            torch.zeros(12, dtype=torch.long),
+            rows @ collaborative,
+            preference,
+        )
+        cosines = []
+        for h, z in zip(hidden.chunk(num_heads, 1), encoder.chunk(num_heads, 1), strict=True):
+            h = h / (h.square().sum(-1, keepdim=True) + 0.05**2).sqrt()
+            cosines.append(h @ F.normalize(z, dim=-1).t())
+        expected = torch.stack(cosines).mean(dim=0) / model.log_temperature.exp() + model.bias
+        torch.testing.assert_close(model(torch.arange(12)), expected)
+        assert model.tables().item.norm(dim=1).max() <= 1.0001
+
+
+def test_a_head_learns_as_if_it_were_alone():
+    both = make(num_heads=2, input_dropout=0.2).double()
+    alone = make(num_heads=1, hidden_channels=4, input_dropout=0.2).double()
+    with torch.no_grad():
+        torch.nn.init.normal_(both.cnet.blocks[0].outer.weight, std=0.3)
+        part = {
+            name: p if p.size() == alone.get_parameter(name).size() else p[..., :4]
+            for name, p in both.named_parameters()
+            if "blocks" not in name
+        }
+        part |= {name: p[:1] for name, p in both.named_parameters() if "blocks" in name}
+        for name, p in part.items():
+            alone.get_parameter(name).copy_(p)
+    for model in (both, alone):
+        model.schedule.variance.zero_()  # no noise
+    rows = both.graph.rows(torch.arange(12))
+    draw = both.draw(rows, fixed())
+    there = gradients(both, both.row_losses(rows, draw))
+    here = gradients(alone, alone.row_losses(rows, draw._replace(noise=draw.noise[:, :4])))
+    torch.testing.assert_close(2 * there["embedding"][:, :4], here["embedding"])
+    for name, gradient in here.items():
+        if "blocks" in name:
+            torch.testing.assert_close(2 * there[name][:1], gradient)
+
+
+def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
+    data = random_data(30, 25, FEATURES)
+    plain = LD4MRec.from_data(data, hidden_channels=8)
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_rank=16, linear_weight=0.7)
+    assert not model.linear.solved
+    fit(model, data, epochs=1, progress=False)
+    assert model.linear.solved
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "linear" not in k})
+    users = torch.arange(30)
+    added = model.eval()(users) - plain.eval()(users)
+    torch.testing.assert_close(added.std(dim=1, correction=0), torch.full((30,), 0.7))
+    graph = model.graph
+    read = torch.from_numpy(graph.to_scipy().toarray()).float() @ model.linear.read
+    expected = 0.7 * F.normalize(read, dim=1) @ model.linear.item.t()
+    torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
+    # Folding in, and coming back from disk.
+    before = model.recommend([3, 4], k=5)
+    lists = [graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
+    model.save_pretrained(tmp_path / "model")
+    for again in (model, LD4MRec.from_pretrained(tmp_path / "model")):
+        found = again.recommend(items=lists, k=5)
+        assert torch.equal(found[0], before[0])
+        torch.testing.assert_close(found[1], before[1])
+    with pytest.raises(ConfigError, match="no multiple of"):
+        LD4MRec.from_data(data, hidden_channels=8, linear_rank=12)
+    with pytest.raises(ConfigError, match="shared out"):
+        LD4MRec.from_data(data, hidden_channels=8, num_heads=3)
+
+
+def test_no_parameter_depends_on_the_number_of_users():
+    few, many = make(num_users=12), make(num_users=120)
+    assert few.num_parameters() == many.num_parameters()
+
+
+def test_inference_is_one_deterministic_pass():
+    model = make()
+    assert all(map(torch.equal, model.recommend([0, 5], 4), model.recommend([0, 5], 4)))
+    calls = []
+    block = model._item_tables().settled.blocks[0]
+    block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
+    model.recommend([0, 5], 4)
+    assert calls == [0]
+
+
+def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
+    model = make(num_steps=6, noise_scale=0.5)
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+    calls = []
+    block = model._item_tables().settled.blocks[0]
+    block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
+    first = model.recommend([0, 5], 4, num_steps=6)
+    assert calls == [6, 5, 4, 3, 2, 1]
+    assert all(map(torch.equal, first, model.recommend([0, 5], 4, num_steps=6)))
+    with pytest.raises(ConfigError, match="diffuses in 6 steps; give 1 to 6"):
+        model.recommend([0], 4, num_steps=7)
+
+
+def test_reverse_chain_equals_the_chain_on_dense_rows():
+    model = make(num_steps=4, noise_scale=0.5).eval().double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+        tables = model.tables()
+        rows = model.graph.rows(torch.arange(12))
+        signals = model.signals(tables.guides[rows.item], rows)
+        x = dense_rows(rows, 9, torch.float64)
+        value = x.sum(dim=1, keepdim=True).rsqrt()
+        t = torch.full((12,), 4)
+        noise = torch.randn(12, 8, generator=fixed()).double()
+        gram = head_blocks(tables.encoder.t() @ tables.encoder, model.config.num_heads)
+        start = model._diffuse(value * x @ tables.encoder, gram, rows, t, noise)
+        # Any row that encodes to the start will do: the network sees rows only encoded.
+        x_t = start @ torch.linalg.pinv(tables.encoder)
+        for step in (4, 3, 2, 1):
+            t = torch.full((12,), step)
+            hidden = model.hidden(x_t @ tables.encoder, t, signals)
+            scale = model.log_scale.exp() / model.config.num_heads  # the heads' mean
+            x_0 = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
+            x_t = model.schedule.step(value * x_0, x_t, t)
+        expected = model._query(hidden)
+        found = model.vectors(Query(rows), tables, num_steps=4)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def fixed():
+    return torch.Generator().manual_seed(0)
+
+
+def test_gate_is_a_share_over_the_modalities_a_user_has():
+    data = random_data(features=FEATURES)
+    mine = data["user", "interacts", "item"].edge_index
+    mine = mine[1, mine[0] == 4]
+    data["item"].has_image[mine] = False
+    data["item"].x_image[mine] = 0
+    torch.manual_seed(0)
+    model = LD4MRec.from_data(data, hidden_channels=8)
+    share = model.modality_preference(torch.arange(12))
+    assert share["image"][4] == 0
+    assert share["text"][4] == 1
+    total = share["image"] + share["text"]
+    torch.testing.assert_close(total, torch.ones(12))
+    with torch.no_grad():
+        model.gate.bias[0] = 2.0
+    assert (model.modality_preference(torch.arange(12))["image"] >= share["image"]).all()
+
+
+def test_a_modality_counts_as_much_as_people_agree_in_it():
+    model = make(gated=False, num_users=30).eval()
+    torch.testing.assert_close(model.shares(), torch.tensor([1 / 3, 2 / 3]))
+    share = model.modality_preference(torch.arange(30))
+    had = model.graph.user_degree() > 0
+    torch.testing.assert_close(share["image"][had], torch.full((int(had.sum()),), 1 / 3))
+    assert make(modality_shares="equal").shares().tolist() == [0.5, 0.5]
+    assert make(content_rank=0).shares().tolist() == [0.5, 0.5]
+    unread = LD4MRec.from_data(random_data(features=FEATURES), hidden_channels=8)
+    assert unread.shares().tolist() == [0.5, 0.5]
+    unread.start_epoch(fixed())
+    expected = unread.content.agreement.clamp(min=1e-6)
+    torch.testing.assert_close(unread.shares(), expected / expected.sum())
+
+
+def test_an_item_hears_of_the_modalities_it_has_alone():
+    data = random_data(features=FEATURES)
+    for name, lacking in (("image", [2, 4]), ("text", [3, 4])):
+        data["item"][f"has_{name}"][lacking] = False
+        data["item"][f"x_{name}"][lacking] = 0
+    model = LD4MRec.from_data(data, hidden_channels=8)
+    weight = model.messages.weights(model.graph, torch.tensor([0.25, 0.75]))
+    assert weight[1].tolist() == [0.25, 0.75]
+    assert weight[2].tolist() == [0, 1]
+    assert weight[3].tolist() == [1, 0]
+    assert weight[4].tolist() == [0, 0]
+
+
+def test_no_modality_at_all():
+    model = make(features={})
+    assert model.modality_preference(0) == {}
+    assert model.recommend(0, 3)[0].shape == (1, 3)
+
+
+def test_an_item_without_interactions_is_scored_from_its_content():
+    settings = {"num_neighbors": 3, "content_rank": 0}
+    model = make(num_users=40, num_items=30, features={"image": 6}, **settings).eval()
+    cold = 29
+    assert model.graph.item_degree()[cold] == 0
+    with torch.no_grad():
+        before = model.tables().item[cold]
+        assert before.norm() == pytest.approx(1.0)
+        # It points where its neighbours do.
+        (source, target), _ = model.graph.similar("image")
+        near = source[target == cold]
+        degree = model.graph.item_degree()[near].float()
+        expected = (degree / (degree + 3)) @ model.embedding[near]
+    torch.testing.assert_close(before, normalize_heads(expected, model.config.num_heads))
+
+
+def test_users_of_whom_nothing_is_visible_do_no_harm():
+    model = make(input_dropout=0.99)
+    loss = model.loss(torch.arange(12), fixed())
+    assert loss.isfinite()
+    norms = [grad.norm() for grad in gradients(model, loss).values()]
+    assert torch.stack(norms).max() < 1e3
+
+
+def test_a_batch_without_any_interaction():
+    graph = RecGraph(torch.tensor([0, 0, 1]), torch.tensor([0]), num_items=2)
+    model = LD4MRec(LD4MRec.configure(hidden_channels=4), graph)
+    model.loss(torch.tensor([0]), fixed()).backward()
+    items, scores = model.recommend([0], 2)
+    assert sorted(items[0].tolist()) == [0, 1]
+    assert scores.isfinite().all()
+
+
+def test_repr_tells_the_sizes():
+    assert str(make()).startswith("LD4MRec(12, 9, hidden_channels=8, parameters=")
+
+
+def test_mixed_precision_keeps_the_loss():
+    model = make(num_users=40, num_items=30, hidden_channels=16)
+    rows = model.graph.rows(torch.arange(40))
+    draw = model.draw(rows, fixed())
+    expected = model.row_losses(rows, draw)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model.row_losses(rows, draw)
+    losses.mean().backward()
+    torch.testing.assert_close(losses.float(), expected, rtol=0.02, atol=0.02)
+    assert model.embedding.grad.isfinite().all()
+
+
+def test_parts_of_training_can_be_switched_off():
+    generator = torch.Generator().manual_seed(0)
+    still = make(diffusion=False)
+    draw = still.draw(still.graph.rows(torch.arange(12)), generator)
+    assert (draw.t == 0).all()
+    assert (draw.step_weight == 1).all()
+    for by_importance in (True, False):
+        model = make(importance_sampling=by_importance)
+        model.steps.update(torch.tensor([1]), torch.tensor([100.0]))
+        assert (model.steps.probability.unique().numel() == 1) != by_importance
+    for gated in (True, False):
+        model = make(gated=gated)
+        model.loss(torch.arange(12), generator).backward()
+        assert (model.gate.weight.grad is None) != gated
+
+
+@pytest.mark.parametrize("settings", [{"content_rank": 0}, {"modality_shares": "equal"}])
+def test_a_model_saved_before_there_was_a_setting_stays_as_it_was(settings, tmp_path):
+    model = make(**settings).eval()
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.yaml"
+    (name,) = settings
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if name not in line))
+    again = LD4MRec.from_pretrained(tmp_path)
+    assert getattr(again.config, name) == settings[name]
+    assert torch.equal(again(torch.arange(12)), model(torch.arange(12)))
+
+
+def test_an_item_that_nobody_has_is_known_by_its_features():
+    model = make(num_users=40, num_items=30, features={"image": 6}, content_weight=0.0).eval()
+    with torch.no_grad():
+        model.content.weight.normal_()
+    assert model.graph.item_degree()[29] == 0
+    content = model.content()[29] / (1 + model.config.num_layers)
+    torch.testing.assert_close(model.tables().encoder[29], content)
