@@ -1,4 +1,4 @@
-"""BM3: bootstrapped latent representations, without negatives."""
+"""BM3: bootstrapped multimodal representations, trained without negatives."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class BM3Config(ModelConfig):
 
 
 class BM3(Recommender):
-    r"""BM3 from `"Bootstrap Latent Representations for Multi-modal Recommendation"
+    r"""The BM3 model from `"Bootstrap Latent Representations for Multi-modal Recommendation"
     <https://arxiv.org/abs/2207.05969>`_.
 
-    LightGCN's layers on the user-item graph give :math:`\mathbf{h}_u`, and with a residual
-    connection to the item's own embedding :math:`\mathbf{h}_i`; a linear map per modality gives
-    :math:`\mathbf{h}_i^m`. One predictor, linear, makes the online view
-    :math:`\tilde{\mathbf{h}}` of each; dropout makes the target view :math:`\dot{\mathbf{h}}`,
-    through which no gradient flows. With :math:`C(\mathbf{a}, \mathbf{b}) = -\cos(\mathbf{a},
-    \mathbf{b})`,
+    LightGCN layers on the user-item graph produce :math:`\mathbf{h}_u` and, with a residual
+    connection to the item embedding, :math:`\mathbf{h}_i`. A linear map per modality produces
+    :math:`\mathbf{h}_i^m`. A linear predictor computes the online view
+    :math:`\tilde{\mathbf{h}}` of each; dropout computes the target view
+    :math:`\dot{\mathbf{h}}`, which is detached. With :math:`C(\mathbf{a}, \mathbf{b}) =
+    -\cos(\mathbf{a}, \mathbf{b})`,
 
     .. math::
         \mathcal{L}_{rec} &= C(\tilde{\mathbf{h}}_u, \dot{\mathbf{h}}_i)
@@ -47,12 +47,13 @@ class BM3(Recommender):
         \mathcal{L} &= \mathcal{L}_{rec} + \lambda_1 (\mathcal{L}_{align} + \mathcal{L}_{mask})
         + \lambda_2 \big(\|H_U\|_F + \|H_I\|_F\big) / I,
 
-    averaged over the batch's interactions; no negative is drawn. The score of a pair is
+    averaged over the interactions of the batch; no negatives are drawn. The score of a pair is
     :math:`\tilde{\mathbf{h}}_u \cdot \tilde{\mathbf{h}}_i`.
 
-    As in the authors' code :math:`1 - \cos` stands for :math:`-\cos`, the residual connection is
-    the items' alone, the norms are not squared, and the features are learnable, starting from
-    the data's. Interactions with an item that lacks a modality take no part in its losses (ours).
+    As in the authors' code, :math:`1 - \cos` replaces :math:`-\cos`, only items have the residual
+    connection, the norms are not squared, and the features are parameters initialised from the
+    data. Interactions with an item that lacks a modality are left out of the losses of that
+    modality (ours).
 
     Args:
         config: :class:`BM3Config`.
@@ -86,7 +87,7 @@ class BM3(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's grid, and a little around."""
+        """Return the values that tuning tries: the paper's grid and a few values around it."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
@@ -97,8 +98,8 @@ class BM3(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws embeddings (Xavier uniform) and maps (Xavier normal) anew; features start from
-        the data."""
+        """Reset embeddings (Xavier uniform), linear maps (Xavier normal) and features (a copy of
+        the data)."""
         torch.nn.init.xavier_uniform_(self.user_embedding.weight)
         torch.nn.init.xavier_uniform_(self.item_embedding.weight)
         for linear in (self.predictor, *self.project.values()):
@@ -117,7 +118,7 @@ class BM3(Recommender):
         return user, item + self.item_embedding.weight
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Reconstruction, alignment and the norms' penalty; ``batch`` long ``[B]``."""
+        """Return the sum of reconstruction, alignment and penalty; ``batch`` is long ``[B]``."""
         config = self.config
         user_index, item_index = self.graph.user_of(batch), self.graph.col[batch]
         users, items = self._embeddings()
@@ -139,7 +140,7 @@ class BM3(Recommender):
         return dropout(online.detach(), self.config.dropout, generator)
 
     def tables(self) -> Tables:
-        """The online views of users and items."""
+        """Return the online views of users and items."""
         user, item = self._embeddings()
         return Tables(item=self.predictor(item), user=self.predictor(user))
 

@@ -1,4 +1,4 @@
-"""BPR-MF: matrix factorisation trained to rank."""
+"""BPR-MF: matrix factorisation with a pairwise ranking loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BPRMFConfig(ModelConfig):
 
 
 class BPRMF(Recommender):
-    r"""Matrix factorisation from `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    r"""The matrix factorisation from `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1205.2618>`_.
 
     .. math::
@@ -32,10 +32,10 @@ class BPRMF(Recommender):
         \hat{y}_{uj}) + \tfrac{\lambda}{2} \big(\lVert\mathbf{w}_u\rVert^2 +
         \lVert\mathbf{h}_i\rVert^2 + \lVert\mathbf{h}_j\rVert^2\big) \Big]
 
-    with one item j per interaction, uniform over the trained items that u has not
-    (:meth:`~graphdiff.graph.store.RecGraph.sample_negatives`). The paper draws triples with
-    replacement and has one λ for each kind of factor; here an epoch visits each interaction once
-    and the λ are equal, as in today's toolboxes.
+    with one negative item j per interaction, drawn uniformly from the items with training
+    interactions that are not in the history of u. The paper draws triples with replacement and
+    has one λ for each kind of factor; here, as in current toolboxes, an epoch visits each
+    interaction once and there is one λ.
 
     Args:
         config: :class:`BPRMFConfig`.
@@ -54,8 +54,8 @@ class BPRMF(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; powers of ten from MMRec's grid of λ, and
-        around the largest that does not shrink all embeddings to zero."""
+        """Return the values that tuning tries: for λ, powers of ten from MMRec's grid and values
+        around the largest λ that does not shrink all embeddings to zero."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
@@ -63,12 +63,12 @@ class BPRMF(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws the embeddings anew (Xavier uniform)."""
+        """Reset the embeddings (Xavier uniform)."""
         torch.nn.init.xavier_uniform_(self.user_embedding.weight)
         torch.nn.init.xavier_uniform_(self.item_embedding.weight)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR with an L2 penalty on the embeddings involved; ``batch`` long ``[B]``."""
+        """Return BPR plus an L2 penalty on the batch's embeddings; ``batch`` is long ``[B]``."""
         index = self.graph.user_of(batch)
         user = self.user_embedding(index)
         positive = self.item_embedding(self.graph.col[batch])
@@ -77,5 +77,5 @@ class BPRMF(Recommender):
         return bpr_loss(user, positive, negative) + self.config.regularization * penalty
 
     def tables(self) -> Tables:
-        """The embeddings."""
+        """Return the embeddings of users and items."""
         return Tables(item=self.item_embedding.weight, user=self.user_embedding.weight)

@@ -1,4 +1,4 @@
-"""Base of the models that are found at once and not by gradient."""
+"""Base class of models with a closed-form solution."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from graphdiff.models.base import BaseConfig, Recommender
 
 
 class ClosedForm(Recommender):
-    """Base of models that :meth:`solve` finds from the graph at once, without a gradient.
+    """Base class of models that :meth:`solve` computes from the graph, without gradient descent.
 
-    Each makes a user from their items, and draws nothing at random. What is found lies in buffers,
-    zero until then, whose shapes follow from settings and graph: so they move and save with the
-    model.
+    Such a model represents a user by the user's items and is deterministic. The solution is stored
+    in buffers whose shapes depend only on the settings and the graph, so that it is saved, loaded
+    and moved between devices like any other weight. The buffers are zero until :meth:`solve` runs.
     """
 
     Config: ClassVar[type[BaseConfig]] = BaseConfig
@@ -24,16 +24,16 @@ class ClosedForm(Recommender):
 
     @abstractmethod
     def solution(self) -> dict[str, Tensor]:
-        """The values of the model's buffers, by name, found from its graph and settings."""
+        """Return the values of the model's buffers by name, computed from graph and settings."""
 
     def solve(self) -> None:
-        """Fills the buffers with the solution."""
+        """Compute the solution and store it in the buffers."""
         for name, value in self.solution().items():
             getattr(self, name).copy_(value)
         self.forget_tables()
 
     def num_parameters(self) -> int:
-        """Number of values that solving finds."""
+        """Return the number of values in the solution."""
         return sum(found.numel() for found in self.buffers(recurse=False))
 
     def __repr__(self) -> str:

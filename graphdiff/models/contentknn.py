@@ -1,4 +1,4 @@
-"""ContentKNN: items that look, sound or read like those of a user."""
+"""ContentKNN: item-based nearest neighbours by content."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class ContentKNNConfig(NeighborhoodConfig):
     """Settings of :class:`ContentKNN`."""
 
     num_neighbors: int = Field(20, ge=1, description="Neighbours k of each item.")
-    centre: bool = Field(True, description="Take the mean item's features off before the cosine.")
+    centre: bool = Field(True, description="Subtract the mean features before the cosine.")
     modality_weights: dict[str, float] | None = Field(
         None, description="Share of each modality in the similarity; equal shares by default."
     )
 
 
 class ContentKNN(Neighborhood):
-    r"""A user's items' neighbours by content, and nothing else.
+    r"""Item-based nearest neighbours with a similarity of item features only.
 
     .. math::
         s_{ij} = \max\Big(0, \frac{\sum_m \alpha_m \cos(\mathbf{x}_{i,m}, \mathbf{x}_{j,m})}
         {\sum_m \alpha_m}\Big),
 
-    the sums going over the modalities that both items have. Neighbours are exact. It tells how far
-    content alone goes, and reaches items that nobody has chosen yet.
+    where the sums run over the modalities that both items have. The neighbours are exact. As a
+    baseline, the model shows how well content alone can do; it can recommend cold items.
 
     Args:
         config: :class:`ContentKNNConfig`.
@@ -52,11 +52,11 @@ class ContentKNN(Neighborhood):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {"num_neighbors": [5, 10, 20, 50, 100, 200], "centre": [False, True]}
 
     def neighbors(self, k: int) -> Neighbors:
-        """The k nearest neighbours of each item by content."""
+        """Return the k nearest neighbours of each item by content."""
         features = [self.graph.features(name) for name in self.shares]
         if self.config.centre:
             features = [(centred(x, has), has) for x, has in features]

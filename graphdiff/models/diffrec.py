@@ -1,4 +1,4 @@
-"""DiffRec: diffusion of interaction rows, undone by a reverse chain."""
+"""DiffRec: diffusion of interaction rows with a reverse chain at inference."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ class DiffRecConfig(ModelConfig):
 
     hidden_channels: int = Field(600, ge=1, description="Width d of the first and last layer.")
     bottleneck_channels: int = Field(
-        200, ge=0, description="Width of a layer between them; 0 for one hidden layer in all."
+        200, ge=0, description="Width of a layer between them; 0 for a single hidden layer."
     )
     batch_size: int = Field(400, ge=1, description="Users per training step.")
     time_channels: int = Field(10, ge=1, description="Width of the time embedding.")
-    normalize: bool = Field(False, description="Scale rows to length one on the way in.")
+    normalize: bool = Field(False, description="Scale input rows to unit length.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of a row's entries dropped.")
     num_steps: int = Field(40, ge=1, description="Diffusion steps T.")
     noise_scale: float = Field(0.005, gt=0, description="s: scale of the variances.")
     noise_min: float = Field(0.005, gt=0, description="α_min: smallest variance over s.")
     noise_max: float = Field(0.01, gt=0, description="α_max: largest variance over s.")
     first_variance: float | None = Field(
-        1e-5, gt=0, lt=1, description="β_1; None for what the schedule gives."
+        1e-5, gt=0, lt=1, description="β_1; None for the value of the schedule."
     )
-    reweight: bool = Field(True, description="Weigh steps as the evidence bound does.")
+    reweight: bool = Field(True, description="Weight steps as in the evidence lower bound.")
     sampling_steps: int = Field(
-        0, ge=0, description="Noise on the row at inference is that of this step; 0 for none."
+        0, ge=0, description="Step whose noise is added to the row at inference; 0 for no noise."
     )
 
 
 @dataclass(frozen=True)
 class ChainTables(Tables):
-    """Tables of DiffRec: ``item`` and ``bias`` are the decoder.
+    """Tables of DiffRec; ``item`` and ``bias`` are the decoder.
 
     Attributes:
-        encoder: The part of the first layer that meets a row, ``[I, d_1]``.
-        again: What decoding and encoding again does, ``[d, d_1]``.
-        offset: What it adds, ``[d_1]``.
+        encoder: Weights of the first layer that multiply a row, ``[I, d_1]``.
+        again: The product of decoder and encoder, ``[d, d_1]``.
+        offset: The encoded bias of the decoder, ``[d_1]``.
     """
 
     encoder: Tensor
@@ -56,12 +56,12 @@ class ChainTables(Tables):
     offset: Tensor
 
     def decode_and_encode(self, hidden: Tensor) -> Tensor:
-        """From the last hidden layer ``[B, d]`` to an encoded row ``[B, d_1]``."""
+        """Map the last hidden layer ``[B, d]`` to an encoded row ``[B, d_1]``."""
         return torch.addmm(self.offset, hidden, self.again)
 
 
 class DiffRec(Recommender):
-    r"""DiffRec from `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_.
+    r"""The DiffRec model from `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_.
 
     A user's row :math:`\mathbf{x}_0 \in \{0, 1\}^I` is corrupted to
     :math:`\mathbf{x}_t = \sqrt{\bar\alpha_t}\mathbf{x}_0 + \sqrt{1 - \bar\alpha_t}\epsilon`, and a
@@ -72,22 +72,23 @@ class DiffRec(Recommender):
         \lVert \mathbf{x}_0 - \hat{\mathbf{x}}_\theta(\mathbf{x}_t, t) \rVert^2\Big], \qquad
         w_t = \mathrm{SNR}(t - 1) - \mathrm{SNR}(t),\; w_1 = 1,
 
-    with t drawn by importance, :math:`p_t \propto \sqrt{E[L_t^2]}` over the last ten losses of each
-    step.
+    where t is drawn by importance sampling, :math:`p_t \propto \sqrt{E[L_t^2]}` over the last ten
+    losses of each step.
 
-    *Inference.* The observed row, corrupted up to ``sampling_steps`` (by default not at all), is
-    taken as :math:`\mathbf{x}_T`; then all T steps of the reverse chain are walked, each to the
-    mean of :math:`q(\mathbf{x}_{t-1} | \mathbf{x}_t, \hat{\mathbf{x}}_\theta)`. The scores are
-    :math:`\mathbf{x}_0`: the decoder on the last step's hidden layer. However large
-    ``sampling_steps`` is, the network runs T times.
+    *Inference.* The observed row, corrupted to step ``sampling_steps`` (by default not at all), is
+    used as :math:`\mathbf{x}_T`. All T steps of the reverse chain follow, each with the mean of
+    :math:`q(\mathbf{x}_{t-1} | \mathbf{x}_t, \hat{\mathbf{x}}_\theta)`. The scores are
+    :math:`\mathbf{x}_0`, the decoder applied to the last hidden layer. The network runs T times
+    for any value of ``sampling_steps``.
 
-    The chain is linear but for the network's inside. So it is walked on rows times the first
-    layer's matrix, where a step costs the same whatever the size of the catalogue; the scores are
-    those of the chain on rows. That is ours, as is drawing the noise there by its covariance.
+    The chain is linear outside the network. It therefore runs on encoded rows (rows times the
+    first layer's matrix), where the cost of a step does not depend on the number of items; the
+    scores equal those of the chain on rows. This is ours, as is drawing the encoded noise from its
+    covariance.
 
     The paper's prediction of ε in place of :math:`\mathbf{x}_0` and its other schedules, which its
-    recommended settings do not use, are left out. Its code decays weights as AdamW does; here it is
-    Adam's penalty, which is the same at the recommended 0.
+    recommended settings do not use, are not implemented. Its code uses decoupled weight decay
+    (AdamW); here it is Adam's L2 penalty, which is the same at the recommended value of 0.
 
     Args:
         config: :class:`DiffRecConfig`.
@@ -120,7 +121,7 @@ class DiffRec(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {
             "hidden_channels": [600, 1000],
             "bottleneck_channels": [0, 200],
@@ -132,12 +133,12 @@ class DiffRec(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws the network anew and forgets the steps' losses."""
+        """Reset the network and the loss history of the step sampler."""
         self.net.reset_parameters()
         self.steps.reset_parameters()
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Error of the predicted rows, averaged over users; ``batch`` long ``[B]`` users."""
+        """Return the mean error of the predicted rows; ``batch`` is long ``[B]``, user indices."""
         x_0 = self.graph.rows(batch).dense(self.num_items)
         step, importance = self.steps.sample(batch.numel(), generator)
         t = step + 1
@@ -150,7 +151,7 @@ class DiffRec(Recommender):
         return (importance * loss).mean()
 
     def tables(self) -> ChainTables:
-        """The decoder, the encoder, and the two in a row."""
+        """Return the decoder, the encoder and their product."""
         encoder, decoder = self.net.row_encoder.weight, self.net.decoder
         return ChainTables(
             item=decoder.weight,
@@ -167,15 +168,15 @@ class DiffRec(Recommender):
         sampling_steps: int | None = None,
         on_rows: bool = False,
     ) -> Tensor:
-        """The last hidden layer at the end of the reverse chain, ``[B, d]``.
+        """Return the last hidden layer at the end of the reverse chain, ``[B, d]``.
 
         Args:
-            query: Whom to recommend to.
-            tables: From :meth:`tables`.
-            sampling_steps: Corrupt the observed row up to this step first, 0 … T; by default the
-                setting of that name. The chain has T steps all the same.
-            on_rows: Walk the chain on rows ``[B, I]``, as the public code does. Without noise the
-                answer is the same; it costs more. Always so with ``normalize``.
+            query: The users to score for.
+            tables: The result of :meth:`tables`.
+            sampling_steps: Step 0 … T to which the observed row is corrupted first; by default
+                the setting of that name. The chain always has T steps.
+            on_rows: Run the chain on dense rows ``[B, I]``, as the public code does. Without noise
+                the result is the same at a higher cost. Always on with ``normalize``.
 
         Raises:
             ConfigError: If ``sampling_steps`` is not in 0 … T.
@@ -203,8 +204,8 @@ class DiffRec(Recommender):
         return self.net.hidden(encode(x_1), self.schedule.full(1, x_1))
 
     def _corrupt(self, x_0: Tensor, encoder: Tensor | None, step: int) -> Tensor:
-        """Rows at a step, or rows times ``encoder`` if it is given."""
-        # Fixed, so that the same question has the same answer.
+        """Corrupt rows, or rows encoded by ``encoder``, to a step."""
+        # A fixed seed: the same query must give the same scores.
         generator = torch.Generator(self.device).manual_seed(0)
         noise = torch.randn(x_0.shape, generator=generator, device=self.device).to(x_0.dtype)
         if encoder is not None:

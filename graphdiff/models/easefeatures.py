@@ -1,4 +1,4 @@
-"""EASE that explains item features along with interactions."""
+"""EASE with item features as additional rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EASEFeaturesConfig(EASEConfig):
     """Settings of :class:`EASEFeatures`."""
 
     feature_weight: float = Field(
-        100.0, ge=0, description="w of all features together, in users of an item; 0 is EASE."
+        100.0, ge=0, description="Weight w of all features, in users per item; 0 is EASE."
     )
     modality_weights: dict[str, float] | None = Field(
         None, description="Share α of each modality in w; equal shares by default."
@@ -30,17 +30,17 @@ class EASEFeatures(ItemItem):
     r"""EASE with side information, the collective form of `"Closed-Form Models for Collaborative
     Filtering with Side-Information" <https://doi.org/10.1145/3383313.3418480>`_.
 
-    Item features are explained by the same item-item weights as interactions, as though each
-    feature were one more user:
+    The same item-item weights predict interactions and item features, as if each feature were an
+    additional user:
 
     .. math::
         \min_B \lVert X - XB \rVert_F^2 + w \sum_m \alpha_m \lVert F_m^\top - F_m^\top B \rVert_F^2
         + \lambda \lVert B \rVert_F^2 \;\text{ with }\; \mathrm{diag}(B) = 0,
 
-    which adds :math:`w \sum_m \alpha_m F_m F_m^\top` to the Gram matrix of EASE's closed form. Ours
-    is the scale: features have mean 0 and variance 1 over the items that have them, and then each
-    item's have length one, so that w counts like users; items without a modality have a row of
-    zeros. An item that nobody has chosen is reached through its features.
+    which adds :math:`w \sum_m \alpha_m F_m F_m^\top` to the Gram matrix of EASE's closed form. The
+    scaling is ours: features are standardised over the items that have them, then each item's
+    features are scaled to unit length, so that w is comparable to a number of users. Items that
+    lack a modality have a row of zeros. The model can recommend cold items through their features.
 
     Args:
         config: :class:`EASEFeaturesConfig`.
@@ -62,14 +62,14 @@ class EASEFeatures(ItemItem):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {
             "regularization": [10.0, 25.0, 50.0, 100.0, 200.0, 400.0],
             "feature_weight": [10.0, 30.0, 100.0, 300.0],
         }
 
     def solution(self) -> dict[str, Tensor]:
-        """B as ``weight``, ``[I, I]``."""
+        """Return B as ``weight``, ``[I, I]``."""
         total = gram(self.graph)
         for name, share in self.shares.items():
             features = standardised(*self.graph.features(name)).to(total)

@@ -1,4 +1,4 @@
-"""FREEDOM: a frozen item-item graph and a denoised user-item graph."""
+"""FREEDOM: a frozen item-item graph and a pruned user-item graph."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class FREEDOMConfig(ModelConfig):
 
 
 class FREEDOM(Recommender):
-    r"""FREEDOM from `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for
+    r"""The FREEDOM model from `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for
     Multimodal Recommendation" <https://arxiv.org/abs/2211.06924>`_.
 
     The item-item graph :math:`S = \sum_m \alpha_m S_m` of the modalities' k nearest neighbours
-    is built once and frozen. For each epoch a share of the interactions is kept, drawn without
+    is built once and frozen. In each epoch a share of the interactions is kept, sampled without
     replacement with probability proportional to :math:`1/\sqrt{|N_u||N_i|}`, so that edges between
-    popular nodes are pruned first. With LightGCN's layers on what is left and
+    popular nodes are pruned first. With LightGCN layers on the remaining edges and
     :math:`\tilde{\mathbf{e}}_i = S^L \mathbf{e}_i`,
 
     .. math::
@@ -46,9 +46,9 @@ class FREEDOM(Recommender):
         \mathcal{L} = \mathcal{L}_{BPR} + \lambda \sum_m
         \mathcal{L}_{BPR}(\mathbf{e}_u, W_m \mathbf{x}_{i,m}).
 
-    At inference the whole interaction graph is used. As in the authors' code the features are
-    learnable, starting from the data's; the embeddings of users and items are shared by all
-    modalities. Items without a modality take no part in its loss.
+    Inference uses the whole interaction graph. As in the authors' code, the features are
+    parameters initialised from the data, and all modalities share the embeddings of users and
+    items. Items that lack a modality are left out of its loss.
 
     Args:
         config: :class:`FREEDOMConfig`.
@@ -79,7 +79,7 @@ class FREEDOM(Recommender):
             {name: graph.features(name)[0].clone() for name in graph.modalities}
         )
         self.project = torch.nn.ModuleDict(
-            # Without a bias: it cancels out of the difference that BPR looks at.
+            # No bias: it would cancel in the score difference of BPR.
             {
                 name: torch.nn.Linear(x.size(1), channels, bias=False)
                 for name, x in self.features.items()
@@ -91,7 +91,7 @@ class FREEDOM(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's grid, and a little around."""
+        """Return the values that tuning tries: the paper's grid and a few values around it."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
@@ -102,7 +102,7 @@ class FREEDOM(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws embeddings (Xavier uniform) and projections anew; features start from the data."""
+        """Reset embeddings (Xavier uniform), projections, and features (a copy of the data)."""
         torch.nn.init.xavier_uniform_(self.user_embedding.weight)
         torch.nn.init.xavier_uniform_(self.item_embedding.weight)
         with torch.no_grad():
@@ -111,7 +111,7 @@ class FREEDOM(Recommender):
                 self.project[name].reset_parameters()  # type: ignore[operator]
 
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Draws the interactions that message passing may use in this epoch."""
+        """Sample the interactions that message passing uses in this epoch."""
         if self.config.dropout == 0:
             self._pruned = None
             return
@@ -119,8 +119,8 @@ class FREEDOM(Recommender):
         num_kept = max(1, round(graph.num_interactions * (1 - self.config.dropout)))
         user_degree, item_degree = graph.user_degree(), graph.item_degree()
         weight = (user_degree[graph.user] * item_degree[graph.col]).float().rsqrt()
-        # Exponential races: the smallest E/w are a draw without replacement proportional to w,
-        # at any number of edges (torch.multinomial stops at 2^24).
+        # Exponential race: the smallest E/w are a sample without replacement proportional to w,
+        # for any number of edges (torch.multinomial is limited to 2^24).
         race = torch.empty_like(weight).exponential_(generator=generator) / weight
         self._pruned = graph.homogeneous_graph(
             race.topk(num_kept, largest=False).indices.sort().values
@@ -143,7 +143,7 @@ class FREEDOM(Recommender):
         )
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR on embeddings plus λ times BPR on projected features; ``batch`` long ``[B]``."""
+        """Return BPR on embeddings plus λ times BPR on features; ``batch`` is long ``[B]``."""
         user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user_index, generator)
         users, items = self._embeddings(self._pruned or self.graph.whole_graph())
@@ -164,6 +164,6 @@ class FREEDOM(Recommender):
         return loss
 
     def tables(self) -> Tables:
-        """Embeddings after message passing over the whole graphs."""
+        """Return the embeddings after message passing over the whole graphs."""
         user, item = self._embeddings(self.graph.whole_graph())
         return Tables(item=item, user=user)

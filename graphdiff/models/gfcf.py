@@ -1,4 +1,4 @@
-"""GF-CF: recommending as filtering of signals on the item graph."""
+"""GF-CF: graph filters on the item graph."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from graphdiff.nn.spectral import right_singular_vectors
 class GFCFConfig(BaseConfig):
     """Settings of :class:`GFCF`."""
 
-    hidden_channels: int = Field(256, ge=1, description="Number K that the ideal filter passes.")
-    ideal_weight: float = Field(0.3, ge=0, description="α of the ideal low-pass filter.")
+    hidden_channels: int = Field(
+        256, ge=1, description="Frequencies K that the ideal filter keeps."
+    )
+    ideal_weight: float = Field(0.3, ge=0, description="Weight α of the ideal low-pass filter.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterTables(Tables):
-    """Both filters. ``item`` is :math:`D_I^{1/2} V`, ``[I, K]``.
+    """Tables of both filters; ``item`` is :math:`D_I^{1/2} V`, ``[I, K]``.
 
     Attributes:
         encoder: :math:`\\alpha D_I^{-1/2} V`, ``[I, K]``.
-        start: Long ``[I + 1]``; an item has the interactions ``by_item[start[i]:start[i + 1]]``.
-        by_item: Long ``[E]``, positions of the interactions in the order of the items.
-        weight: Float32 ``[E]``, :math:`\\tilde{R}`, beside the graph's ``col``.
+        start: Long ``[I + 1]``; item i has the interactions ``by_item[start[i]:start[i + 1]]``.
+        by_item: Long ``[E]``, positions of the interactions, sorted by item.
+        weight: Float32 ``[E]``, the entries of :math:`\\tilde{R}` in the order of the graph's
+            ``col``.
     """
 
     encoder: Tensor
@@ -45,18 +48,18 @@ class FilterTables(Tables):
 
 
 class GFCF(ClosedForm):
-    r"""GF-CF from `"How Powerful is Graph Convolution for Recommendation?"
+    r"""The GF-CF model from `"How Powerful is Graph Convolution for Recommendation?"
     <https://arxiv.org/abs/2108.07567>`_.
 
-    With :math:`\tilde{R} = D_U^{-1/2} R D_I^{-1/2}` and V its K largest right singular vectors, a
-    user's row passes a linear and an ideal low-pass filter on the item graph:
+    With :math:`\tilde{R} = D_U^{-1/2} R D_I^{-1/2}` and its K leading right singular vectors V, a
+    linear and an ideal low-pass filter on the item graph are applied to a user's row:
 
     .. math::
         \hat{\mathbf{y}}_u = \mathbf{x}_u \big(\tilde{R}^\top \tilde{R}
         + \alpha D_I^{-1/2} V V^\top D_I^{1/2}\big).
 
-    The linear filter is applied in two hops over the training interactions, so that no item-item
-    matrix is made: a batch of B people takes O(B · U) memory.
+    The linear filter is applied in two hops over the training interactions, without an item-item
+    matrix: a batch of B users takes O(B · U) memory.
 
     Args:
         config: :class:`GFCFConfig`.
@@ -74,14 +77,14 @@ class GFCF(ClosedForm):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {
             "hidden_channels": [16, 32, 64, 128, 192],
             "ideal_weight": [0.1, 0.3, 1.0, 3.0],
         }
 
     def solution(self) -> dict[str, Tensor]:
-        """V as ``directions``, ``[I, K]``."""
+        """Return V as ``directions``, ``[I, K]``."""
         interactions = self.graph.to_scipy()
         user, item = (
             diags(degree.clamp(min=1).double().rsqrt().cpu().numpy())
@@ -91,7 +94,7 @@ class GFCF(ClosedForm):
         return {"directions": right_singular_vectors(normed, self.directions.size(1))}
 
     def tables(self) -> FilterTables:
-        """Both filters, made ready."""
+        """Return the tables of both filters."""
         graph = self.graph
         degree = graph.item_degree()
         start = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
@@ -105,15 +108,15 @@ class GFCF(ClosedForm):
         )
 
     def vectors(self, query: Query, tables: Tables) -> Tensor:
-        """Rows in the ideal filter's frequencies, ``[B, K]``; the linear filter is left out."""
+        """Return rows in the basis of the ideal filter, ``[B, K]``, without the linear filter."""
         assert isinstance(tables, FilterTables)
         row, item, num = query.rows
         return encode_rows(tables.encoder, row, item, torch.ones_like(tables.encoder[item, 0]), num)
 
     def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
-        """Both filters' scores, a block of items at a time."""
+        """Return a function that computes the scores of both filters for one block of items."""
         assert isinstance(tables, FilterTables)
-        filters = tables  # for the closure, whose types are checked apart
+        filters = tables  # mypy does not carry the assertion into the closure
         ideal = self.vectors(query, filters)
         at_users = self._at_users(query, filters)
 
@@ -132,7 +135,7 @@ class GFCF(ClosedForm):
         return score_block
 
     def _at_users(self, query: Query, tables: FilterTables) -> Tensor:
-        """People's rows after the first hop, to the training users: ``[U, B]``."""
+        """Return the rows after the first hop, to the training users: ``[U, B]``."""
         own, column = query.rows.item.unique(return_inverse=True)
         has = tables.weight.new_zeros(own.numel(), query.rows.num)
         has[column, query.rows.row] = 1

@@ -1,4 +1,4 @@
-"""Base of the linear models with a dense item-item matrix."""
+"""Base class of linear models with a dense item-item matrix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphdiff.nn.item_item import check_dense, item_item_scorer
 
 
 class ItemItem(ClosedForm):
-    r"""Base of models whose scores are a user's row times an item-item matrix,
+    r"""Base class of models that score a user's row by an item-item matrix,
     :math:`\hat{\mathbf{y}}_u = \mathbf{x}_u W`.
 
     Args:
@@ -23,7 +23,7 @@ class ItemItem(ClosedForm):
         graph: Training interactions and item content.
 
     Raises:
-        ConfigError: Above :data:`graphdiff.nn.item_item.MAX_DENSE_ITEMS` items, for W is dense.
+        ConfigError: Above :data:`graphdiff.nn.item_item.MAX_DENSE_ITEMS` items, because W is dense.
     """
 
     weight: Tensor
@@ -34,16 +34,16 @@ class ItemItem(ClosedForm):
         self.register_buffer("weight", torch.zeros(graph.num_items, graph.num_items))
 
     def tables(self) -> Tables:
-        """The columns of W."""
+        """Return the columns of W as item vectors."""
         return Tables(item=self.weight.t())
 
     def vectors(self, query: Query, tables: Tables) -> Tensor:
-        """People's rows, dense ``[B, I]``; :meth:`scorer` does without them."""
+        """Return the users' rows, dense ``[B, I]``; :meth:`scorer` does not need them."""
         row, item, num = query.rows
         vectors = self.weight.new_zeros(num, self.num_items)
         vectors[row, item] = 1
         return vectors
 
     def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
-        """Sums of the rows of W, a block of items at a time."""
+        """Return a function that sums rows of W for one block of items."""
         return item_item_scorer(query.rows, tables.item.t())

@@ -15,7 +15,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import bpr_loss, log_partition
 
-# Features up to this width are propagated once, as they are; wider ones in each step, projected.
+# Features up to this width are propagated once, unprojected; wider ones in each step, projected.
 MAX_FIXED_FEATURES = 256
 
 
@@ -42,7 +42,7 @@ class LGMRecConfig(ModelConfig):
 
 
 class Hypergraph(NamedTuple):
-    """One modality's global embeddings, factored: ``member @ edge``.
+    """The global embeddings of one modality in factored form, ``member @ edge``.
 
     Attributes:
         member: Memberships of users, ``[U, K]``, and of items, ``[I, K]``.
@@ -53,33 +53,34 @@ class Hypergraph(NamedTuple):
     edge: Tensor
 
 
-# Some users and some items.
+# A selection of users and a selection of items.
 Nodes = tuple[Tensor | slice, Tensor | slice]
 USERS, ITEMS = 0, 1
 
 
 class LGMRec(Recommender):
-    r"""LGMRec from `"LGMRec: Local and Global Graph Learning for Multimodal Recommendation"
-    <https://arxiv.org/abs/2312.16400>`_.
+    r"""The LGMRec model from `"LGMRec: Local and Global Graph Learning for Multimodal
+    Recommendation" <https://arxiv.org/abs/2312.16400>`_.
 
-    *Local.* LightGCN's embeddings :math:`\bar{\mathbf{e}}`, and for each modality m the projected
-    features of items, and their mean as the users', after L layers on the user-item graph:
+    *Local.* LightGCN's embeddings :math:`\bar{\mathbf{e}}` and, for each modality m, the projected
+    features of the items (for users, the mean over their items) after L layers on the user-item
+    graph:
 
     .. math::
         H_m = \hat{A}^L \begin{bmatrix} D_u^{-1} A X_m \\ X_m \end{bmatrix} P_m .
 
-    *Global.* With learned hyperedges :math:`V_m \in \mathbb{R}^{F_m \times K}`, items and users
-    belong to them by
+    *Global.* With learned hyperedges :math:`V_m \in \mathbb{R}^{F_m \times K}`, the memberships of
+    items and users are
 
     .. math::
         B^i_m = \mathrm{softmax}\big((X_m V_m + \mathbf{g}) / \tau\big), \qquad
         B^u_m = \mathrm{softmax}\big((A X_m V_m + \mathbf{g}') / \tau\big)
 
-    with Gumbel noise :math:`\mathbf{g}` and dropout, and embeddings pass from items to hyperedges,
-    to items and users: from :math:`G^i_m = \bar{E}^i`, in each layer
+    with Gumbel noise :math:`\mathbf{g}` and dropout. Embeddings pass from items to hyperedges and
+    from hyperedges to items and users: starting from :math:`G^i_m = \bar{E}^i`, each layer computes
     :math:`C_m = B^{i\top}_m G^i_m,\ G^i_m \leftarrow B^i_m C_m,\ G^u_m \leftarrow B^u_m C_m`.
 
-    *Together,*
+    *Scores and loss.*
 
     .. math::
         \mathbf{z} &= \bar{\mathbf{e}} + \sum_m \frac{\mathbf{h}_m}{\lVert\mathbf{h}_m\rVert} +
@@ -90,17 +91,17 @@ class LGMRec(Recommender):
         {\sum_n e^{\cos(\mathbf{g}_{bm}, \mathbf{g}_{nm'}) / \tau}} +
         \tfrac{\lambda}{B} \sum \lVert Z \rVert_F,
 
-    where b runs over the batch's users and n over all users, and likewise for items.
+    where b runs over the users of the batch and n over all users, and likewise for items.
 
-    This follows the authors' code: features are frozen and the contrast goes one way. Ours: there
-    is neither noise nor dropout at inference (their code draws noise there too); with more than
-    two modalities each pair is contrasted; and a node takes no part in a modality that it lacks:
-    an item by its mask, a user if all of their items lack it. What is constant is computed once,
-    and cosines with all nodes are computed in the K dimensions of the memberships, which gives the
-    same.
+    As in the authors' code, features are frozen and the contrastive loss is one-sided. Ours: no
+    noise and no dropout at inference (their code draws noise there too); with more than two
+    modalities each pair is contrasted; a node is masked in a modality that it lacks (an item by its
+    feature mask, a user if all of the user's items lack it). Constant terms are computed once, and
+    cosines with all nodes are computed in the K dimensions of the memberships, which is equal.
 
-    The contrast is a sum over the batch, so at the default weight it outweighs BPR in batches of
-    2048. Where content says little of taste that slows learning much: it is what to tune first.
+    The contrastive loss is a sum over the batch, so with the default weight and batches of 2048 it
+    outweighs BPR. Where content is weakly related to preferences this slows training down: tune
+    its weight first.
 
     Args:
         config: :class:`LGMRecConfig`.
@@ -134,7 +135,7 @@ class LGMRec(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; around what the paper found best."""
+        """Return the values that tuning tries, around the best of the paper."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3],
@@ -148,12 +149,12 @@ class LGMRec(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws all learnable parameters anew (Xavier uniform)."""
+        """Reset all learnable parameters (Xavier uniform)."""
         for parameter in self.parameters():
             torch.nn.init.xavier_uniform_(parameter)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR, contrast of the hypergraphs, and an L2 penalty; ``batch`` long ``[B]``."""
+        """Return BPR plus hypergraph contrast plus an L2 penalty; ``batch`` is long ``[B]``."""
         config, size = self.config, batch.numel()
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
@@ -177,15 +178,15 @@ class LGMRec(Recommender):
         return loss
 
     def tables(self) -> Tables:
-        """Final embeddings of all users and items, without noise."""
+        """Return the final embeddings of all users and items, without noise."""
         user, item, _ = self._embeddings((slice(None), slice(None)), None)
         return Tables(item=item, user=user)
 
     def _embeddings(
         self, nodes: Nodes, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, dict[str, Hypergraph]]:
-        """Final embeddings of some users and of some items, and each modality's hypergraph; with
-        noise and dropout if there is a generator."""
+        """Return the final embeddings of the selected users and items and the hypergraph of each
+        modality; with noise and dropout if a generator is given."""
         both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         both = mean_layer(propagate(both, self.graph.whole_graph(), self.config.num_layers))
         content = both.split([self.num_users, self.num_items])
@@ -207,7 +208,7 @@ class LGMRec(Recommender):
     # --- local ---------------------------------------------------------------------------------
 
     def _local(self, modality: str, nodes: Nodes) -> list[Tensor]:
-        """H_m of some users and of some items, ``[N, d]`` each."""
+        """Return H_m of the selected users and of the selected items, ``[N, d]`` each."""
         features, project = self.graph.features(modality)[0], self.project[modality]
         if features.size(1) > MAX_FIXED_FEATURES:
             tables = self._propagated(modality, features @ project)
@@ -218,7 +219,7 @@ class LGMRec(Recommender):
         return [table[chosen] @ project for table, chosen in zip(fixed, nodes, strict=True)]
 
     def _propagated(self, modality: str, features: Tensor) -> tuple[Tensor, ...]:
-        """Of items' features ``[I, F]``: users' and items', after all layers."""
+        """Propagate item features ``[I, F]``; return those of users and of items."""
         has_item = self.graph.features(modality)[1]
         number = self.conv(has_item.float().unsqueeze(1), self._items_of_users())
         mean = self.conv(features, self._items_of_users()) / number.clamp(min=1)
@@ -228,7 +229,7 @@ class LGMRec(Recommender):
         return both.split([self.num_users, self.num_items])
 
     def _items_of_users(self) -> FixedGraph:
-        """A: from items to their users, each with weight one."""
+        """Return A, the graph from items to users with all weights one."""
         graph = self.graph
         return graph.once("items_of_users", lambda: graph.item_to_user_graph(normalized=False))
 
@@ -247,7 +248,7 @@ class LGMRec(Recommender):
         return Hypergraph((of_user, of_item), edge)
 
     def _has(self, modality: str) -> tuple[Tensor, Tensor]:
-        """Which users and which items have a modality, bool ``[U]`` and ``[I]``."""
+        """Return the masks of users and items that have a modality, bool ``[U]`` and ``[I]``."""
         has = self.graph.features(modality)[1]
 
         def users() -> Tensor:
@@ -258,7 +259,7 @@ class LGMRec(Recommender):
     def _belong(self, logit: Tensor, has: Tensor, generator: torch.Generator | None) -> Tensor:
         dropout = self.config.dropout
         if generator is not None:
-            # Minus the logarithm of an exponential variate is a Gumbel variate.
+            # The negative logarithm of an exponential variate is a Gumbel variate.
             noise = torch.empty_like(logit).exponential_(generator=generator)
             logit = logit - noise.clamp(min=torch.finfo(noise.dtype).tiny).log()
         member = (logit / self.config.temperature).softmax(dim=1) * has.unsqueeze(1)
@@ -270,7 +271,8 @@ class LGMRec(Recommender):
     def _contrast(
         self, hyper: dict[str, Hypergraph], nodes: Tensor, count: Tensor, kind: int
     ) -> Tensor:
-        r"""Contrast of each two modalities, summed over a batch that has ``nodes`` ``count`` times.
+        r"""Return the contrastive loss over all pairs of modalities, each of ``nodes`` weighted by
+        its ``count`` in the batch.
 
         .. math::
             \cos(\mathbf{g}_{bm}, \mathbf{g}_{nm'}) =

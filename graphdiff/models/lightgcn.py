@@ -1,4 +1,4 @@
-"""LightGCN, PyG's own implementation behind the common face."""
+"""LightGCN: PyG's implementation with the interface of a recommender."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LightGCNConfig(ModelConfig):
 
 
 class LightGCN(Recommender):
-    r"""LightGCN from `"LightGCN: Simplifying and Powering Graph Convolution Network for
+    r"""The LightGCN model from `"LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation" <https://arxiv.org/abs/2002.02126>`_, wrapping
     :class:`torch_geometric.nn.models.LightGCN`.
 
@@ -53,7 +53,7 @@ class LightGCN(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
@@ -62,11 +62,11 @@ class LightGCN(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws the embeddings anew (Xavier uniform)."""
+        """Reset the embeddings (Xavier uniform)."""
         self.net.reset_parameters()
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR with an L2 penalty on the embeddings involved; ``batch`` long ``[B]``."""
+        """Return BPR plus an L2 penalty on the batch's embeddings; ``batch`` is long ``[B]``."""
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
         positive, negative = positive + self.num_users, negative + self.num_users
@@ -79,7 +79,7 @@ class LightGCN(Recommender):
         )
 
     def tables(self) -> Tables:
-        """Propagated embeddings of users and items."""
+        """Return the propagated embeddings of users and items."""
         user, item = self._embeddings().split([self.num_users, self.num_items])
         return Tables(item=item, user=user)
 

@@ -1,4 +1,4 @@
-"""MGCN: content purified by behaviour, seen through several graphs, fused by behaviour."""
+"""MGCN: modality views purified and fused under the guidance of behaviour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MGCNConfig(MultiViewConfig):
 
 
 class MGCN(MultiViewRecommender):
-    r"""MGCN from `"Multi-View Graph Convolutional Network for Multimedia Recommendation"
+    r"""The MGCN model from `"Multi-View Graph Convolutional Network for Multimedia Recommendation"
     <https://arxiv.org/abs/2308.03588>`_.
 
     The views are the modalities m. The *behaviour-guided purifier* gates the item embeddings E by
@@ -28,7 +28,7 @@ class MGCN(MultiViewRecommender):
 
     the *multi-view encoder* propagates them to :math:`\mathbf{h}_m` (see
     :class:`~graphdiff.models.multiview.MultiViewRecommender`), and the *behaviour-aware fuser*
-    splits them into what the modalities share and what is left of each:
+    splits them into a part shared by all modalities and a remainder of each:
 
     .. math::
         \alpha_m &= \mathrm{softmax}_m\, \mathbf{q} \cdot \tanh(W_q \mathbf{h}_m + \mathbf{b}_q),
@@ -36,8 +36,8 @@ class MGCN(MultiViewRecommender):
         \mathbf{s} &= \tfrac{1}{M + 1} \Big[\mathbf{h}_* + \sum_m
         \sigma(W'_m \bar{\mathbf{e}} + \mathbf{b}'_m) \odot (\mathbf{h}_m - \mathbf{h}_*)\Big].
 
-    Softmax and mean are over the modalities that a node has. Where text and the authors' code
-    differ this follows the code.
+    Softmax and mean run over the modalities that a node has. Where the paper and the authors' code
+    differ, this follows the code.
 
     Args:
         config: :class:`MGCNConfig`.
@@ -64,7 +64,7 @@ class MGCN(MultiViewRecommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's grid, and a little around."""
+        """Return the values that tuning tries: the paper's grid and a few values around it."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3],
@@ -75,7 +75,7 @@ class MGCN(MultiViewRecommender):
         }
 
     def item_views(self) -> list[Tensor]:
-        """Item embeddings purified by each modality."""
+        """Return the item embeddings gated by each modality."""
         item = self.item_embedding.weight
         return [
             item * torch.sigmoid(self.purify[name](self.project[name](features)))
@@ -85,9 +85,9 @@ class MGCN(MultiViewRecommender):
     def fuse(
         self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """What the modalities share, and what behaviour prefers of the rest."""
+        """Return the shared part plus the gated remainder of each modality."""
         logit = self.query(views).squeeze(-1)
-        # A finite mask: a row of -inf would make the gradient NaN.
+        # A finite mask value: the gradient of a row of -inf would be NaN.
         share = logit.masked_fill(~has, torch.finfo(logit.dtype).min).softmax(dim=1)
         shared = (share.unsqueeze(-1) * views).sum(dim=1)
         total = shared

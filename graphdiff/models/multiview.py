@@ -1,4 +1,4 @@
-"""What MGCN and SMORE share: a behaviour view, content views, and their contrast."""
+"""Base class of MGCN and SMORE: a behaviour view, content views and a contrastive loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphdiff.nn.losses import bpr_loss, info_nce_loss, l2_penalty
 
 
 class MultiViewConfig(ModelConfig):
-    """Settings of every :class:`MultiViewRecommender`; the defaults are the authors'."""
+    """Settings of a :class:`MultiViewRecommender`; the defaults are the authors'."""
 
     lr_decay: float = Field(
         0.96 ** (1 / 50), gt=0, le=1, description="Factor of the learning rate after each epoch."
@@ -34,17 +34,17 @@ class MultiViewConfig(ModelConfig):
 
 
 class MultiViewRecommender(Recommender):
-    r"""Base of models that add what content says to what behaviour says.
+    r"""Base class of models that add content embeddings to LightGCN's embeddings.
 
-    With LightGCN's embeddings :math:`\bar{\mathbf{e}}` of users and items, item-item graphs
-    :math:`S_v` of views v, and :math:`\tilde{A}_{ui} = 1/\sqrt{|N_u||N_i|}`, a model gives item
-    embeddings :math:`\dot{E}_v` for each view, which become
+    Let :math:`\bar{\mathbf{e}}` be LightGCN's embeddings of users and items, :math:`S_v` the
+    item-item graph of view v, and :math:`\tilde{A}_{ui} = 1/\sqrt{|N_u||N_i|}`. A model defines
+    item embeddings :math:`\dot{E}_v` for each view, which are propagated,
 
     .. math::
         \mathbf{h}_{iv} = \big(S_v^L \dot{E}_v\big)_i, \qquad
         \mathbf{h}_{uv} = \sum_i \tilde{A}_{ui} \mathbf{h}_{iv},
 
-    and fuses each node's views to a side embedding :math:`\mathbf{s}`. Then, in a batch,
+    and fuses the views of each node into a side embedding :math:`\mathbf{s}`. Then, in a batch,
 
     .. math::
         \mathbf{z} = \bar{\mathbf{e}} + \mathbf{s}, \qquad \hat{y}_{ui} = \mathbf{z}_u \cdot
@@ -53,12 +53,12 @@ class MultiViewRecommender(Recommender):
         \mathrm{InfoNCE}(\mathbf{s}_i, \bar{\mathbf{e}}_i)\big] + \tfrac{\lambda}{2B}
         \textstyle\sum \lVert\mathbf{z}\rVert^2 .
 
-    Propagation is over all nodes; fusing, which looks at each node alone, is done for the batch's
-    nodes only, each once. The features are learnable, starting from the data's, as in the
-    authors' code.
+    Propagation covers all nodes; fusion works node by node and is computed once for each distinct
+    node of the batch. As in the authors' code, the features are parameters initialised from the
+    data.
 
-    Views that a node lacks are masked (ours): an item lacks those of modalities that it lacks, a
-    user those that all of their items lack.
+    Views that a node lacks are masked (ours): an item lacks the views of the modalities that it
+    lacks, a user lacks a view if all of the user's items lack it.
 
     Args:
         config: :class:`MultiViewConfig`.
@@ -89,7 +89,7 @@ class MultiViewRecommender(Recommender):
         self.conv = FixedConv()
 
     def reset_parameters(self) -> None:
-        """Draws embeddings (Xavier uniform) and layers anew; features start from the data."""
+        """Reset embeddings (Xavier uniform), layers, and features (a copy of the data)."""
         torch.nn.init.xavier_uniform_(self.user_embedding.weight)
         torch.nn.init.xavier_uniform_(self.item_embedding.weight)
         with torch.no_grad():
@@ -101,35 +101,35 @@ class MultiViewRecommender(Recommender):
 
     @abstractmethod
     def item_views(self) -> list[Tensor]:
-        """Each view's item embeddings before propagation, ``[I, d]`` each."""
+        """Return the item embeddings of each view before propagation, ``[I, d]`` each."""
 
     def view_graph(self, n: int) -> FixedGraph:
-        """The item-item graph of the n-th view; by default a view is a modality."""
+        """Return the item-item graph of view n; by default a view is a modality."""
         graph, name = self.graph, self.graph.modalities[n]
         return graph.once(f"similar_{name}", lambda: graph.similarity_graph({name: 1.0}))
 
     def has_views(self) -> Tensor:
-        """Which items have which view, bool ``[I, V]``; by default a view is a modality."""
+        """Return the mask of views that items have, bool ``[I, V]``; by default modalities."""
         return torch.stack([self.graph.features(name)[1] for name in self.graph.modalities], dim=1)
 
     @abstractmethod
     def fuse(
         self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """Side embeddings of some nodes, each made from what that node has alone.
+        """Return the side embeddings of N nodes; each node is fused on its own.
 
         Args:
             content: LightGCN's embeddings, ``[N, d]``.
-            views: ``[N, V, d]``, zero where a view is missing.
-            has: Bool ``[N, V]``.
+            views: Embeddings of the views, ``[N, V, d]``, zero where a node lacks the view.
+            has: Mask of the views that a node has, bool ``[N, V]``.
             generator: Source of randomness in training; None at inference.
 
         Returns:
-            ``[N, d]``.
+            Side embeddings, ``[N, d]``.
         """
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR, contrast of side and behaviour, and an L2 penalty; ``batch`` long ``[B]``."""
+        """Return BPR plus contrastive loss plus an L2 penalty; ``batch`` is long ``[B]``."""
         config, size = self.config, batch.numel()
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
@@ -158,7 +158,7 @@ class MultiViewRecommender(Recommender):
         return loss
 
     def tables(self) -> Tables:
-        """Final embeddings of all users and items."""
+        """Return the final embeddings of all users and items."""
         user, item = slice(None), slice(None)
         content, side = self._embeddings(user, item, None)
         users, items = (content + side).split([self.num_users, self.num_items])
@@ -167,7 +167,8 @@ class MultiViewRecommender(Recommender):
     def _embeddings(
         self, user: Tensor | slice, item: Tensor | slice, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """LightGCN's and side embeddings of some users and then some items, ``[N, d]`` each."""
+        """Return LightGCN's and the side embeddings of the selected users followed by the selected
+        items, ``[N, d]`` each."""
         graph = self.graph
         both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         both = mean_layer(propagate(both, graph.whole_graph(), self.config.num_layers))
@@ -186,7 +187,7 @@ class MultiViewRecommender(Recommender):
     def _smooth(self, view: Tensor, n: int) -> Tensor:
         if self.config.num_item_layers == 0:
             return view * self.has_views()[:, n, None]
-        # Items without a modality have no edges: propagation leaves nothing of them.
+        # Items without a modality have no edges, so propagation sets them to zero.
         for _ in range(self.config.num_item_layers):
             view = self.conv(view, self.view_graph(n))
         return view

@@ -1,4 +1,4 @@
-"""Mult-VAE: a variational autoencoder of rows with a multinomial likelihood."""
+"""Mult-VAE: a variational autoencoder with a multinomial likelihood."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class MultVAEConfig(ModelConfig):
     latent_channels: int = Field(200, ge=1, description="Width k of the latent variable.")
     batch_size: int = Field(500, ge=1, description="Users per training step.")
     input_dropout: float = Field(
-        0.5, ge=0, lt=1, description="Share of a row's items that the encoder does not see."
+        0.5, ge=0, lt=1, description="Share of a row's items that is hidden from the encoder."
     )
-    kl_weight: float = Field(0.2, ge=0, description="Largest weight β of the KL divergence.")
+    kl_weight: float = Field(0.2, ge=0, description="Maximum weight β of the KL divergence.")
     anneal_steps: int = Field(
-        2000, ge=1, description="Training steps over which β grows from 0 to its largest."
+        2000, ge=1, description="Training steps over which β grows from 0 to its maximum."
     )
 
 
 class MultVAE(Recommender):
-    r"""Mult-VAE\ :sup:`PR` from `"Variational Autoencoders for Collaborative Filtering"
+    r"""The Mult-VAE\ :sup:`PR` model from `"Variational Autoencoders for Collaborative Filtering"
     <https://arxiv.org/abs/1802.05814>`_.
 
-    A row :math:`\mathbf{x}_u` of zeros and ones, scaled to length one and thinned by dropout, is
-    encoded into a Gaussian and decoded into the logits of a multinomial over the catalogue:
+    A binary row :math:`\mathbf{x}_u`, scaled to unit length and with dropout applied, is encoded
+    into a Gaussian and decoded into the logits of a multinomial over all items:
 
     .. math::
         [\boldsymbol\mu, \boldsymbol\sigma] &= W_2 \tanh(W_1 \tilde{\mathbf{x}}_u), \qquad
@@ -45,16 +45,16 @@ class MultVAE(Recommender):
 
     with biases at each layer and :math:`\log\boldsymbol\sigma^2` in place of
     :math:`\boldsymbol\sigma`. β grows linearly with the training steps. At inference
-    :math:`\mathbf{z} = \boldsymbol\mu` and nothing is dropped. A user is made from their items, so
-    anybody can be recommended to.
+    :math:`\mathbf{z} = \boldsymbol\mu`, without dropout. A user is represented by their items, so
+    unseen users are supported (fold-in).
 
-    The last layer is an inner product: ``vectors`` are :math:`\tanh(W_3 \mathbf{z})`. Rows are read
-    sparse, but in training the likelihood needs the logits of each user over the whole catalogue,
-    dense ``[B, I]``, as in the paper.
+    The last layer is an inner product with the user vectors :math:`\tanh(W_3 \mathbf{z})`. Rows are
+    encoded sparsely, but in training the likelihood needs the logits of all items, dense
+    ``[B, I]``, as in the paper.
 
     Args:
-        config: :class:`MultVAEConfig`. The defaults are the paper's; it anneals over 200,000 steps
-            on much larger data.
+        config: :class:`MultVAEConfig`. The defaults are the paper's, except for the annealing,
+            which takes 200,000 steps in the paper, on much larger data.
         graph: Training interactions.
     """
 
@@ -67,7 +67,7 @@ class MultVAE(Recommender):
     def __init__(self, config: MultVAEConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
         hidden, latent = config.hidden_channels, config.latent_channels
-        # W_1, one row an item, so that sparse rows are encoded by a sum over their items.
+        # W_1 with one row per item, so that a sparse row is encoded by a sum over its items.
         self.encoder = torch.nn.Embedding(graph.num_items, hidden)
         self.encoder_bias = torch.nn.Parameter(torch.empty(hidden))
         self.to_latent = torch.nn.Linear(hidden, 2 * latent)
@@ -78,7 +78,7 @@ class MultVAE(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {
             "hidden_channels": [200, 600],
             "latent_channels": [64, 200],
@@ -89,7 +89,7 @@ class MultVAE(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws the weights (Xavier uniform) and biases (normal, 0.001) anew; β is 0 again."""
+        """Reset weights (Xavier uniform), biases (normal, std 0.001) and the annealing of β."""
         layers = self.to_latent, self.from_latent, self.decoder
         for weight in (self.encoder.weight, *(layer.weight for layer in layers)):
             torch.nn.init.xavier_uniform_(weight)
@@ -98,7 +98,7 @@ class MultVAE(Recommender):
         self.step.zero_()
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Negative log-likelihood plus β times KL, mean over users; ``batch`` long ``[B]``."""
+        """Return the mean negative evidence lower bound; ``batch`` is long ``[B]``, users."""
         rows = self.graph.rows(batch)
         seen = torch.rand(rows.item.shape, generator=generator, device=self.device)
         kept = (seen >= self.config.input_dropout) / (1 - self.config.input_dropout)
@@ -111,16 +111,16 @@ class MultVAE(Recommender):
         return (self._kl_weight() * kl - likelihood) / rows.num
 
     def tables(self) -> Tables:
-        """The last layer."""
+        """Return the weights and biases of the last layer."""
         return Tables(item=self.decoder.weight, bias=self.decoder.bias)
 
     def vectors(self, query: Query, tables: Tables) -> Tensor:
-        """The last hidden layer of people ``[B, d]``, made from their rows."""
+        """Return the last hidden layer of the queried users, ``[B, d]``."""
         mean, _ = self._encode(query.rows, torch.ones_like(query.rows.item))
         return self._decode(mean)
 
     def _encode(self, rows: Rows, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, ``[B, k]`` each; ``kept`` ``[nnz]`` multiplies the items."""
+        """Return mean and log-variance, ``[B, k]`` each; ``kept`` ``[nnz]`` weights the items."""
         length = torch.bincount(rows.row, minlength=rows.num).clamp(min=1).sqrt()
         table = self.encoder.weight
         weight = (kept / length[rows.row]).to(table.dtype)
@@ -132,7 +132,7 @@ class MultVAE(Recommender):
         return self.from_latent(latent).tanh()
 
     def _kl_weight(self) -> Tensor:
-        """β of this training step; counts it."""
+        """Return β of this training step and advance the step counter."""
         share = (self.step / self.config.anneal_steps).clamp(max=1)
         self.step += 1
         return self.config.kl_weight * share

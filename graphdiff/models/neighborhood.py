@@ -1,4 +1,4 @@
-"""Base of the models that score an item by those of its neighbours that a person has."""
+"""Base class of item-based nearest-neighbour models."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ class NeighborhoodConfig(BaseConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class NeighborTables(Tables):
-    """Neighbours of the items, ``index [I, k]``; ``item`` is their similarity, ``[I, k]``."""
+    """Neighbours of each item, ``index [I, k]``; ``item`` is their similarity, ``[I, k]``."""
 
     index: Tensor
 
 
 class Neighborhood(ClosedForm):
-    r"""Base of item-based nearest neighbours.
+    r"""Base class of item-based nearest neighbours: an item is scored by its neighbours in the
+    user's history.
 
-    With the k nearest neighbours :math:`N_k(i)` of an item,
+    With the k nearest neighbours :math:`N_k(i)` of item i,
 
     .. math::
         \hat{y}_{ui} = \sum_{j \in N_k(i) \cap N_u} s_{ij} .
@@ -57,29 +58,29 @@ class Neighborhood(ClosedForm):
 
     @abstractmethod
     def neighbors(self, k: int) -> Neighbors:
-        """The k nearest neighbours of each item."""
+        """Return the k nearest neighbours of each item."""
 
     def solution(self) -> dict[str, Tensor]:
-        """Neighbours and their similarity."""
+        """Return the neighbours and their similarity."""
         index, similarity = self.neighbors(self.index.size(1))
         return {"index": index, "similarity": similarity}
 
     def tables(self) -> NeighborTables:
-        """The neighbours."""
+        """Return the neighbours and their similarity as tables."""
         return NeighborTables(item=self.similarity, index=self.index)
 
     def vectors(self, query: Query, tables: Tables) -> Tensor:
-        """Not there.
+        """Raise an error: this model has no user vectors.
 
         Raises:
-            ConfigError: Always: these scores are no inner product with a person's vector.
+            ConfigError: Always, because the scores are not inner products.
         """
         raise ConfigError(
-            f"{type(self).__name__} has no vectors of people; ask it with recommend, or take a "
-            "model that has, such as PureSVD"
+            f"{type(self).__name__} has no user vectors; use recommend(), or a model with user "
+            "vectors, such as PureSVD"
         )
 
     def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
-        """Sums of similarities, a block of items at a time."""
+        """Return a function that sums the similarities for one block of items."""
         assert isinstance(tables, NeighborTables)
         return neighbor_scorer(query.rows, Neighbors(tables.index, tables.item))

@@ -1,4 +1,4 @@
-"""An optimizer for a part of a model that the model trains itself."""
+"""A separate optimizer for a part of a model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class PartOptimizer:
-    """Adam over a part of a model, apart from the optimizer of :func:`graphdiff.fit`.
+    """Adam for a part of a model, separate from the optimizer of :func:`graphdiff.fit`.
 
-    For models of two players: an adversary, or a generator that is trained before each epoch. The
-    part's parameters never hold a gradient when :meth:`step` is over, so that the outer optimizer,
-    which sees all parameters, passes them by.
+    For models with an adversary, or with a generator that is trained before each epoch. After
+    :meth:`step` the parameters of the part have no gradient, so that the outer optimizer, which
+    holds all parameters, skips them.
 
-    A model that owns one hands its :meth:`state_dict` on in
-    :meth:`~graphdiff.models.base.Recommender.training_state`, so that a resumed training goes on
+    The owner includes :meth:`state_dict` in
+    :meth:`~graphdiff.models.base.Recommender.training_state`, so that a resumed training continues
     with the same moments.
 
     Args:
@@ -35,11 +35,11 @@ class PartOptimizer:
         self._state: dict[str, Any] | None = None
 
     def reset(self) -> None:
-        """Forgets all moments."""
+        """Discard all moments."""
         self._adam = self._state = None
 
     def step(self, loss: Tensor) -> None:
-        """One step of the part alone, downhill on ``loss``, a scalar."""
+        """Update the part by one step on the scalar ``loss``."""
         parameters = list(self.part.parameters())
         for parameter, grad in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = grad
@@ -49,7 +49,7 @@ class PartOptimizer:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within, the part is a fixed function: gradients flow through it and not into it."""
+        """Freeze the part: gradients flow through it but not into its parameters."""
         parameters = list(self.part.parameters())
         for parameter in parameters:
             parameter.requires_grad_(False)
@@ -60,15 +60,15 @@ class PartOptimizer:
                 parameter.requires_grad_(True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors; empty before the first step."""
+        """Return the optimizer state; empty before the first step."""
         return self._adam.state_dict() if self._adam is not None else self._state or {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`state_dict` gave."""
+        """Restore a state returned by :meth:`state_dict`."""
         self._adam, self._state = None, state or None
 
     def _optimizer(self) -> torch.optim.Adam:
-        # Made when first needed: only then the part is on the device that it is trained on.
+        # Created on first use: only then is the part on its training device.
         if self._adam is None:
             parameters = list(self.part.parameters())
             fused = parameters[0].device.type in ("cpu", "cuda")

@@ -1,4 +1,4 @@
-"""Popularity: the same ranking for everybody."""
+"""Popularity: one ranking for all users."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from graphdiff.models.closed_form import ClosedForm
 
 
 class Popularity(ClosedForm):
-    r"""An item's score is the number of its training users, :math:`\hat{y}_{ui} = |U_i|`.
+    r"""Score of an item by the number of its training users, :math:`\hat{y}_{ui} = |U_i|`.
 
-    It is what every model has to beat.
+    The baseline that every model has to beat.
 
     Args:
-        config: It has no settings.
+        config: The base settings; the model has none of its own.
         graph: Training interactions.
     """
 
@@ -27,13 +27,13 @@ class Popularity(ClosedForm):
         self.register_buffer("count", torch.zeros(graph.num_items))
 
     def solution(self) -> dict[str, Tensor]:
-        """The items' degrees."""
+        """Return the degree of each item as ``count``, ``[I]``."""
         return {"count": self.graph.item_degree()}
 
     def tables(self) -> Tables:
-        """Items of one number."""
+        """Return item vectors of width one."""
         return Tables(item=self.count.unsqueeze(1))
 
     def vectors(self, query: Query, tables: Tables) -> Tensor:
-        """Ones, ``[B, 1]``."""
+        """Return ones, ``[B, 1]``."""
         return self.count.new_ones(query.rows.num, 1)

@@ -1,4 +1,4 @@
-"""PureSVD: the interaction matrix in its largest directions."""
+"""PureSVD: a truncated singular value decomposition of the interaction matrix."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from graphdiff.nn.spectral import right_singular_vectors
 class PureSVDConfig(BaseConfig):
     """Settings of :class:`PureSVD`."""
 
-    hidden_channels: int = Field(64, ge=1, description="Singular vectors d that are kept.")
+    hidden_channels: int = Field(64, ge=1, description="Number of singular vectors d.")
 
 
 class PureSVD(ClosedForm):
-    r"""PureSVD from `"Performance of Recommender Algorithms on Top-N Recommendation Tasks"
-    <https://doi.org/10.1145/1864708.1864721>`_.
+    r"""The PureSVD model from `"Performance of Recommender Algorithms on Top-N
+    Recommendation Tasks" <https://doi.org/10.1145/1864708.1864721>`_.
 
     With the truncated singular value decomposition :math:`X \approx U \Sigma V^\top` of the
-    interaction matrix, in which what is not observed is zero,
+    interaction matrix, in which unobserved entries are zero,
 
     .. math::
         \hat{\mathbf{y}}_u = \mathbf{x}_u V V^\top .
@@ -47,19 +47,19 @@ class PureSVD(ClosedForm):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {"hidden_channels": [4, 8, 16, 32, 48, 64, 96, 128, 192, 256]}
 
     def solution(self) -> dict[str, Tensor]:
-        """V as ``directions``, ``[I, d]``."""
+        """Return V as ``directions``, ``[I, d]``."""
         interactions = self.graph.to_scipy()
         return {"directions": right_singular_vectors(interactions, self.directions.size(1))}
 
     def tables(self) -> Tables:
-        """V."""
+        """Return V as item vectors."""
         return Tables(item=self.directions)
 
     def vectors(self, query: Query, tables: Tables) -> Tensor:
-        """x V, ``[B, d]``."""
+        """Return x V, ``[B, d]``."""
         row, item, num = query.rows
         return encode_rows(tables.item, row, item, torch.ones_like(tables.item[item, 0]), num)

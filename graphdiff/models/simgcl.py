@@ -1,4 +1,4 @@
-"""SimGCL: LightGCN with a contrast of noisy views."""
+"""SimGCL: LightGCN with a contrastive loss on noisy views."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class SimGCLConfig(ModelConfig):
     """Settings of :class:`SimGCL`."""
 
     num_layers: int = Field(3, ge=1, description="Propagation layers L.")
-    contrast: float = Field(0.1, ge=0, description="Weight λ of the contrast of views.")
-    noise: float = Field(0.1, ge=0, description="ε: length of the noise of each layer.")
-    temperature: float = Field(0.2, gt=0, description="τ of the contrast.")
+    contrast: float = Field(0.1, ge=0, description="Weight λ of the contrastive loss.")
+    noise: float = Field(0.1, ge=0, description="Length ε of the noise added in each layer.")
+    temperature: float = Field(0.2, gt=0, description="Temperature τ of the contrastive loss.")
     regularization: float = Field(
         1e-4, ge=0, description="Weight of half the squared norm of the batch's embeddings."
     )
 
 
 class SimGCL(Recommender):
-    r"""SimGCL from `"Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for
-    Recommendation" <https://arxiv.org/abs/2112.08679>`_.
+    r"""The SimGCL model from `"Are Graph Augmentations Necessary? Simple Graph Contrastive Learning
+    for Recommendation" <https://arxiv.org/abs/2112.08679>`_.
 
-    The encoder is LightGCN's without layer 0. A view of it adds to each node of each layer a random
-    vector of length ε in the node's own orthant,
+    The encoder is LightGCN without layer 0. A view adds to each node of each layer a random vector
+    of length ε in the same orthant as the node,
 
     .. math::
         \mathbf{e} = \tfrac{1}{L} \sum_{l=1}^L \mathbf{e}^{(l)}, \qquad
@@ -40,7 +40,7 @@ class SimGCL(Recommender):
         \epsilon \frac{\mathbf{r}}{\lVert\mathbf{r}\rVert} \odot \mathrm{sign}(\cdot), \qquad
         \mathbf{r} \sim U(0, 1)^d,
 
-    and two views of the batch's users, and of its items, are contrasted:
+    and two views of the users and of the items of the batch are contrasted:
 
     .. math::
         \mathcal{L} = \mathcal{L}_{BPR} + \lambda \big(\mathcal{L}_{NCE}(U_B) +
@@ -49,9 +49,9 @@ class SimGCL(Recommender):
         \frac{e^{\cos(\mathbf{e}'_i, \mathbf{e}''_i) / \tau}}
         {\sum_{j \in B} e^{\cos(\mathbf{e}'_i, \mathbf{e}''_j) / \tau}}.
 
-    As in the authors' code the users and items of a batch count once, and only its positive items
-    are contrasted. Θ are the embeddings before propagation. The paper sums over the batch where we
-    take means, as the authors' PyTorch code does.
+    As in the authors' code, users and items that repeat in a batch count once, and only positive
+    items are contrasted. Θ are the embeddings before propagation. The losses are means over the
+    batch, as in the authors' PyTorch code; the paper writes sums.
 
     Args:
         config: :class:`SimGCLConfig`.
@@ -70,8 +70,8 @@ class SimGCL(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's grids of λ and ε, thinned, and
-        LightGCN's."""
+        """Return the values that tuning tries: LightGCN's, and part of the paper's grids of λ
+        and ε."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
@@ -82,11 +82,11 @@ class SimGCL(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws the embeddings anew (Xavier uniform)."""
+        """Reset the embeddings (Xavier uniform)."""
         torch.nn.init.xavier_uniform_(self.embedding.weight)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR, the contrast of two views, and an L2 penalty; ``batch`` long ``[B]``."""
+        """Return BPR plus contrastive loss plus an L2 penalty; ``batch`` is long ``[B]``."""
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(user, generator)
         nodes = user, positive + self.num_users, negative + self.num_users
@@ -106,16 +106,16 @@ class SimGCL(Recommender):
         return loss
 
     def tables(self) -> Tables:
-        """Propagated embeddings of users and items, without noise."""
+        """Return the propagated embeddings of users and items, without noise."""
         user, item = self._encode(self._first_hop()).split([self.num_users, self.num_items])
         return Tables(item=item, user=user)
 
     def _first_hop(self) -> Tensor:
-        """What encoder and views begin with, ``[U + I, d]``; noise comes after it."""
+        """Return the first layer before noise, shared by encoder and views, ``[U + I, d]``."""
         return propagate(self.embedding.weight, self.graph.whole_graph(), 1)[1]
 
     def _encode(self, hop: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The mean of layers 1 to L, ``[U + I, d]``; a noisy view with a generator."""
+        """Return the mean of layers 1 to L, ``[U + I, d]``; noisy if a generator is given."""
 
         def perturb(x: Tensor) -> Tensor:
             noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""SLMRec: LightGCN per modality with self-supervised tasks."""
+"""SLMRec: one LightGCN per modality with self-supervised tasks."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class SLMRecConfig(ModelConfig):
 
 
 class SLMRec(Recommender):
-    r"""SLMRec from `"Self-supervised Learning for Multimedia Recommendation"
+    r"""The SLMRec model from `"Self-supervised Learning for Multimedia Recommendation"
     <https://doi.org/10.1109/TMM.2022.3187556>`_ (IEEE TMM 2022).
 
-    There is one channel for ids and one for each modality. The users' embeddings are the same in
-    all, an item's are its own or its projected features, and each channel has its own LightGCN
-    (mean of layers 0 to L); then the channels are fused, separately for users and items:
+    There is one channel for ids and one for each modality. All channels share the user embeddings;
+    the items enter with their embedding in the id channel and with their projected features in the
+    others. Each channel has its own LightGCN (mean of layers 0 to L). The channels are then fused,
+    separately for users and items:
 
     .. math::
         \mathbf{z}^c = \mathrm{LightGCN}\big([P;\, Q^c]\big), \qquad
@@ -46,12 +47,12 @@ class SLMRec(Recommender):
         \mathbf{z} = W \big[\mathbf{z}^{id} \Vert \mathbf{z}^1 \Vert \dots \Vert
         \mathbf{z}^M\big] + \mathbf{b}, \qquad \hat{y}_{ui} = \mathbf{z}_u \cdot \mathbf{z}_i .
 
-    The main task contrasts each user's item with the other items of the batch, by cosines and τ,
-    and a self-supervised task is added with weight λ:
+    The main task contrasts each user's item with the other items of the batch, by cosines with
+    temperature τ. A self-supervised task is added with weight λ:
 
-    *FAC, fine and coarse spaces*, the variant that the authors' settings choose. The id channel is
-    contrasted with the first modality in a space of their own, what came of it with the second in
-    the next, and so on:
+    *FAC, fine and coarse spaces*, the task of the authors' settings. The id channel is contrasted
+    with the first modality in a common space, its image there with the second modality in a second
+    space, and so on:
 
     .. math::
         \mathbf{s}_0 = \mathbf{z}_i^{id}, \qquad \mathbf{s}_m = G_m \mathbf{s}_{m-1}, \qquad
@@ -59,12 +60,12 @@ class SLMRec(Recommender):
         \frac{e^{\mathbf{s}_{m,i} \cdot H_m \mathbf{z}_i^m / \tau'}}
         {\sum_{j \in B} e^{\mathbf{s}_{m,i} \cdot H_m \mathbf{z}_j^m / \tau'}} .
 
-    All spaces have d dimensions, but for the last of two or more, which has half of them. Items
-    that lack a modality take no part in its space. *FD, feature dropout*: two views of the batch's
-    users and of its items, from dropout after each layer, are contrasted. *FM, feature masking*:
-    the two views each lack the items of one channel, drawn anew in each step. *FD+FM*: both.
+    All spaces have d dimensions, except the last of two or more, which has d / 2. Items that lack a
+    modality are left out of its space. *FD, feature dropout*: two views of the batch's users and of
+    its items, obtained by dropout after each layer, are contrasted. *FM, feature masking*: in each
+    view the items of one channel, sampled in each step, are masked. *FD+FM*: both.
 
-    Modalities come in alphabetical order. An item that lacks one has zeros there.
+    Modalities are in alphabetical order. An item that lacks one has zeros there.
 
     Args:
         config: :class:`SLMRecConfig`.
@@ -104,7 +105,7 @@ class SLMRec(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; MMRec's grids, thinned."""
+        """Return the values that tuning tries: part of MMRec's grids."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 3e-3, 1e-2],
@@ -115,7 +116,7 @@ class SLMRec(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws all weights anew (Xavier uniform), biases as torch does."""
+        """Reset all weights (Xavier uniform) and biases (PyTorch's default)."""
         for part in self.modules():
             if isinstance(part, torch.nn.Linear):
                 part.reset_parameters()
@@ -123,7 +124,7 @@ class SLMRec(Recommender):
                 torch.nn.init.xavier_uniform_(part.weight)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Main task plus λ times the self-supervised one; ``batch`` long ``[B]``."""
+        """Return the main loss plus λ times the self-supervised one; ``batch`` is long ``[B]``."""
         config = self.config
         user, item = self.graph.user_of(batch), self.graph.col[batch]
         content = self._item_channels()
@@ -142,12 +143,12 @@ class SLMRec(Recommender):
         return main + config.contrast * contrast
 
     def tables(self) -> Tables:
-        """Fused embeddings of users and items."""
+        """Return the fused embeddings of users and items."""
         user, item = self._fuse(*self._propagate(self._item_channels()))
         return Tables(item=item, user=user)
 
     def _item_channels(self) -> Tensor:
-        """What items enter with, ``[I, 1 + M, d]``; the first channel are the ids."""
+        """Return the item embeddings before propagation, ``[I, 1 + M, d]``, ids first."""
         channels = [self.item_embedding.weight]
         for name in self.graph.modalities:
             x, has = self.graph.features(name)
@@ -157,7 +158,7 @@ class SLMRec(Recommender):
     def _propagate(
         self, content: Tensor, perturb: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """All channels' LightGCN at once, side by side: ``[U, (1 + M) d]``, ``[I, (1 + M) d]``."""
+        """Run LightGCN on all channels, concatenated: ``[U, (1 + M) d]``, ``[I, (1 + M) d]``."""
         user = self.user_embedding.weight.repeat(1, content.size(1))
         x = torch.cat([user, content.flatten(1)])
         layers = propagate(x, self.graph.whole_graph(), self.config.num_layers, perturb)
@@ -168,7 +169,8 @@ class SLMRec(Recommender):
         return self.fuse_users(users), self.fuse_items(items)
 
     def _fine_and_coarse(self, items: Tensor, index: Tensor) -> Tensor:
-        """FAC of a batch: propagated channels ``[B, (1 + M) d]`` of the items ``index`` ``[B]``."""
+        """Return the FAC loss of the propagated channels ``[B, (1 + M) d]`` of the items ``index``,
+        long ``[B]``."""
         here, *others = items.chunk(len(self.graph.modalities) + 1, dim=1)
         total = items.new_zeros(())
         for number, (name, other) in enumerate(zip(self.graph.modalities, others, strict=True)):
@@ -182,7 +184,7 @@ class SLMRec(Recommender):
     def _view_pair(
         self, content: Tensor, generator: torch.Generator
     ) -> list[tuple[Tensor, Tensor]]:
-        """Two views of :meth:`_propagate`, by masking channels, dropout, or both."""
+        """Return two views of :meth:`_propagate`: channel masking, dropout, or both."""
         num, kept = content.size(1), 1 - self.config.dropout
 
         def drop(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""SMORE: modalities filtered and fused in the frequency domain."""
+"""SMORE: modality fusion in the frequency domain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig
 from graphdiff.models.multiview import MultiViewConfig, MultiViewRecommender
 
-#: Name of the view that all modalities share; no modality can be called so.
+#: Name of the fused view; not a valid name of a modality.
 FUSED = "(fused)"
 
 
@@ -25,11 +25,11 @@ class SMOREConfig(MultiViewConfig):
 
 
 class SMORE(MultiViewRecommender):
-    r"""SMORE from `"Spectrum-based Modality Representation Fusion Graph Convolutional Network for
-    Multimodal Recommendation" <https://arxiv.org/abs/2412.14978>`_.
+    r"""The SMORE model from `"Spectrum-based Modality Representation Fusion Graph Convolutional
+    Network for Multimodal Recommendation" <https://arxiv.org/abs/2412.14978>`_.
 
-    The views are the modalities m and their fusion, f. Projected features are filtered, and
-    multiplied with each other, in the frequency domain (:math:`\mathcal{F}` along the channels,
+    The views are the modalities m and their fusion f. Projected features are filtered and
+    multiplied in the frequency domain (Fourier transform :math:`\mathcal{F}` along the channels,
     learned complex filters :math:`\omega`):
 
     .. math::
@@ -39,20 +39,20 @@ class SMORE(MultiViewRecommender):
         \dot{E}_v &= E \odot \sigma(W_v \hat{X}_v + \mathbf{b}_v).
 
     They are propagated to :math:`\mathbf{h}_v` (see
-    :class:`~graphdiff.models.multiview.MultiViewRecommender`); the fusion's item-item graph is the
-    union of the modalities', with the largest weight of each edge. The *modality-aware preference
-    module* makes
+    :class:`~graphdiff.models.multiview.MultiViewRecommender`); the item-item graph of the fused
+    view is the union of the modalities' graphs, with the largest weight of each edge. The
+    *modality-aware preference module* computes
 
     .. math::
         \mathbf{s} = \tfrac{1}{M + 1} \Big[\mathbf{g}_f \odot \mathbf{h}_f + \sum_m \mathbf{g}_m
         \odot \mathrm{softmax}\big(Q_m \tanh(W'_m \mathbf{h}_f + \mathbf{b}'_m)\big) \odot
         \mathbf{h}_m\Big], \qquad \mathbf{g}_v = \sigma(G_v \bar{\mathbf{e}} + \mathbf{g}'_v),
 
-    where the softmax is over channels and gates :math:`\mathbf{g}` are dropped out in training.
+    where the softmax runs over channels and the gates :math:`\mathbf{g}` have dropout in training.
 
-    The product and the mean are over the modalities that a node has. All modalities have the same
-    number of neighbours here. Where text and the authors' code differ this follows the code: the
-    product is of unfiltered spectra.
+    The product and the mean run over the modalities that a node has. All modalities have the same
+    number of neighbours. Where the paper and the authors' code differ, this follows the code: the
+    product is that of unfiltered spectra.
 
     Args:
         config: :class:`SMOREConfig`.
@@ -69,7 +69,7 @@ class SMORE(MultiViewRecommender):
         super().__init__(config, graph)
         channels, names = config.hidden_channels, graph.modalities
         views = [*names, FUSED]
-        # Real and imaginary parts: fused optimizers and safetensors want real numbers.
+        # Real and imaginary parts: fused optimizers and safetensors require real tensors.
         self.filters = torch.nn.ParameterDict(
             {name: torch.empty(channels // 2 + 1, 2) for name in views}
         )
@@ -89,7 +89,7 @@ class SMORE(MultiViewRecommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's grid, and a little around."""
+        """Return the values that tuning tries: the paper's grid and a few values around it."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3],
@@ -101,20 +101,20 @@ class SMORE(MultiViewRecommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws everything anew; filters are standard normal, features start from the data."""
+        """Reset all parameters; filters are standard normal, features a copy of the data."""
         super().reset_parameters()
         for name in (*self.graph.modalities, FUSED):
             torch.nn.init.normal_(self.filters[name])
 
     def has_views(self) -> Tensor:
-        """An item has the fused view if it has any modality."""
+        """Return the mask of views; an item has the fused view if it has any modality."""
         has = super().has_views()
         return torch.cat([has, has.any(dim=1, keepdim=True)], dim=1)
 
     def item_views(self) -> list[Tensor]:
-        """Item embeddings purified by each modality and by their fusion."""
+        """Return the item embeddings gated by each modality and by their fusion."""
         item = self.item_embedding.weight
-        # There is no Fourier transform of half precision, which autocast may project to.
+        # rfft does not support half precision, which autocast may produce here.
         spectra = {
             name: torch.fft.rfft(self.project[name](features).to(item.dtype), dim=1, norm="ortho")
             for name, features in self.features.items()
@@ -134,7 +134,7 @@ class SMORE(MultiViewRecommender):
         return torch.fft.irfft(filtered, n=self.config.hidden_channels, dim=1, norm="ortho")
 
     def view_graph(self, n: int) -> FixedGraph:
-        """The modalities' item-item graphs and, last, their union."""
+        """Return the item-item graph of view n; for the fused view, the union of all."""
         if n < len(self.graph.modalities):
             return super().view_graph(n)
         return self.graph.once("strongest", self.graph.strongest_similarity_graph)
@@ -142,7 +142,7 @@ class SMORE(MultiViewRecommender):
     def fuse(
         self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """What behaviour prefers of each view."""
+        """Return the mean of the gated views."""
         fused = views[:, -1]
         total = self._gate(FUSED, content, generator) * fused
         for n, name in enumerate(self.graph.modalities):

@@ -1,4 +1,4 @@
-"""VBPR: matrix factorisation with item content."""
+"""VBPR: matrix factorisation with item features."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class VBPRConfig(ModelConfig):
     lr: float = Field(5e-3, gt=0, description="Learning rate of Adam.")
     content_channels: int = Field(64, ge=1, description="Width D of the content embeddings.")
     regularization: float = Field(
-        0.1, ge=0, description="Weight λ of half the squared norm of what the batch scores."
+        0.1, ge=0, description="Weight λ of half the squared norm of the batch's embeddings."
     )
 
 
 class VBPR(Recommender):
-    r"""VBPR from `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback"
+    r"""The VBPR model from `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1510.01784>`_, with any modalities.
 
     .. math::
@@ -34,17 +34,16 @@ class VBPR(Recommender):
         \mathcal{L} = \mathop{\mathrm{mean}}_{(u, i, j)} \Big[ -\ln\sigma(\hat{y}_{ui} -
         \hat{y}_{uj}) + \tfrac{\lambda}{2} \lVert\Theta_{uij}\rVert^2 \Big].
 
-    :math:`\mathbf{f}_i` are an item's features, all modalities side by side, so that
-    :math:`E\mathbf{f}_i` is the sum of one projection per modality, in which a modality that the
-    item lacks has no part. Each modality is scaled to a mean length of one (the authors, with one
-    modality, divide by its largest value). Terms that depend on the user alone do not change a
-    ranking and are left out.
+    :math:`\mathbf{f}_i` are the features of item i, all modalities concatenated, so that
+    :math:`E\mathbf{f}_i` is the sum of one projection per modality; a modality that the item lacks
+    contributes zero. Each modality is scaled to a mean norm of one (the authors, with one modality,
+    divide by its largest value). Terms that depend only on the user do not change the ranking and
+    are omitted.
 
-    :math:`\Theta_{uij}` is all that the scores of a triple are made of: both embeddings of the user
-    and, of each item, its embedding, its projected features and its bias
-    :math:`\beta_i + \boldsymbol\beta' \cdot \mathbf{f}_i`. The paper leaves what comes of features
-    out of the penalty; MMRec has it in, and on sparse data it keeps the features from being
-    memorised.
+    :math:`\Theta_{uij}` contains everything in the scores of a triple: both embeddings of the user
+    and, for each item, its embedding, its projected features and its bias
+    :math:`\beta_i + \boldsymbol\beta' \cdot \mathbf{f}_i`. The paper excludes the feature terms
+    from the penalty; MMRec includes them, which prevents memorising the features of sparse data.
 
     Args:
         config: :class:`VBPRConfig`.
@@ -77,8 +76,8 @@ class VBPR(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; powers of ten from MMRec's grid of λ, and
-        around the largest that does not shrink all embeddings to zero."""
+        """Return the values that tuning tries: for λ, powers of ten from MMRec's grid and values
+        around the largest λ that does not shrink all embeddings to zero."""
         return {
             "hidden_channels": [64, 128],
             "lr": [1e-3, 2e-3, 5e-3],
@@ -86,36 +85,36 @@ class VBPR(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws embeddings and projection anew (Xavier uniform); biases are zero."""
+        """Reset embeddings and projection (Xavier uniform) and biases (zero)."""
         for part in (self.user_embedding, self.item_embedding, self.user_content, self.project):
             torch.nn.init.xavier_uniform_(part.weight)
         torch.nn.init.zeros_(self.item_bias.weight)
         torch.nn.init.zeros_(self.content_bias.weight)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR with an L2 penalty on what it scores; ``batch`` long ``[B]``."""
+        """Return BPR plus an L2 penalty; ``batch`` is long ``[B]``."""
         index, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(index, generator)
         user = torch.cat([self.user_embedding(index), self.user_content(index)], dim=1)
         items = self._items(positive), self._items(negative)
-        # A one for the items' bias.
+        # A constant one multiplies the item bias.
         loss = bpr_loss(F.pad(user, (0, 1), value=1.0), *items)
         return loss + self.config.regularization * l2_penalty(user, *items)
 
     def tables(self) -> Tables:
-        """Embeddings and content embeddings side by side, and the biases of the items."""
+        """Return embeddings concatenated with content embeddings, and the item biases."""
         items = self._items(torch.arange(self.num_items, device=self.device))
         user = torch.cat([self.user_embedding.weight, self.user_content.weight], dim=1)
         return Tables(user=user, item=items[:, :-1], bias=items[:, -1])
 
     def _items(self, index: Tensor) -> Tensor:
-        """Embedding, content embedding and, last, the bias of items ``[B]``: ``[B, d + D + 1]``."""
+        """Return embedding, content embedding and bias of items ``[B]``, ``[B, d + D + 1]``."""
         content = self.features[index]
         bias = self.item_bias(index) + self.content_bias(content)
         return torch.cat([self.item_embedding(index), self.project(content), bias], dim=1)
 
 
 def _scaled(x: Tensor, has: Tensor) -> Tensor:
-    """One modality's features ``[I, F]``, of mean length one; zero where an item has none."""
+    """Scale the features ``[I, F]`` of one modality to a mean norm of one, zero if missing."""
     length = x.norm(dim=1)[has]
     return x * has.unsqueeze(1) / (length.mean() if length.any() else 1)

@@ -216,7 +216,7 @@ def test_content_is_needed_and_named(model_class, data):
 
 def test_people_have_no_vectors_among_neighbors(data):
     model = make_model(ItemKNN, data)
-    with pytest.raises(ConfigError, match="ItemKNN has no vectors of people"):
+    with pytest.raises(ConfigError, match="ItemKNN has no user vectors"):
         model.vectors(None, model.tables())
 
 

@@ -1,4 +1,4 @@
-"""DiffMM and its denoiser of rows."""
+"""DiffMM and its row denoiser."""
 
 from graphdiff.models.diffmm.model import DiffMM
 

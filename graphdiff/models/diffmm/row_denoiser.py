@@ -1,4 +1,4 @@
-"""DiffMM's denoiser of interaction rows, and its reverse chain in the width of its hidden layer."""
+"""DiffMM's row denoiser and its reverse chain in the width of the hidden layer."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from graphdiff.nn.reconstruction import encode_rows
 
 
 class RowDenoiser(torch.nn.Module):
-    r"""Predicts a clean row from a noisy one and its step.
+    r"""A network that predicts a clean row from a noisy row and its step.
 
     .. math::
         \hat{\mathbf{x}}_0 = V \mathbf{h} + \mathbf{b}, \qquad
         \mathbf{h} = \tanh(Z^\top \mathbf{x}_t + W_t \mathbf{s}(t) + \mathbf{c}),
 
-    where :math:`\mathbf{s}(t)` holds cosines and sines of the step. It is linear at the outside,
-    which :class:`ReverseChain` makes use of.
+    where :math:`\mathbf{s}(t)` holds cosines and sines of the step. First and last layer are
+    linear, which :class:`ReverseChain` makes use of.
 
     Args:
-        num_items: I.
+        num_items: Number of items I.
         channels: Width of the hidden layer.
         time_channels: Width of :math:`\mathbf{s}(t)`, even.
 
     Source: DiffMM (arXiv 2406.11781), whose network is DiffRec's (arXiv 2304.04971) with a linear
-    map of the step's representation between the two.
+    map of the time embedding.
     """
 
     def __init__(self, num_items: int, channels: int, time_channels: int) -> None:
@@ -42,7 +42,7 @@ class RowDenoiser(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all weights anew, normal with variance 2 / (fan in + fan out) of their layer."""
+        """Reset all weights (normal with variance 2 / (fan in + fan out) of the layer)."""
         num_items, channels = self.encoder.shape
         steps = self.step.in_features
         torch.nn.init.normal_(self.encoder, std=math.sqrt(2 / (num_items + steps + channels)))
@@ -53,28 +53,28 @@ class RowDenoiser(torch.nn.Module):
             torch.nn.init.normal_(bias, std=1e-3)
 
     def hidden(self, encoded: Tensor, t: Tensor) -> Tensor:
-        """h of encoded rows ``x @ self.encoder``, ``[B, channels]``, at steps ``t``, long
+        """Return h of encoded rows ``x @ self.encoder``, ``[B, channels]``, at steps ``t``, long
         ``[B]``, 1 … T."""
         # The authors' code counts steps from 0.
         signal = timestep_embedding(t - 1, self.step.in_features).to(encoded.dtype)
         return torch.tanh(encoded + self.time(self.step(signal)))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Rows ``[B, I]`` at steps ``t``, long ``[B]``, to clean rows ``[B, I]``."""
+        """Predict clean rows ``[B, I]`` from rows ``[B, I]`` at steps ``t``, long ``[B]``."""
         return torch.addmm(self.bias, self.hidden(x_t @ self.encoder, t), self.decoder.t())
 
 
 class ReverseChain:
-    r"""Walks the reverse chain from step T to 0, beginning with sparse rows as they are.
+    r"""The reverse chain from step T to 0, starting from uncorrupted sparse rows.
 
-    A step is :math:`x_{t-1} = a_t \hat{x}_0 + b_t x_t`, and the network looks at
-    :math:`x_t Z` alone, so that the chain is walked there:
-    :math:`x_{t-1} Z = a_t (\mathbf{h} V^\top Z + \mathbf{b} Z) + b_t x_t Z`, with
-    :math:`V^\top Z` made once. No row of the catalogue is made, and nothing is approximated.
+    A step is :math:`x_{t-1} = a_t \hat{x}_0 + b_t x_t`, and the network depends only on
+    :math:`x_t Z`, so that the chain runs on encoded rows:
+    :math:`x_{t-1} Z = a_t (\mathbf{h} V^\top Z + \mathbf{b} Z) + b_t x_t Z`, where
+    :math:`V^\top Z` is computed once. This is exact, and no dense row is built.
 
     Args:
-        denoiser: The network, as it is now.
-        schedule: With posterior means, taken without noise.
+        denoiser: The network with its current weights.
+        schedule: The schedule; each step takes the posterior mean, without noise.
     """
 
     def __init__(self, denoiser: RowDenoiser, schedule: DiffusionSchedule) -> None:
@@ -83,7 +83,7 @@ class ReverseChain:
         self.offset = denoiser.bias @ denoiser.encoder
 
     def __call__(self, rows: Rows) -> Tensor:
-        """Denoises the binary rows of B users.
+        """Denoise the binary rows of B users.
 
         Returns:
             The hidden states of the last step, ``[B, channels]``; the rows :math:`x_0` are

@@ -1,4 +1,4 @@
-"""Item-item graphs whose edges are cosines, and whose weights gradients flow through."""
+"""Item-item graphs with differentiable cosine weights."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Cosines held at a time: 32 MiB in float32.
+# Maximum number of cosines in memory: 32 MiB in float32.
 BLOCK_ENTRIES = 2**23
 
 
 def cosine_graph(x: Tensor, item: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    r"""Each item's ``k`` nearest by cosine, itself among them, normalised symmetrically.
+    r"""Return the graph of the k nearest items by cosine, including the item itself, with
+    symmetric normalisation.
 
     .. math::
         A_{ij} = \max(0, \cos(\mathbf{x}_i, \mathbf{x}_j)) \text{ for the nearest } j
         \text{ of } i, \qquad
         S_{ij} = \frac{A_{ij}}{\sqrt{d_i d_j}}, \qquad d_i = \sum_j A_{ij}.
 
-    The neighbours are found block by block and without gradient: memory is O(I · F) and a constant,
-    time O(I² · F). Gradients flow through the weights.
+    The neighbours are searched block by block without gradient: memory is O(I · F) plus a constant,
+    time O(I² · F). The weights are differentiable.
 
     Args:
-        x: ``[I, F]``.
-        item: Long ``[n]``, the items that take part; the others have no edges.
-        k: Neighbours of an item, or all n where there are fewer.
+        x: Features, ``[I, F]``.
+        item: Indices of the items to connect, long ``[n]``; the others have no edges.
+        k: Neighbours per item, at most n.
 
     Returns:
         ``(edge_index [2, E] long, edge_weight [E])``; row 0 is j, row 1 is i, so that messages flow
@@ -39,13 +40,13 @@ def cosine_graph(x: Tensor, item: Tensor, k: int) -> tuple[Tensor, Tensor]:
     source = nearest.flatten()
     cosine = (F.embedding(target, unit) * F.embedding(source, unit)).sum(dim=1).clamp(min=0)
     degree = cosine.new_zeros(item.numel()).index_add(0, target, cosine)
-    # An item is its own neighbour with cosine one, so that no degree is zero.
+    # An item is its own neighbour with cosine one, so no degree is zero.
     weight = cosine * (degree[source] * degree[target]).rsqrt()
     return torch.stack([item[source], item[target]]), weight
 
 
 def _nearest(unit: Tensor, k: int) -> Tensor:
-    """Indices ``[n, k]`` of the rows with the largest inner products."""
+    """Return the indices ``[n, k]`` of the rows with the largest inner products."""
     rows = max(1, BLOCK_ENTRIES // max(1, unit.size(0)))
     blocks = [(block @ unit.t()).topk(k, dim=1).indices for block in unit.split(rows)]
     return torch.cat(blocks)

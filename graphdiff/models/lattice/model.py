@@ -1,4 +1,4 @@
-"""LATTICE: LightGCN with an item graph learned from content."""
+"""LATTICE: LightGCN with an item-item graph learned from content."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ class LATTICEConfig(ModelConfig):
     num_layers: int = Field(2, ge=1, description="Layers on the user-item graph.")
     num_item_layers: int = Field(1, ge=1, description="Layers on the item graph.")
     num_neighbors: int = Field(
-        10, ge=1, description="Neighbours k in the item graphs, the item itself among them."
+        10, ge=1, description="Neighbours k in the item graphs, including the item itself."
     )
     content_channels: int = Field(64, ge=1, description="Width of the projected features.")
     skip: float = Field(
-        0.9, ge=0, le=1, description="Share λ of the raw features' graph beside the learned one."
+        0.9,
+        ge=0,
+        le=1,
+        description="Share λ of the graph of raw features; the learned graph has the rest.",
     )
     regularization: float = Field(
         1e-3, ge=0, description="Weight of half the squared norm of the batch's embeddings."
@@ -35,11 +38,11 @@ class LATTICEConfig(ModelConfig):
 
 
 class LATTICE(Recommender):
-    r"""LATTICE from `"Mining Latent Structures for Multimedia Recommendation"
-    <https://arxiv.org/abs/2104.09036>`_, with LightGCN downstream.
+    r"""The LATTICE model from `"Mining Latent Structures for Multimedia Recommendation"
+    <https://arxiv.org/abs/2104.09036>`_ with LightGCN as its backbone.
 
-    For each modality two item graphs link each item to the k nearest by cosine: :math:`S_m` by the
-    raw features and :math:`\tilde{S}_m` by learned ones, both as in
+    For each modality, two graphs connect each item to its k nearest items by cosine: :math:`S_m`
+    by raw features and :math:`\tilde{S}_m` by learned features, both as in
     :func:`~graphdiff.models.lattice.learned_graph.cosine_graph`. Mixed over modalities with learned
     weights α,
 
@@ -47,20 +50,20 @@ class LATTICE(Recommender):
         A = \sum_m \alpha_m \big(\lambda S_m(\mathbf{x}_m) + (1 - \lambda) \tilde{S}_m(W_m
         \mathbf{x}_m + \mathbf{b}_m)\big), \qquad \alpha = \mathrm{softmax}(\mathbf{w}),
 
-    they smooth the item embeddings :math:`\mathbf{e}_i`, and with LightGCN's
-    :math:`\bar{\mathbf{e}}`
+    they propagate the item embeddings :math:`\mathbf{e}_i`. With LightGCN's embeddings
+    :math:`\bar{\mathbf{e}}`,
 
     .. math::
         \mathbf{h} = A^L \mathbf{e}, \qquad
         \hat{y}_{ui} = \bar{\mathbf{e}}_u \cdot \big(\bar{\mathbf{e}}_i +
         \mathbf{h}_i / \lVert\mathbf{h}_i\rVert\big).
 
-    Trained with BPR and an L2 penalty on these outputs. As in the authors' code the learned graph
-    is made once an epoch: the first step's gradient reaches W, b and α through its weights, and the
-    epoch's other steps take it as it is. Where that code and the paper differ, this is the paper:
-    each learned graph is normalised by itself, negative cosines are zero, raw features stay as they
-    are, and LightGCN's weights are :math:`1/\sqrt{|N_u||N_i|}`. Items that lack a modality are not
-    in its graphs; those that lack all have :math:`\mathbf{h}_i = 0`.
+    The loss is BPR plus an L2 penalty on these outputs. As in the authors' code, the learned graph
+    is built once per epoch: the gradient of the first step reaches W, b and α through its weights;
+    in the other steps it is frozen. Where the code and the paper differ, this follows the paper:
+    each learned graph is normalised on its own, negative cosines are set to zero, raw features are
+    frozen, and LightGCN's weights are :math:`1/\sqrt{|N_u||N_i|}`. Items that lack a modality are
+    not in its graphs; for items that lack all of them, :math:`\mathbf{h}_i = 0`.
 
     Args:
         config: :class:`LATTICEConfig`.
@@ -94,8 +97,8 @@ class LATTICE(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's and MMRec's grids, and a
-        little around."""
+        """Return the values that tuning tries: the paper's and MMRec's grids and a few values
+        around them."""
         return {
             "hidden_channels": [64, 128],
             "lr": [5e-4, 1e-3, 2e-3, 5e-3],
@@ -106,7 +109,7 @@ class LATTICE(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws embeddings (Xavier uniform) and projections anew; modalities weigh the same."""
+        """Reset embeddings (Xavier uniform), projections and modality weights (equal)."""
         torch.nn.init.xavier_uniform_(self.user_embedding.weight)
         torch.nn.init.xavier_uniform_(self.item_embedding.weight)
         torch.nn.init.zeros_(self.modality_logits)
@@ -115,11 +118,11 @@ class LATTICE(Recommender):
         self._epoch_graph = None
 
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Lets the next step make the item graph anew."""
+        """Discard the item graph, so that the next step rebuilds it."""
         self._epoch_graph = None
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR with an L2 penalty on the outputs involved; ``batch`` long ``[B]``."""
+        """Return BPR plus an L2 penalty on the batch's outputs; ``batch`` is long ``[B]``."""
         index, positive = self.graph.user_of(batch), self.graph.col[batch]
         negative = self.graph.sample_negatives(index, generator)
         if self._epoch_graph is None:
@@ -137,26 +140,26 @@ class LATTICE(Recommender):
         return bpr_loss(user, *chosen) + self.config.regularization * l2_penalty(user, *chosen)
 
     def tables(self) -> Tables:
-        """Embeddings after message passing, over the item graph of the present weights."""
+        """Return the embeddings after message passing over the current item graph."""
         user, item = self._embeddings(self._smooth_learning(*self._item_graph()))
         return Tables(item=item, user=user)
 
     def _embeddings(self, smoothed: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs ``[U, d]`` and ``[I, d]``, given the item embeddings after the item graph."""
+        """Return outputs ``[U, d]`` and ``[I, d]``, given the propagated item embeddings."""
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         out = mean_layer(propagate(x, self.graph.whole_graph(), self.config.num_layers))
         user, item = out.split([self.num_users, self.num_items])
         return user, item + F.normalize(smoothed, dim=-1)
 
     def _smooth_learning(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        """The item embeddings after the item graph, with gradients for its weights."""
+        """Propagate the item embeddings over the item graph, with gradients for its weights."""
         out = self.item_embedding.weight
         for _ in range(self.config.num_item_layers):
             out = self.learned_conv(out, edge_index, edge_weight)
         return out
 
     def _item_graph(self) -> tuple[Tensor, Tensor]:
-        """A as ``(edge_index [2, E], edge_weight [E])``, with repeats."""
+        """Return A as ``(edge_index [2, E], edge_weight [E])``, with repeated edges."""
         config, raw = self.config, self.graph.once("cosine_graphs", self._raw_graphs)
         edge_index, edge_weight = [], []
         for name, share in zip(
@@ -180,6 +183,6 @@ class LATTICE(Recommender):
         }
 
     def _there(self, modality: str) -> Tensor:
-        """Items that have a modality, and features other than zero."""
+        """Return the items with a modality whose features are not all zero."""
         x, has = self.graph.features(modality)
         return (has & x.any(dim=1)).nonzero().flatten()

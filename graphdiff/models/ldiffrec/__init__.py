@@ -1,4 +1,4 @@
-"""L-DiffRec and its cluster-wise autoencoder."""
+"""L-DiffRec and its autoencoder."""
 
 from graphdiff.models.ldiffrec.model import LDiffRec
 

@@ -1,4 +1,4 @@
-"""L-DiffRec's variational autoencoder, with an encoder for each cluster of items."""
+"""L-DiffRec's variational autoencoder with one encoder per item cluster."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from graphdiff.nn.reconstruction import encode_rows
 
 
 class ClusterVAE(torch.nn.Module):
-    r"""Rows to latent vectors and back, each cluster of items by itself.
+    r"""A variational autoencoder of rows with a separate encoder for each item cluster.
 
     The items of cluster c are encoded into :math:`D_c` of the D latent channels, in proportion to
-    their number:
+    the size of the cluster:
 
     .. math::
         [\boldsymbol{\mu}_c \,\|\, \log\boldsymbol{\sigma}_c^2] = \tanh(W_c \mathbf{x}_c +
         \mathbf{b}_c).
 
-    The decoder is one linear layer, either from all of the latent vector to all items or from each
-    cluster's part to its items.
+    The decoder is linear: either one layer from the whole latent vector to all items, or one layer
+    per cluster.
 
     Args:
-        cluster: Long ``[I]``, 0 … C - 1, each at least once.
-        channels: D, at least C.
+        cluster: Cluster of each item, long ``[I]``, 0 … C - 1, each at least once.
+        channels: Number of latent channels D, at least C.
         shared_decoder: Decode all items from the whole latent vector.
 
     Raises:
@@ -45,7 +45,7 @@ class ClusterVAE(torch.nn.Module):
         super().__init__()
         self.channels, self.shared_decoder = channels, shared_decoder
         self._build(cluster)
-        # Elsewhere the same graph might be clustered otherwise, by a rounding error.
+        # On another machine rounding may change the clusters, so the saved ones are restored.
         self.register_load_state_dict_pre_hook(_take_saved_clusters)
 
     def _build(self, cluster: Tensor) -> None:
@@ -65,17 +65,17 @@ class ClusterVAE(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew: Xavier normal, and biases of zero."""
+        """Reset weights (Xavier normal) and biases (zero)."""
         for layer in (*self.encoders, *self.decoders):
             torch.nn.init.xavier_normal_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
 
     def encode(self, rows: Rows, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithmic variance of the latent vectors of sparse rows, ``[B, D]`` each.
+        """Return mean and log-variance of the latent vectors of sparse rows, ``[B, D]`` each.
 
         Args:
-            rows: The items of each row.
-            value: ``[nnz]``, what stands at them.
+            rows: Positions of the non-zero entries.
+            value: Values of these entries, ``[nnz]``.
         """
         parts = []
         owner, place = self.cluster[rows.item], self.place[rows.item]
@@ -89,7 +89,7 @@ class ClusterVAE(torch.nn.Module):
         return torch.cat(mean, dim=-1), torch.cat(log_variance, dim=-1)
 
     def decoder_tables(self) -> tuple[Tensor, Tensor]:
-        """Weights ``[I, D]`` and biases ``[I]`` of the decoder, in the order of the items."""
+        """Return weights ``[I, D]`` and biases ``[I]`` of the decoder, in item order."""
         weight = torch.block_diag(*[d.get_parameter("weight") for d in self.decoders])
         bias = torch.cat([d.get_parameter("bias") for d in self.decoders])
         if self.shared_decoder:
@@ -99,18 +99,18 @@ class ClusterVAE(torch.nn.Module):
         return weight[order], bias[order]
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Logits of all items, ``[B, D]`` to ``[B, I]``."""
+        """Return the logits of all items, ``[B, D]`` to ``[B, I]``."""
         return F.linear(latent, *self.decoder_tables())
 
 
 def _shares(sizes: list[int], channels: int) -> list[int]:
-    """Channels of each cluster in proportion to its size, one at least; the last has the rest."""
+    """Split channels among clusters by size, at least one each; the last gets the remainder."""
     shares = [max(1, size * channels // sum(sizes)) for size in sizes[:-1]]
     rest = channels - sum(shares)
     if rest < 1:
         raise ConfigError(
-            f"{len(sizes)} clusters of items cannot share {channels} latent channels; "
-            "take fewer clusters or more channels"
+            f"{len(sizes)} item clusters cannot share {channels} latent channels; "
+            "use fewer clusters or more channels"
         )
     return [*shares, rest]
 
@@ -121,7 +121,7 @@ def _take_saved_clusters(
     assert isinstance(module, ClusterVAE)
     saved = state.get(f"{prefix}cluster")
     if saved is None or saved.shape != module.cluster.shape:
-        return  # which loading itself complains about
+        return  # load_state_dict itself reports this
     saved = saved.to(module.cluster.device)
     if not torch.equal(saved, module.cluster):
         module._build(saved)

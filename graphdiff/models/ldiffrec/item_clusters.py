@@ -1,4 +1,4 @@
-"""Groups of items that the same users interact with."""
+"""Clustering of items by their users."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from graphdiff.graph.store import RecGraph
 
 
 def item_clusters(graph: RecGraph, num_clusters: int, channels: int = 64) -> Tensor:
-    r"""k-means on the items' truncated singular vectors, the same every time.
+    r"""Cluster items by deterministic k-means on truncated singular vectors.
 
-    Items lie at :math:`V \Sigma` of :math:`\tilde{A} = U \Sigma V^\top`, the interaction matrix
-    with entries :math:`1/\sqrt{|N_u||N_i|}`. The first centres are the means of equally many items
-    in the order of the first principal direction, so nothing is random.
+    Items are the rows of :math:`V \Sigma` in :math:`\tilde{A} = U \Sigma V^\top`, the interaction
+    matrix with entries :math:`1/\sqrt{|N_u||N_i|}`. The initial centres are means of equally many
+    items, sorted along the first principal direction, so no random numbers are used.
 
     Args:
         graph: Training interactions.
-        num_clusters: Most clusters C.
-        channels: Singular vectors used.
+        num_clusters: Maximum number of clusters C.
+        channels: Number of singular vectors.
 
     Returns:
-        Long ``[I]``, 0 … C - 1. A cluster that would have no items is left out, and the others
-        are numbered without it.
+        Cluster of each item, long ``[I]``, 0 … C - 1. Empty clusters are removed and the others
+        renumbered.
     """
     if num_clusters == 1:
         return torch.zeros_like(graph.item_degree())
@@ -50,7 +50,7 @@ def _singular_vectors(graph: RecGraph, channels: int) -> np.ndarray:
     degree = graph.user_degree().cpu()[user] * graph.item_degree().cpu()[item]
     shape = (graph.num_users, graph.num_items)
     matrix = sp.csr_matrix((degree.double().rsqrt().numpy(), (user.numpy(), item.numpy())), shape)
-    if min(shape) <= channels:  # ARPACK wants fewer vectors than there are.
+    if min(shape) <= channels:  # ARPACK cannot compute all singular vectors.
         _, sigma, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
     else:
         _, sigma, right = svds(matrix, k=channels, v0=np.ones(min(shape)))

@@ -25,34 +25,34 @@ class LDiffRecConfig(ModelConfig):
     denoiser_lr: float = Field(5e-4, gt=0, description="Learning rate of the denoiser.")
     batch_size: int = Field(400, ge=1, description="Users per training step.")
     num_clusters: int = Field(2, ge=1, description="Clusters C of items; 1 for none.")
-    cluster_channels: int = Field(64, ge=1, description="Singular vectors that items cluster by.")
-    shared_decoder: bool = Field(True, description="One decoder, not one for each cluster.")
+    cluster_channels: int = Field(64, ge=1, description="Singular vectors used for clustering.")
+    shared_decoder: bool = Field(True, description="One decoder instead of one per cluster.")
     input_dropout: float = Field(0.1, ge=0, lt=1, description="Share of a row's items dropped.")
     time_channels: int = Field(10, ge=1, description="Width of the time embedding.")
-    normalize: bool = Field(False, description="The denoiser scales its input to length one.")
+    normalize: bool = Field(False, description="Scale the denoiser's input to unit length.")
     dropout: float = Field(0.5, ge=0, lt=1, description="Share of the denoiser's input dropped.")
     num_steps: int = Field(40, ge=1, description="Diffusion steps T.")
     noise_scale: float = Field(0.005, gt=0, description="s: scale of the variances.")
     noise_min: float = Field(0.005, gt=0, description="α_min: smallest variance over s.")
     noise_max: float = Field(0.02, gt=0, description="α_max: largest variance over s.")
-    reweight: bool = Field(True, description="Weigh steps as the evidence bound does.")
+    reweight: bool = Field(True, description="Weight steps as in the evidence lower bound.")
     sampling_steps: int = Field(
-        0, ge=0, description="Noise at inference is that of this step; 0 for none."
+        0, ge=0, description="Step whose noise is added at inference; 0 for no noise."
     )
-    diffusion_weight: float = Field(0.03, ge=0, description="λ at the start.")
-    diffusion_floor: float = Field(0.005, ge=0, description="Least λ, as it falls to 0.")
-    diffusion_epochs: int = Field(500, ge=1, description="Epochs in which λ would fall to 0.")
-    kl_weight: float = Field(0.3, ge=0, description="Largest weight γ of the KL divergence.")
-    kl_steps: int = Field(200, ge=1, description="Training steps in which γ would rise to 1.")
+    diffusion_weight: float = Field(0.03, ge=0, description="Initial diffusion weight λ.")
+    diffusion_floor: float = Field(0.005, ge=0, description="Lower bound of λ.")
+    diffusion_epochs: int = Field(500, ge=1, description="Epochs over which λ decreases to 0.")
+    kl_weight: float = Field(0.3, ge=0, description="Maximum weight γ of the KL divergence.")
+    kl_steps: int = Field(200, ge=1, description="Training steps over which γ increases to 1.")
 
 
 class LDiffRec(Recommender):
-    r"""L-DiffRec from `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_.
+    r"""The L-DiffRec model from `"Diffusion Recommender Model" <https://arxiv.org/abs/2304.04971>`_.
 
     A variational autoencoder (:class:`~graphdiff.models.ldiffrec.cluster_vae.ClusterVAE`)
-    compresses a user's row, each cluster of items by itself, to :math:`\mathbf{z}_0`; diffusion as
-    in :class:`~graphdiff.models.diffrec.DiffRec` is on :math:`\mathbf{z}_0`, and scores are decoded
-    from its prediction. Everything is trained together:
+    compresses a user's row, separately for each item cluster, to :math:`\mathbf{z}_0`. Diffusion as
+    in :class:`~graphdiff.models.diffrec.DiffRec` runs on :math:`\mathbf{z}_0`, and scores are
+    decoded from its prediction. All parts are trained jointly:
 
     .. math::
         \mathcal{L} = -\sum_i x_i \log
@@ -61,13 +61,14 @@ class LDiffRec(Recommender):
         + \lambda\, \frac{w_t}{p_t T} \frac{1}{D} \lVert \mathbf{z}_0 - \hat{\mathbf{z}}_\theta
         (\mathbf{z}_t, t) \rVert^2,
 
-    with :math:`\mathbf{x}` what dropout left of the row, γ rising from 0 and λ falling (without
-    ``reweight`` λ weighs the first two terms in place of the third). At inference
-    :math:`\mathbf{z}_0` is the mean, all T steps of the reverse chain are walked, and the decoder
-    is linear, so that scores are inner products.
+    where :math:`\mathbf{x}` is the row after dropout, γ increases from 0 and λ decreases (without
+    ``reweight``, λ multiplies the first two terms instead of the third). At inference
+    :math:`\mathbf{z}_0` is the mean and all T steps of the reverse chain follow; the decoder is
+    linear, so that scores are inner products.
 
-    The paper clusters items by the embeddings of a trained LightGCN. Here it is by the truncated
-    SVD of the interaction matrix (ours): see :mod:`graphdiff.models.ldiffrec.item_clusters`.
+    The paper clusters items by the embeddings of a trained LightGCN; here they are clustered by
+    the truncated SVD of the interaction matrix (ours): see
+    :mod:`graphdiff.models.ldiffrec.item_clusters`.
 
     Args:
         config: :class:`LDiffRecConfig`.
@@ -98,12 +99,12 @@ class LDiffRec(Recommender):
             config.num_steps, config.noise_scale, config.noise_min, config.noise_max
         )
         self.steps = WindowStepSampler(config.num_steps)
-        # A buffer, so that a resumed training goes on with the weights that were reached.
+        # A buffer, so that a resumed training continues the schedules of λ and γ.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting."""
+        """Return the values that tuning tries for each setting."""
         return {
             "num_clusters": [1, 2],
             "lr": [1e-4, 5e-4, 1e-3],
@@ -115,21 +116,21 @@ class LDiffRec(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws both networks anew and forgets what training has counted."""
+        """Reset both networks, the step sampler and the counter of updates."""
         self.vae.reset_parameters()
         self.net.reset_parameters()
         self.steps.reset_parameters()
         self.updates.zero_()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The denoiser has a learning rate of its own."""
+        """Return two groups: the denoiser has its own learning rate."""
         return [
             {"params": list(self.vae.parameters())},
             {"params": list(self.net.parameters()), "lr": self.config.denoiser_lr},
         ]
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss above, averaged over users; ``batch`` long ``[B]`` users."""
+        """Return the loss, averaged over users; ``batch`` is long ``[B]``, user indices."""
         rows = self.graph.rows(batch)
         one = torch.ones(rows.item.numel(), device=self.device)
         value = dropout(one, self.config.input_dropout, generator)
@@ -156,7 +157,7 @@ class LDiffRec(Recommender):
         return diffusion_weight * autoencoder + diffusion
 
     def _weights(self) -> tuple[float, float]:
-        """λ, by the epochs that are over, and γ, by the steps."""
+        """Return λ, by completed epochs, and γ, by training steps."""
         config, updates = self.config, int(self.updates)
         epochs = updates // -(-self.num_users // config.batch_size)
         falling = (1 - epochs / config.diffusion_epochs) * config.diffusion_weight
@@ -168,18 +169,18 @@ class LDiffRec(Recommender):
         return torch.randn(like.shape, generator=generator, device=self.device)
 
     def tables(self) -> Tables:
-        """The decoder."""
+        """Return weights and biases of the decoder."""
         weight, bias = self.vae.decoder_tables()
         return Tables(item=weight, bias=bias)
 
     def vectors(self, query: Query, tables: Tables, sampling_steps: int | None = None) -> Tensor:
-        """Latent vectors at the end of the reverse chain, ``[B, D]``.
+        """Return the latent vectors at the end of the reverse chain, ``[B, D]``.
 
         Args:
-            query: Whom to recommend to.
-            tables: From :meth:`tables`.
-            sampling_steps: Corrupt the encoded row up to this step first, 0 … T; by default the
-                setting of that name. The chain has T steps all the same.
+            query: The users to score for.
+            tables: The result of :meth:`tables`.
+            sampling_steps: Step 0 … T to which the encoded row is corrupted first; by default
+                the setting of that name. The chain always has T steps.
 
         Raises:
             ConfigError: If ``sampling_steps`` is not in 0 … T.
@@ -190,7 +191,7 @@ class LDiffRec(Recommender):
         if sampling_steps is None:
             sampling_steps = self.config.sampling_steps
         if sampling_steps:
-            # Fixed, so that the same question has the same answer.
+            # A fixed seed: the same query must give the same scores.
             noise = self._noise(z, torch.Generator(self.device).manual_seed(0)).to(z.dtype)
             z = self.schedule.add_noise(z, noise, self.schedule.full(sampling_steps, z))
         return self.schedule.reverse(z, self.net)

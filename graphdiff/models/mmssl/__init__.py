@@ -1,4 +1,4 @@
-"""MMSSL and its adversarial part."""
+"""MMSSL and its adversary."""
 
 from graphdiff.models.mmssl.model import MMSSL
 

@@ -1,4 +1,4 @@
-"""MMSSL's adversary: a critic of interaction rows, and the rows it looks at."""
+"""MMSSL's adversary: a critic of interaction rows and the construction of its inputs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from graphdiff.nn.reconstruction import encode_rows
 
 
 class RowCritic(torch.nn.Module):
-    r"""Tells how real an interaction row ``[I]`` looks, from 0 to 100.
+    r"""A critic that scores an interaction row ``[I]`` between 0 (fake) and 100 (real).
 
-    Three linear layers; after the first two LeakyReLU, batch normalisation and dropout, after the
-    last a sigmoid.
+    Three linear layers; the first two are followed by LeakyReLU, batch normalisation and dropout,
+    the last by a sigmoid.
 
-    Its first layer is linear in the row, so the methods take rows that it has *encoded* already,
-    ``x @ self.encoder``. Rows of similarities need not be made for that: see
+    The first layer is linear in the row, so the methods take *encoded* rows,
+    ``x @ self.encoder``. Rows of similarities are encoded without building them: see
     :func:`encode_similarities`.
 
     Args:
-        num_items: I.
+        num_items: Number of items I.
         channels: Width of the first hidden layer; the second has half of it.
-        dropouts: Dropout after each of the two.
+        dropouts: Dropout rates after the two hidden layers.
 
-    Source: MMSSL (arXiv 2302.10632). The authors' code has I/4 channels, a number of weights that
-    grows with the square of the catalogue; a fixed width is ours.
+    Source: MMSSL (arXiv 2302.10632). The authors' code has I/4 channels, so that the number of
+    weights is quadratic in I; the fixed width is ours.
     """
 
     def __init__(self, num_items: int, channels: int, dropouts: tuple[float, float]) -> None:
@@ -37,7 +37,7 @@ class RowCritic(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.empty(channels))
         self.inner = torch.nn.Linear(channels, half)
         self.outer = torch.nn.Linear(half, 1)
-        # Of its batch alone: it never sees anything but batches, so it needs no running mean.
+        # Batch statistics only: the critic is never applied at inference.
         self.norms = torch.nn.ModuleList(
             torch.nn.BatchNorm1d(width, track_running_stats=False) for width in (channels, half)
         )
@@ -45,7 +45,7 @@ class RowCritic(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew (Kaiming normal; biases are zero)."""
+        """Reset weights (Kaiming normal) and biases (zero)."""
         torch.nn.init.normal_(self.encoder, std=(2 / self.encoder.size(0)) ** 0.5)
         for linear in (self.inner, self.outer):
             torch.nn.init.kaiming_normal_(linear.weight)
@@ -55,7 +55,7 @@ class RowCritic(torch.nn.Module):
             norm.reset_parameters()  # type: ignore[operator]
 
     def forward(self, encoded: Tensor, generator: torch.Generator) -> Tensor:
-        """Encoded rows ``[B, channels]`` to ``[B]``; they are normalised together."""
+        """Score encoded rows ``[B, channels]``, normalised as one batch; return ``[B]``."""
         hidden = encoded + self.bias
         for layer, norm, p in zip((self.inner, self.outer), self.norms, self.dropouts, strict=True):
             hidden = layer(dropout(norm(F.leaky_relu(hidden)), p, generator))
@@ -64,13 +64,14 @@ class RowCritic(torch.nn.Module):
     def loss(
         self, real: Tensor, fake: Tensor, penalty: float, generator: torch.Generator
     ) -> Tensor:
-        r"""What the critic minimises: :math:`E[D(fake)] - E[D(real)]` and the penalty
-        :math:`\lambda E[(\|\nabla_x D(x)\| - 1)^2]` on lines between the two.
+        r"""Return the critic's loss: :math:`E[D(fake)] - E[D(real)]` plus the gradient penalty
+        :math:`\lambda E[(\|\nabla_x D(x)\| - 1)^2]` at interpolations of the two.
 
         Args:
-            real: Encoded rows, ``[B, channels]``.
-            fake: Likewise; both must depend on nothing learned but :attr:`encoder`.
-            penalty: λ.
+            real: Encoded real rows, ``[B, channels]``. Apart from :attr:`encoder` they must be
+                detached.
+            fake: Encoded generated rows, ``[B, channels]``, likewise.
+            penalty: Weight λ of the gradient penalty.
             generator: Source of randomness.
 
         Source: WGAN-GP (Gulrajani et al., arXiv 1704.00028).
@@ -81,21 +82,21 @@ class RowCritic(torch.nn.Module):
         (grad,) = torch.autograd.grad(
             self(between, generator).sum(), between, create_graph=True, retain_graph=True
         )
-        # The gradient with respect to a row is that with respect to its encoding times the
-        # encoder's transpose; only its length is needed.
+        # The gradient with respect to a row is the gradient with respect to its encoding times the
+        # transposed encoder; only its norm is needed.
         square = ((grad @ (self.encoder.t() @ self.encoder)) * grad).sum(dim=-1)
         length = square.clamp(min=1e-12).sqrt()
         return loss + penalty * (length - 1).square().mean()
 
 
 def similarity_rows(user: Tensor, item: Tensor, rows: Rows) -> Tensor:
-    """Inner products of users with the items they have *not* interacted with, each row of unit
-    length, ``[B, I]``.
+    """Return inner products of users with all items outside their history, ``[B, I]``, each row
+    scaled to unit length.
 
     Args:
-        user: ``[B, d]``.
-        item: ``[I, d]``.
-        rows: The items of these users; they get 0.
+        user: User vectors, ``[B, d]``.
+        item: Item vectors, ``[I, d]``.
+        rows: The histories of these users; their entries are 0.
     """
     score = user @ item.t()
     score = score.index_put((rows.row, rows.item), score.new_zeros(()))
@@ -103,27 +104,27 @@ def similarity_rows(user: Tensor, item: Tensor, rows: Rows) -> Tensor:
 
 
 def encode_similarities(user: Tensor, item: Tensor, rows: Rows, table: Tensor) -> Tensor:
-    """``similarity_rows(user, item, rows) @ table``, exactly, without making a row.
+    """Compute ``similarity_rows(user, item, rows) @ table`` exactly, without building the rows.
 
-    The product with all items goes through two matrices ``[d, c]`` and ``[d, d]``; what the rows'
-    own items added is taken off again. That is O(I · d · c) once and O(B · d · c) beside the
-    rows' items, where the rows would take O(B · I · c).
+    The product with all items uses two matrices ``[d, c]`` and ``[d, d]``; the terms of the history
+    are then subtracted. The cost is O(I · d · c) once plus O(B · d · c) plus the history, instead
+    of O(B · I · c).
 
     Args:
-        user: ``[B, d]``.
-        item: ``[I, d]``.
-        rows: As in :func:`similarity_rows`.
-        table: ``[I, c]``.
+        user: User vectors, ``[B, d]``.
+        item: Item vectors, ``[I, d]``.
+        rows: The histories of these users.
+        table: The encoder, ``[I, c]``.
 
     Returns:
-        ``[B, c]``.
+        Encoded rows, ``[B, c]``.
     """
     seen = (user[rows.row] * item[rows.item]).sum(dim=-1)
     encoded = user @ (item.t() @ table)
     encoded = encoded - encode_rows(table, rows.row, rows.item, seen, rows.num)
     whole = ((user @ (item.t() @ item)) * user).sum(dim=-1)
     square = whole.index_add(0, rows.row, -seen.square())
-    # A row with nothing outside the user's own items is zero but for rounding.
+    # A row without items outside the history is zero up to rounding.
     there = square > 1e-5 * whole
     return encoded * (there / torch.where(there, square, 1).sqrt()).unsqueeze(-1)
 
@@ -131,22 +132,22 @@ def encode_similarities(user: Tensor, item: Tensor, rows: Rows, table: Tensor) -
 def gumbel_rows(
     rows: Rows, num_items: int, noise: float, temperature: float, generator: torch.Generator
 ) -> Tensor:
-    r"""Observed rows made soft, :math:`\mathrm{softmax}((x_u + \varsigma\, \mathbf{g}) / \tau)`
+    r"""Return softened rows :math:`\mathrm{softmax}((x_u + \varsigma\, \mathbf{g}) / \tau)`
     with Gumbel noise g.
 
     Args:
-        rows: Observed rows, of B users.
-        num_items: I.
-        noise: ς.
-        temperature: τ.
+        rows: Observed rows of B users.
+        num_items: Number of items I.
+        noise: Scale ς of the noise.
+        temperature: Temperature τ.
         generator: Source of randomness.
 
     Returns:
-        ``[B, I]``.
+        Softened rows, ``[B, I]``.
     """
     device = rows.item.device
     uniform = torch.rand(rows.num, num_items, generator=generator, device=device)
-    # Kept off both ends, where a logarithm is infinite.
+    # Clamped away from 0 and 1, where a logarithm is infinite.
     uniform.clamp_(torch.finfo(uniform.dtype).tiny, 1 - torch.finfo(uniform.dtype).eps)
     logit = uniform.log_().neg_().log_().mul_(-noise)
     logit[rows.row, rows.item] += 1

@@ -1,4 +1,4 @@
-"""MMSSL: modality-aware structure learning against an adversary, and cross-modal contrast."""
+"""MMSSL: adversarial modality-aware structure learning with a cross-modal contrastive loss."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MMSSLConfig(ModelConfig):
     lr: float = Field(5.5e-4, gt=0, description="Learning rate of Adam.")
     batch_size: int = Field(1024, ge=1, description="Users per training step.")
     num_layers: int = Field(2, ge=0, description="Layers L on the user-item graph.")
-    num_heads: int = Field(4, ge=1, description="Heads of the attention between modalities.")
+    num_heads: int = Field(4, ge=1, description="Heads of the attention across modalities.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of the projected features.")
     num_generated: int = Field(
-        1, ge=1, description="Items k that a user has in a modality's learned graph."
+        1, ge=1, description="Items k per user in the learned graph of a modality."
     )
     identity_weight: float = Field(
         0.36, description="Weight η of the modality-aware embeddings before propagation."
@@ -66,7 +66,7 @@ class MMSSLConfig(ModelConfig):
 
 
 class _Embeddings(NamedTuple):
-    """All that the losses look at; users and items."""
+    """The embeddings that enter the losses, as pairs of users and items."""
 
     final: tuple[Tensor, Tensor]
     content: list[tuple[Tensor, Tensor]]
@@ -74,30 +74,30 @@ class _Embeddings(NamedTuple):
 
 
 class MMSSL(Recommender):
-    r"""MMSSL from `"Multi-Modal Self-Supervised Learning for Recommendation"
+    r"""The MMSSL model from `"Multi-Modal Self-Supervised Learning for Recommendation"
     <https://arxiv.org/abs/2302.10632>`_.
 
-    *Structure learning.* Projected features, with dropout, go to users and back,
+    *Structure learning.* Projected features, with dropout, are propagated to users and back,
 
     .. math::
         \mathbf{f}_u^m = \sum_{i \in N_u} \bar{\mathbf{f}}_i^m / \sqrt{|N_u|}, \qquad
         \mathbf{f}_i^m = \sum_{u \in N_i} \mathbf{f}_u^m / \sqrt{|N_i|},
 
-    and their inner products, zero at a user's own items and of unit length as a row
-    :math:`\hat{A}^m_u`, are what the generator makes of modality m. A critic D tells them from
-    rows :math:`\tilde{A}_u = \mathrm{norm}\big(\mathrm{softmax}((A_u + \varsigma\, \mathbf{g}) /
-    \tau') + \zeta \hat{A}_u\big)`, with Gumbel noise g and the rows :math:`\hat{A}_u` of the
-    final embeddings:
+    and their inner products, zero at the items of the user's history and scaled to unit length,
+    are the row :math:`\hat{A}^m_u` generated from modality m. A critic D distinguishes them from
+    real rows :math:`\tilde{A}_u = \mathrm{norm}\big(\mathrm{softmax}((A_u + \varsigma\,
+    \mathbf{g}) / \tau') + \zeta \hat{A}_u\big)`, with Gumbel noise g and the rows
+    :math:`\hat{A}_u` of the final embeddings:
 
     .. math::
         \min_G \max_D\; E[D(\tilde{A}_u)] - E[D(\hat{A}^m_u)]
         - \lambda E[(\|\nabla D\|_2 - 1)^2].
 
-    The k best items of each row, chosen anew before each epoch, are the user's neighbours
+    The k best items of each row, updated before each epoch, are the user's neighbours
     :math:`N_u^m`.
 
-    *Propagation.* Over these graphs, :math:`\mathbf{e}_u^m = \sum_{i \in N_u^m} \mathbf{e}_i /
-    \sqrt{|N_u^m|}` and alike for items, attention of H heads between the modalities, and
+    *Propagation.* With :math:`\mathbf{e}_u^m = \sum_{i \in N_u^m} \mathbf{e}_i / \sqrt{|N_u^m|}`
+    over these graphs, likewise for items, and attention with H heads across the modalities,
 
     .. math::
         \tilde{\mathbf{e}}_u^m &= W \Big\Vert_{h=1}^{H} \sum_{m'} \mathrm{softmax}_{m'}
@@ -110,33 +110,36 @@ class MMSSL(Recommender):
         \mathcal{L} = \mathcal{L}_{BPR} + \lambda_1 \mathcal{L}_{CL} + \lambda_2 \mathcal{L}_G
         + \lambda_3 \|\Theta\|^2,
 
-    where layers go from items to users and from those users to items, with the weights of the
+    where layers propagate from items to users and from these to items, with the weights of the
     first equation, and :math:`\mathcal{L}_{CL}` contrasts :math:`\mathbf{e}_u^m` with
-    :math:`\mathbf{h}_u` among the batch's users. Scores are :math:`\mathbf{h}_u \cdot
+    :math:`\mathbf{h}_u` among the users of the batch. Scores are :math:`\mathbf{h}_u \cdot
     \mathbf{h}_i`.
 
-    *Two players.* In each step the critic is trained first, by an Adam of its own
-    (:attr:`critic_optimizer`, betas 0.5 and 0.9) which goes into checkpoints; then the loss goes
-    through the critic as it is. One draw of the dropout serves both.
+    *Adversarial training.* Each step first updates the critic with a separate Adam optimizer
+    (:attr:`critic_optimizer`, betas 0.5 and 0.9), which is part of checkpoints. Then the model's
+    loss is computed with the frozen critic. Both use the same dropout mask.
 
-    What differs from the authors' code, where that departs from the paper or from what can be
-    meant: attention compares queries with keys and mixes the other modality's values (there it is
-    the identity); the last layer has no softmax over channels (with one, and without the adversary,
-    validation recall@20 on TikTok was .044 after 12 epochs, and .071 so); the learned graphs have
-    at least one item for each user, and are made for all users at once (there they are empty but
-    for one step of an epoch, and altogether where I < 10000); the critic's first activation has a
-    slope of 0.01 and not 1, and its width does not grow with the catalogue. Weight decay is off by
-    default (there 0.01, decoupled, which moves the weights by 5.5e-6 of themselves in a step).
-    A step takes users, each with one of their items, as there; but an epoch takes every user once,
-    where there it has as many steps as batches of interactions. Items that lack a modality give
-    nothing to their users, and have what comes back from them (ours).
+    Differences from the authors' code, where that departs from the paper or is a likely mistake:
+
+    - Attention compares queries with keys and mixes the values of all modalities (theirs reduces
+      to the identity).
+    - The last layer has no softmax over channels. With it, and without the adversary, validation
+      recall@20 on TikTok was .044 after 12 epochs, and .071 without it.
+    - The learned graphs have at least one item per user and are built for all users at once
+      (theirs are empty except in one step per epoch, and always empty for I < 10000).
+    - The critic's first activation has a slope of 0.01 instead of 1, and its width is fixed.
+    - Weight decay is off by default (theirs is 0.01, decoupled, which changes the weights by a
+      factor of 5.5e-6 per step).
+    - A step takes users with one item each, as theirs; an epoch visits every user once, where
+      theirs has as many steps as there are batches of interactions.
+    - Items that lack a modality send no message to their users but receive one from them (ours).
 
     Args:
         config: :class:`MMSSLConfig`.
         graph: Training interactions and item content.
 
     Raises:
-        ConfigError: If the data has no modality, or ``hidden_channels`` is no multiple of
+        ConfigError: If the data has no modality, or ``hidden_channels`` is not a multiple of
             ``num_heads``.
     """
 
@@ -153,8 +156,8 @@ class MMSSL(Recommender):
         channels, num_heads = config.hidden_channels, config.num_heads
         if channels % num_heads:
             raise ConfigError(
-                f"hidden_channels={channels} is no multiple of num_heads={num_heads}; "
-                "each head has an equal share of the channels"
+                f"hidden_channels={channels} is not a multiple of num_heads={num_heads}; "
+                "choose a multiple, so that each head has the same number of channels"
             )
         self.user_embedding = torch.nn.Embedding(graph.num_users, channels)
         self.item_embedding = torch.nn.Embedding(graph.num_items, channels)
@@ -179,7 +182,7 @@ class MMSSL(Recommender):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """The values that tuning tries for each setting; the paper's grid, and a little around."""
+        """Return the values that tuning tries: the paper's grid and a few values around it."""
         return {
             "hidden_channels": [64, 128],
             "lr": [5.5e-4, 1e-3, 2e-3],
@@ -193,8 +196,8 @@ class MMSSL(Recommender):
         }
 
     def reset_parameters(self) -> None:
-        """Draws all weights anew (Xavier uniform, the critic's Kaiming normal) and forgets the
-        learned graphs."""
+        """Reset all weights (Xavier uniform, the critic's Kaiming normal) and discard the learned
+        graphs."""
         for module in (self.user_embedding, self.item_embedding, self.query, self.key, self.mix):
             torch.nn.init.xavier_uniform_(module.weight)
         for project in self.project.values():
@@ -206,28 +209,28 @@ class MMSSL(Recommender):
         self._learned = None
 
     def training_state(self) -> dict[str, Any]:
-        """The critic's optimizer."""
+        """Return the state of the critic's optimizer."""
         return {"critic_optimizer": self.critic_optimizer.state_dict()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore a state returned by :meth:`training_state`."""
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
     @torch.no_grad()
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Chooses each user's items in each modality's graph, by the features as they are."""
+        """Select the items of each user in the graph of each modality, by the current features."""
         for chosen, (user, item) in zip(self.chosen, self._content(), strict=True):
             for users in torch.arange(self.num_users, device=self.device).split(1024):
                 row, seen, _ = self.graph.rows(users)
                 _, best = topk_inner_product(
                     user[users], item, None, chosen.size(1), exclude=(row, seen)
                 )
-                # A user none of whose items has the modality is alike to none.
+                # A user whose items all lack the modality has no similar items.
                 chosen[users] = best.masked_fill(~user[users].any(dim=1, keepdim=True), -1)
         self._learned = self._learned_graphs()
 
     def _learned_graphs(self) -> list[tuple[FixedGraph, FixedGraph]]:
-        """For each modality the graph to users, and that to items."""
+        """Return the graphs to users and to items for each modality."""
         pairs = [chosen_pairs(chosen) for chosen in self.chosen]
         return [_both_ways(*one, self.num_users, self.num_items) for one in pairs]
 
@@ -239,8 +242,8 @@ class MMSSL(Recommender):
         )
 
     def _content(self, generator: torch.Generator | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Propagated features f of users and items in each modality; with dropout if there is a
-        generator."""
+        """Return the propagated features f of users and items for each modality; with dropout if a
+        generator is given."""
         to_user, to_item = self._interactions()
         out = []
         for name, project in self.project.items():
@@ -253,12 +256,12 @@ class MMSSL(Recommender):
         return out
 
     def _attend(self, modality: Tensor) -> Tensor:
-        """Attention between modalities: ``[M, N, d]`` to ``[M, N, d]``."""
+        """Apply attention across modalities, ``[M, N, d]`` to ``[M, N, d]``."""
         num_modalities, num, channels = modality.shape
         heads = (num_modalities, num, self.config.num_heads, channels // self.config.num_heads)
         query, key = self.query(modality).view(heads), self.key(modality).view(heads)
         logit = torch.einsum("anhc,bnhc->abnh", query, key) / heads[-1] ** 0.5
-        # Every head weighs whole embeddings, and they stand side by side.
+        # Each head weights whole embeddings; the heads are concatenated.
         mixed = torch.einsum("abnh,bnd->anhd", logit.softmax(dim=1), modality)
         return self.mix(mixed.reshape(num_modalities, num, -1))
 
@@ -290,8 +293,8 @@ class MMSSL(Recommender):
         return _Embeddings((final_user, final_item), content, modality)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Trains the critic by one step, and returns the generator's loss; ``batch`` long ``[B]``
-        users, of whom each takes part with one item, drawn from their own."""
+        """Update the critic by one step and return the model's loss; ``batch`` is long ``[B]``,
+        users. One item is sampled from the history of each."""
         config, graph = self.config, self.graph
         anchor = batch[graph.user_degree()[batch] > 0]
         if anchor.numel() == 0:
@@ -307,7 +310,7 @@ class MMSSL(Recommender):
             loss = loss + config.contrast * two_sided_contrast_loss(
                 view[anchor], users[anchor], config.temperature
             )
-        # Batch normalisation of one row would make it zero.
+        # Batch normalisation of a single row is zero.
         if config.adversarial and anchor.numel() * len(out.content) > 1:
             rows = graph.rows(anchor)
             self._train_critic(anchor, rows, out, generator)
@@ -317,7 +320,7 @@ class MMSSL(Recommender):
         return loss
 
     def _items_of(self, user_index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """An item that each user has, and one that they have not, uniformly drawn."""
+        """Sample one item of each user's history and one negative, uniformly."""
         graph = self.graph
         place = torch.rand(user_index.shape, generator=generator, device=self.device)
         degree = graph.user_degree()[user_index]
@@ -326,7 +329,7 @@ class MMSSL(Recommender):
         return positive, graph.sample_negatives(user_index, generator)
 
     def _fake(self, anchor: Tensor, rows: Rows, out: _Embeddings) -> Tensor:
-        """The generator's rows as the critic encodes them, modality after modality."""
+        """Return the generated rows, encoded by the critic, for all modalities."""
         table = self.critic.encoder
         encoded = [encode_similarities(u[anchor], i, rows, table) for u, i in out.content]
         return torch.cat(encoded)
@@ -334,7 +337,7 @@ class MMSSL(Recommender):
     def _real(
         self, anchor: Tensor, rows: Rows, out: _Embeddings, generator: torch.Generator
     ) -> Tensor:
-        """Observed rows, softened and joined by the final embeddings' similarities, ``[B, I]``."""
+        """Return softened observed rows plus scaled similarities, ``[B, I]``."""
         config, (user, item) = self.config, out.final
         soft = gumbel_rows(
             rows, self.num_items, config.gumbel_noise, config.gumbel_temperature, generator
@@ -354,7 +357,7 @@ class MMSSL(Recommender):
         )
 
     def tables(self) -> Tables:
-        """Embeddings over the interactions and the learned graphs."""
+        """Return the embeddings over the interactions and the learned graphs."""
         user, item = self._embeddings(self._learned_graphs()).final
         return Tables(item=item, user=user)
 
@@ -368,8 +371,8 @@ def _detached(part: Any) -> Any:
 def _both_ways(
     user: Tensor, item: Tensor, num_users: int, num_items: int
 ) -> tuple[FixedGraph, FixedGraph]:
-    r"""A user-item graph to users and to items, each with weights :math:`1/\sqrt{|N|}` of the
-    node that is reached."""
+    r"""Return the graph to users and the graph to items, with weights :math:`1/\sqrt{|N|}` of the
+    target node."""
     to_user = torch.bincount(user, minlength=num_users).float().rsqrt()[user]
     to_item = torch.bincount(item, minlength=num_items).float().rsqrt()[item]
     edge_index = torch.stack([item, user])
