@@ -110,7 +110,7 @@ class DiffRec(Recommender):
             config.dropout,
             config.normalize,
         )
-        self.schedule = DiffusionSchedule(
+        self.schedule = DiffusionSchedule.linear(
             config.num_steps,
             config.noise_scale,
             config.noise_min,

@@ -1,3 +1,6 @@
+"""The diffusion schedule and the sampling of its steps."""
+
+import math
 from itertools import pairwise
 
 import pytest
@@ -5,22 +8,23 @@ import torch
 
 from graphdiff.errors import ConfigError
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler, WindowStepSampler
+from graphdiff.nn.parts import build_part, describe_part
 
 
 def test_schedule_is_linear_in_the_variance():
-    schedule = DiffusionSchedule(num_steps=5, noise_scale=0.5, noise_min=0.2, noise_max=1.0)
+    schedule = DiffusionSchedule.linear(num_steps=5, noise_scale=0.5, noise_min=0.2, noise_max=1.0)
     expected = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     torch.testing.assert_close(1 - schedule.alpha_bar, expected)
 
 
 def test_step_zero_is_the_observed_row():
-    schedule = DiffusionSchedule()
+    schedule = DiffusionSchedule.linear()
     x_0, noise = torch.randn(3, 4), torch.randn(3, 4)
     assert torch.equal(schedule.add_noise(x_0, noise, torch.zeros(3, dtype=torch.long)), x_0)
 
 
 def test_noise_has_the_variance_of_the_schedule():
-    schedule = DiffusionSchedule(num_steps=10, noise_scale=0.8)
+    schedule = DiffusionSchedule.linear(num_steps=10, noise_scale=0.8)
     generator = torch.Generator().manual_seed(0)
     x_0 = torch.full((100_000, 1), 2.0)
     t = torch.full((100_000,), 7)
@@ -31,7 +35,7 @@ def test_noise_has_the_variance_of_the_schedule():
 
 
 def test_posterior_agrees_with_bayes_rule():
-    schedule = DiffusionSchedule(num_steps=6, noise_scale=0.9)
+    schedule = DiffusionSchedule.linear(num_steps=6, noise_scale=0.9)
     t = torch.tensor([4])
     x_0, x_t = torch.tensor([[1.5]]), torch.tensor([[0.3]])
     before, now = schedule.alpha_bar[3], schedule.alpha_bar[4]
@@ -46,14 +50,14 @@ def test_posterior_agrees_with_bayes_rule():
 
 
 def test_the_last_reverse_step_returns_the_prediction():
-    schedule = DiffusionSchedule(num_steps=6)
+    schedule = DiffusionSchedule.linear(num_steps=6)
     x_0, x_t = torch.randn(2, 3), torch.randn(2, 3)
     out = schedule.step(x_0, x_t, torch.ones(2, dtype=torch.long), noise=torch.randn(2, 3))
     torch.testing.assert_close(out, x_0)
 
 
 def test_schedule_commutes_with_a_linear_encoder():
-    schedule = DiffusionSchedule(num_steps=6)
+    schedule = DiffusionSchedule.linear(num_steps=6)
     x_0, x_t, table = torch.randn(2, 9), torch.randn(2, 9), torch.randn(9, 3)
     t = torch.tensor([2, 5])
     torch.testing.assert_close(
@@ -61,12 +65,47 @@ def test_schedule_commutes_with_a_linear_encoder():
     )
 
 
+def test_any_increasing_variances_make_a_schedule():
+    variances = [0.1, 0.1, 0.25, 0.9]
+    for given in (variances, torch.tensor(variances, dtype=torch.float64)):
+        schedule = DiffusionSchedule.from_variances(given)
+        assert schedule.num_steps == 4
+        torch.testing.assert_close(schedule.variance, torch.tensor([0.0, *variances]))
+    linear = DiffusionSchedule.linear(num_steps=7, noise_scale=0.3)
+    again = DiffusionSchedule.from_variances(0.3 * torch.linspace(0.01, 1, 7).double())
+    torch.testing.assert_close(linear.variance, again.variance)
+
+
+@pytest.mark.parametrize("variances", [[], [0.0, 0.5], [0.5, 1.0], [0.5, 0.4], [float("nan")]])
+def test_variances_that_are_no_schedule_are_refused(variances):
+    with pytest.raises(ConfigError, match=r"variances from .* must lie in"):
+        DiffusionSchedule.from_variances(variances)
+
+
+def test_the_cosine_schedule_follows_its_formula():
+    schedule = DiffusionSchedule.cosine(num_steps=10)
+
+    def f(t):
+        return math.cos((t / 10 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    expected = [f(t) / f(0) for t in range(10)]
+    assert schedule.alpha_bar[:10].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    # The last step would remove everything; it is limited.
+    assert 1 - schedule.alpha_bar[10] / schedule.alpha_bar[9] == pytest.approx(0.999, abs=1e-4)
+
+
+def test_a_saved_schedule_is_rebuilt_from_its_description():
+    schedule = DiffusionSchedule.cosine(num_steps=5)
+    again = build_part(describe_part(schedule))
+    assert torch.equal(again.variance, schedule.variance)
+
+
 @pytest.mark.parametrize(
     "settings", [{"noise_scale": 0.0}, {"noise_scale": 1.2}, {"noise_min": 0.5, "noise_max": 0.1}]
 )
 def test_impossible_variances_are_refused(settings):
     with pytest.raises(ConfigError, match="variances from"):
-        DiffusionSchedule(**settings)
+        DiffusionSchedule.linear(**settings)
 
 
 def test_steps_with_larger_losses_are_drawn_more_often():
@@ -104,7 +143,10 @@ def betas(schedule):
 
 def test_a_fixed_first_step_leaves_the_other_steps_as_they_are():
     settings = {"num_steps": 4, "noise_scale": 0.8, "noise_min": 0.2, "noise_max": 0.9}
-    plain, fixed = DiffusionSchedule(**settings), DiffusionSchedule(**settings, first_variance=0.03)
+    plain, fixed = (
+        DiffusionSchedule.linear(**settings),
+        DiffusionSchedule.linear(**settings, first_variance=0.03),
+    )
     assert betas(plain)[0] == pytest.approx(0.16)
     assert betas(fixed) == pytest.approx([0.03, *betas(plain)[1:]], rel=1e-5)
 
@@ -112,7 +154,7 @@ def test_a_fixed_first_step_leaves_the_other_steps_as_they_are():
 def test_tiny_variances_keep_their_digits():
     # DiffRec's on MovieLens, where float32 cannot hold 1 - variance.
     settings = {"num_steps": 40, "noise_scale": 0.005, "noise_min": 0.005, "noise_max": 0.01}
-    schedule = DiffusionSchedule(**settings, first_variance=1e-5)
+    schedule = DiffusionSchedule.linear(**settings, first_variance=1e-5)
     level = [0.005 * (0.005 + n / 39 * 0.005) for n in range(40)]
     expected = [1 - (1 - 1e-5) * (1 - v) / (1 - level[0]) for v in level]
     assert schedule.variance[1:].tolist() == pytest.approx(expected, rel=1e-6)
@@ -126,7 +168,7 @@ def test_tiny_variances_keep_their_digits():
 
 
 def test_the_reverse_chain_is_step_after_step():
-    schedule = DiffusionSchedule(num_steps=3, noise_scale=0.9)
+    schedule = DiffusionSchedule.linear(num_steps=3, noise_scale=0.9)
     start, seen = torch.randn(4, 5), []
 
     def predict(x, t):
@@ -144,7 +186,7 @@ def test_the_reverse_chain_is_step_after_step():
 
 def test_a_step_beyond_the_schedule_is_refused():
     with pytest.raises(ConfigError, match="step 4 of a diffusion of 3 steps; give 0 to 3"):
-        DiffusionSchedule(num_steps=3).full(4, torch.ones(2, 1))
+        DiffusionSchedule.linear(num_steps=3).full(4, torch.ones(2, 1))
 
 
 class TestWindowStepSampler:

@@ -142,7 +142,7 @@ class DiffMM(Recommender):
             for _ in graph.modalities
         )
         self.denoiser_optimizer = PartOptimizer(self.denoisers, config.lr)
-        self.schedule = DiffusionSchedule(
+        self.schedule = DiffusionSchedule.linear(
             config.num_steps,
             config.noise_scale,
             config.noise_min,

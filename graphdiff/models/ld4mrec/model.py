@@ -302,7 +302,9 @@ class LD4MRec(Recommender):
             config.propagate_every,
         )
         self.gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
-        self.schedule = DiffusionSchedule(config.num_steps, config.noise_scale, config.noise_min)
+        self.schedule = DiffusionSchedule.linear(
+            config.num_steps, config.noise_scale, config.noise_min
+        )
         self.steps = StepSampler(
             config.num_steps + 1, uniform=0.1 if config.importance_sampling else 1.0
         )

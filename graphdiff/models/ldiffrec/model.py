@@ -95,7 +95,7 @@ class LDiffRec(Recommender):
             config.dropout,
             config.normalize,
         )
-        self.schedule = DiffusionSchedule(
+        self.schedule = DiffusionSchedule.linear(
             config.num_steps, config.noise_scale, config.noise_min, config.noise_max
         )
         self.steps = WindowStepSampler(config.num_steps)

@@ -33,7 +33,7 @@ def test_the_network_is_that_of_the_paper():
 
 
 def test_the_chain_gives_the_rows_that_a_dense_one_gives():
-    denoiser, schedule = make(), DiffusionSchedule(5, 0.1, 1e-4, 0.02, first_variance=1e-4)
+    denoiser, schedule = make(), DiffusionSchedule.linear(5, 0.1, 1e-4, 0.02, first_variance=1e-4)
     # The same schedule written with betas, as DiffRec and DiffMM write it.
     variance = torch.linspace(0.1 * 1e-4, 0.1 * 0.02, 5, dtype=torch.float64)
     beta = torch.cat([variance[:1], 1 - (1 - variance[1:]) / (1 - variance[:-1])])
@@ -66,7 +66,7 @@ def test_weights_are_drawn_with_their_layers_variance():
 
 
 def test_elbo_weights_are_differences_of_signal_to_noise():
-    schedule = DiffusionSchedule(4, 0.1, 1e-4, 0.02, first_variance=1e-4)
+    schedule = DiffusionSchedule.linear(4, 0.1, 1e-4, 0.02, first_variance=1e-4)
     variance = torch.linspace(0.1 * 1e-4, 0.1 * 0.02, 4, dtype=torch.float64)
     kept = (1 - variance) * (1 - 1e-4) / (1 - variance[0])
     snr = kept / (1 - kept)

@@ -9,7 +9,7 @@ from graphdiff import LD4MRec, fit
 from graphdiff.errors import ConfigError
 from graphdiff.graph.store import RecGraph, Rows
 from graphdiff.models.base import Query
-from graphdiff.nn import item_messages
+from graphdiff.models.ld4mrec import item_messages
 from graphdiff.nn.heads import head_blocks, normalize_heads
 from tests.conftest import random_data
 from tests.watch import ForbidShape

@@ -1,0 +1,26 @@
+"""The examples in the docstrings of the layers and of the parts of LD4MRec."""
+
+import doctest
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import graphdiff.models.ld4mrec
+import graphdiff.nn
+
+MODULES = [
+    f"{package.__name__}.{module.name}"
+    for package in (graphdiff.nn, graphdiff.models.ld4mrec)
+    for module in pkgutil.iter_modules(package.__path__)
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module(name):
+    result = doctest.testmod(import_module(name))
+    assert result.failed == 0
+
+
+def test_there_are_examples():
+    assert doctest.testmod(import_module("graphdiff.nn.diffusion")).attempted > 4
