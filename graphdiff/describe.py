@@ -44,7 +44,7 @@ def describe_dataset(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # What was kept would be read in silence.
-        data = datasets.load(name, root, **options, force_reload=True)[0]
+        data = datasets.load(name, root, **{**options, "force_reload": True})[0]
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     return data, {"dataset": name, **describe(data), "notes": notes}
 

@@ -195,7 +195,7 @@ def _load_data(folder: Path, config: dict[str, dict], root: Path | None) -> Hete
         raise RunError(
             f"{folder / CONFIG}: root is no folder, or options are not name: value lines"
         )
-    data = datasets.load(str(section["name"]), where, **options)[0]
+    data = datasets.load(str(section["name"]), where, import_module=False, **options)[0]
     check_dataset(folder, config, data)
     return data
 

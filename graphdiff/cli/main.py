@@ -124,7 +124,7 @@ def train(
                 model,
                 root=root,
                 settings=_settings(config, set_ or []),
-                options=_options(features, option),
+                options=_options(dataset, features, option),
                 mask_validation=mask_validation,
                 overwrite=overwrite,
                 epochs=epochs,
@@ -234,7 +234,7 @@ def describe(
     """Tell what a dataset holds and what is odd about it."""
     from graphdiff.describe import describe_dataset, plot_degrees
 
-    data, found = describe_dataset(dataset, root, **_options(features, option))
+    data, found = describe_dataset(dataset, root, **_options(dataset, features, option))
     if plot is not None:
         plot_degrees(data, plot)
     if as_json:
@@ -256,7 +256,8 @@ def list_datasets(
     as_json: AsJson = False,
 ) -> None:
     """List the datasets that have a card: source, licence, whether they are there, command."""
-    from graphdiff.datasets.cards import cards, data_folder
+    from graphdiff.datasets.cards import data_folder
+    from graphdiff.datasets.registry import list_cards
 
     rows = [
         {
@@ -267,7 +268,7 @@ def list_datasets(
             "files": card.found(data_folder(root, card.name), check),
             "command": card.command,
         }
-        for card in cards()
+        for card in list_cards()
     ]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -298,7 +299,7 @@ def convert(
     """Convert a dataset to Parquet files, to read with `--dataset parquet`."""
     from graphdiff.datasets import convert as conversion
 
-    meta = conversion.convert(source, out, from_, **_options(features, option))
+    meta = conversion.convert(source, out, from_, **_options(from_, features, option))
     console.print(
         f"{meta['users']} users, {meta['items']} items, {meta['training']} + "
         f"{meta['validation']} + {meta['test']} pairs, "
@@ -367,12 +368,11 @@ def _settings(config: Path | None, pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _options(features: list[str] | None, option: list[str] | None) -> dict[str, Any]:
-    """Arguments of a dataset's class from the command line."""
-    pairs = _pairs("--option", option or [])
-    # A name such as y or 1 is text all the same.
-    texts = {"user", "item", "timestamp", "rating", "split_column", "file", "delimiter"}
-    options = {n: v if n in texts else yaml.safe_load(v) for n, v in pairs.items()}
+def _options(dataset: str, features: list[str] | None, option: list[str] | None) -> dict[str, Any]:
+    """Return arguments of a dataset from the command line."""
+    from graphdiff.datasets import parse_options
+
+    options = parse_options(dataset, _pairs("--option", option or []))
     if features:
         options["features"] = _pairs("--features", features)
     return options

@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
+from graphdiff.datasets.arguments import check_arguments
 from graphdiff.datasets.io.storage import load_graph, read_source, save_graph
-from graphdiff.errors import DataError
+from graphdiff.datasets.registration import explain_missing, missing_methods, register
+from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import prepare
 
 # Part of what a processed file is recognised by: raise it when reading changes its result.
@@ -23,30 +25,57 @@ VERSION = 1
 class RecDataset(InMemoryDataset):
     """A recommendation dataset of one graph: ``dataset[0]`` is the ``HeteroData``.
 
-    A subclass says :attr:`raw_file_names` and writes :meth:`read`, and :meth:`download` where there
-    is something to download.
+    A subclass names its files in :attr:`raw_file_names` and makes the graph in :meth:`read`; it
+    defines :meth:`download` if its files can be downloaded. Defining a subclass, in any module,
+    registers it: :func:`graphdiff.datasets.load` and the command line find it by its :attr:`name`.
+    An ``__init__`` of its own is checked against its annotations, and the arguments that the graph
+    depends on belong into :attr:`parameters`::
 
-    The raw files are looked for in ``root/raw``, or in ``root`` itself when they lie there. What
-    was read is kept in ``root/processed``; a folder that holds the raw files itself may be someone
-    else's, so it is left as it is and the processed file goes to ``$GRAPHDIFF_CACHE`` (default:
-    ``~/.cache/graphdiff``). That file is safetensors, written atomically, and made anew whenever
-    the raw files, ``pre_transform`` or graphdiff's reading have changed. Where it cannot be written
-    a warning says so and the data is there all the same.
+        class Tastes(RecDataset):
+            name = "tastes"
+            raw_file_names = ["likes.npy", "covers.npy"]
+
+            def read(self):
+                likes = np.load(self.raw_paths[0])  # integer pairs [2, E]
+                covers = np.load(self.raw_paths[1])  # one row per item
+                features = {"image": covers}
+                return build_data(likes[0].max() + 1, len(covers), likes, features=features)
+
+
+        data = load("tastes", "DIR")[0]
+
+    Raw files are looked for in ``root/raw``, or in ``root`` itself if they lie there. The graph is
+    stored in ``root/processed``; a folder that holds the raw files itself may belong to someone
+    else, so it is left unchanged and the processed file goes to ``$GRAPHDIFF_CACHE`` (default:
+    ``~/.cache/graphdiff``). That file is safetensors, written atomically, and rebuilt when the raw
+    files, ``pre_transform`` or graphdiff's readers have changed. If it cannot be written, a warning
+    says so and the data is available all the same.
 
     Args:
-        root: Folder of the dataset (default: none, nothing is kept; only for datasets that are
-            made rather than read).
+        root: Folder of the dataset (default: none, nothing is stored; only for datasets that are
+            generated rather than read).
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
 
     Raises:
         DataError: If files are missing, damaged, or do not fit the schema.
+        ConfigError: If an argument has the wrong type, or the class does not define :meth:`read`.
     """
 
+    #: Name to register under (default: the class name in lower case).
+    name: ClassVar[str] = ""
     #: Whether the dataset is read from files.
     needs_root: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register the class, and have its arguments checked against their annotations."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = check_arguments(cls.__init__)  # type: ignore[method-assign]
+        register(cls)
+
+    @check_arguments
     def __init__(
         self,
         root: str | Path | None = None,
@@ -54,6 +83,8 @@ class RecDataset(InMemoryDataset):
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
+        if missing_methods(type(self)):
+            raise ConfigError(explain_missing(type(self)))
         if root is None and self.needs_root:
             raise DataError(
                 f"{type(self).__name__} is read from files; give root, the folder that holds "

@@ -32,12 +32,14 @@ class Card(NamedTuple):
     content: dict[str, Any]
 
     def found(self, folder: Path | None, check: bool = False) -> str:
-        """Which of the files are in a folder, in words.
+        """Return which of the files are in a folder, in words.
 
         Args:
             folder: The folder, or one whose ``raw`` holds the files (default: none is looked at).
             check: Compare checksums where the card has SHA-256 ones.
         """
+        if "files" not in self.content:
+            return "not known here"
         files = {n: e for n, e in self.content["files"].items() if not e.get("optional")}
         if self.content.get("layout") == self.name:
             return "a layout: give any folder that is in it"
@@ -60,7 +62,7 @@ class Card(NamedTuple):
 
 
 def cards() -> list[Card]:
-    """All cards, sorted by name.
+    """Return the cards of graphdiff's own datasets, sorted by name.
 
     Raises:
         DataError: If they are not where they belong, or one of them is damaged.
@@ -69,8 +71,16 @@ def cards() -> list[Card]:
     return [_read(path) for path in paths]
 
 
+def card_names() -> set[str]:
+    """Return the names of graphdiff's own datasets that have a card; none where there are none."""
+    try:
+        return {path.parent.name for path in cards_folder().glob("*/card.yaml")}
+    except DataError:
+        return set()
+
+
 def cards_folder() -> Path:
-    """Where the cards are: in the installed package, or beside it in a checkout.
+    """Return where the cards are: in the installed package, or beside it in a checkout.
 
     Raises:
         DataError: If they are in neither.
@@ -79,12 +89,12 @@ def cards_folder() -> Path:
     for folder in (package / "cards", package.parent / "datasets"):
         if any(folder.glob("*/card.yaml")):
             return folder
-    raise DataError(f"{package} has no cards of datasets; install graphdiff anew")
+    raise DataError(f"{package} has no cards of datasets; reinstall graphdiff")
 
 
 def data_folder(root: Path | None, name: str) -> Path | None:
-    """Where a dataset's files would be: ``root/NAME``, with ``$GRAPHDIFF_DATA`` as the default for
-    ``root``; None where there is neither.
+    """Return where a dataset's files would be: ``root/NAME``, with ``$GRAPHDIFF_DATA`` as the
+    default for ``root``; None where there is neither.
     """
     parent = root or os.environ.get("GRAPHDIFF_DATA")
     return None if parent is None else Path(parent) / name

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.io.archives import extract
+from graphdiff.datasets.registry import load
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
 
@@ -67,7 +68,7 @@ def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str
     return meta
 
 
-def convert(source: str | Path, out: str | Path, layout: str, **options: Any) -> dict[str, Any]:
+def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any) -> dict[str, Any]:
     """Reads a dataset in some layout and writes it as :func:`to_parquet` does.
 
     Args:
@@ -83,8 +84,6 @@ def convert(source: str | Path, out: str | Path, layout: str, **options: Any) ->
     Raises:
         DataError: If the source cannot be read, or ``out`` holds something already.
     """
-    from graphdiff.datasets import load  # It knows this module, too.
-
     source = Path(source)
     if not source.exists():
         raise DataError(f"there is no {source}; give a dataset's folder, or an archive of it")

@@ -1,15 +1,32 @@
 """Datasets are found by name, and each has a card that tells the truth."""
 
+import re
+import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from graphdiff.cli.main import app
-from graphdiff.datasets import LAYOUTS, REGISTRY, SyntheticMultimedia, TikTok, load
+from graphdiff.cli.main import app, main
+from graphdiff.datasets import (
+    DATASETS,
+    InteractionLog,
+    MMRecLayout,
+    RecDataset,
+    SyntheticMultimedia,
+    TikTok,
+    from_frame,
+    load,
+    parse_options,
+)
+from graphdiff.datasets.cards import card_names
+from graphdiff.datasets.registration import built_in_names, registered
+from graphdiff.datasets.registry import list_cards
 from graphdiff.errors import ConfigError, DataError
-from graphdiff.schema import INTERACTS, modalities
+from graphdiff.schema import INTERACTS, build_data, modalities
 
 CARDS = Path(__file__).parents[2] / "datasets"
 
@@ -43,9 +60,14 @@ def test_a_root_that_is_needed_is_asked_for():
 
 
 def test_every_dataset_has_a_card_and_every_card_a_dataset():
-    assert {path.parent.name for path in CARDS.glob("*/card.yaml")} == set(REGISTRY)
+    found = {path.parent.name for path in CARDS.glob("*/card.yaml")}
+    # A class that several cards share is read through them and has no card of its own.
+    shared = {card(name).get("reader") for name in found} - found - {None}
+    assert shared == {"ml-1m"}
+    assert found | shared == built_in_names()
+    assert found <= set(DATASETS)
     listed = (CARDS / "README.md").read_text()
-    for name in REGISTRY:
+    for name in found:
         assert card(name)["name"] == name
         assert f"--dataset {name}" in card(name)["command"]
         assert f"({name}/card.yaml)" in listed
@@ -54,16 +76,20 @@ def test_every_dataset_has_a_card_and_every_card_a_dataset():
 
 
 def test_a_dataset_without_a_class_of_its_own_says_which_layout_it_is_in():
-    for name, cls in REGISTRY.items():
-        assert cls is LAYOUTS.get(card(name).get("layout"), cls)
-        if cls in LAYOUTS.values():
-            assert card(name)["layout"] in LAYOUTS
+    layouts = {
+        DATASETS[name]: name for name in card_names() if card(name).get("layout") == name
+    } | {DATASETS["csv"]: "csv"}
+    assert set(layouts.values()) == {"csv", "diffmm", "mmrec", "pairs", "recbole"}
+    for name in card_names():
+        assert card(name).get("layout", name) in DATASETS
+        if DATASETS[name] in layouts:
+            assert DATASETS[card(name)["layout"]] is DATASETS[name]
 
 
 def test_commands_of_cards_are_commands():
     """Every option of a card's command is one of the command line, and every argument one that the
     dataset takes; what then fails is that the folder is not there."""
-    for name in set(REGISTRY) - {"synthetic", "tiktok"}:
+    for name in card_names() - {"synthetic", "tiktok"}:
         command = card(name)["command"].replace("DIR", "no-such-folder").split()
         assert command[:2] == ["graphdiff", "train"]
         with pytest.raises(DataError, match="no-such-folder"):
@@ -105,3 +131,207 @@ def test_the_code_of_the_cards_runs():
     for block in blocks:
         exec(block.partition("```")[0], names)
     assert names["data"]["item"].num_nodes == 4
+
+
+OUTSIDE = '''
+"""A dataset outside of graphdiff."""
+import numpy as np
+from graphdiff.datasets import RecDataset
+from graphdiff.schema import build_data
+
+
+class Tastes(RecDataset):
+    name = "{name}"
+    raw_file_names = ["likes.npy"]
+
+    def __init__(self, root, size: int = 4, transform=None, pre_transform=None, force_reload=False):
+        self.size = size
+        super().__init__(root, transform, pre_transform, force_reload)
+
+    @property
+    def parameters(self):
+        return {{"size": self.size}}
+
+    def read(self):
+        return build_data(2, self.size, np.load(self.raw_paths[0]))
+'''
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A folder on Python's path, and a dataset's folder; modules and names vanish afterwards."""
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    before = dict(registered)
+    monkeypatch.syspath_prepend(tmp_path)
+    np.save(tmp_path / "likes.npy", [[0, 1], [1, 2]])
+    yield tmp_path
+    for module in ("tastes_here", "tastes_there"):
+        sys.modules.pop(module, None)
+    registered.clear()
+    registered.update(before)
+
+
+def test_a_class_outside_is_found_by_module_and_then_by_name(outside):
+    (outside / "tastes_here.py").write_text(OUTSIDE.format(name="tastes-here"))
+    place = "tastes_here:Tastes"
+    with pytest.raises(ConfigError, match="no dataset 'tastes-here'"):
+        load("tastes-here", outside)
+    with pytest.raises(ConfigError, match="a name from a file imports nothing; import tastes_here"):
+        load(place, outside, import_module=False)
+    assert "tastes_here" not in sys.modules
+    assert load(place, outside, size=5)[0]["item"].num_nodes == 5
+    assert load(place, outside, import_module=False)[0]["item"].num_nodes == 4
+    found = load("Tastes-Here", outside, size=3)
+    assert found[0][INTERACTS].edge_index.tolist() == [[0, 1], [1, 2]]
+    assert DATASETS["tastes-here"] is type(found)
+    assert "tastes-here" in list(DATASETS)
+    assert len(OUTSIDE.strip().splitlines()) < 30
+
+
+def test_arguments_of_a_class_outside_are_checked(outside):
+    (outside / "tastes_here.py").write_text(OUTSIDE.format(name="tastes-here"))
+    place = "tastes_here:Tastes"
+    for wrong, message in (
+        ({"size": "many"}, "Tastes cannot take size='many': expected an integer"),
+        ({"length": 3}, "takes no argument 'length'; it takes .*size"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(place, outside, **wrong)
+    assert parse_options(place, {"size": "7"}) == {"size": 7}
+
+
+def test_another_distribution_declares_a_dataset(outside):
+    (outside / "tastes_there.py").write_text(OUTSIDE.format(name="tastes-there"))
+    info = outside / "tastes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tastes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[graphdiff.datasets]\ntastes-there = tastes_there:Tastes\nbroken = no_such_module:X\n"
+        "odd = json:loads\n"
+    )
+    assert "tastes_there" not in sys.modules
+    assert "tastes-there" in list(DATASETS)
+    assert load("tastes-there", outside)[0]["item"].num_nodes == 4
+    with pytest.raises(ConfigError, match=r"'broken' is declared as no_such_module:X, which"):
+        load("broken", outside)
+    with pytest.raises(ConfigError, match=r"json:loads is .*; expected a subclass"):
+        load("odd", outside)
+    listed = {card.name: card for card in list_cards()}
+    assert listed["tastes-there"].title == "declared by tastes"
+    assert listed["tastes-there"].found(outside) == "not known here"
+
+
+def test_names_of_graphdiff_cannot_be_taken(outside):
+    for name in ("csv", "baby", "ml-1m"):
+        with pytest.raises(ConfigError, match=f"would be registered as '{name}', which is a data"):
+            type("Mine", (RecDataset,), {"name": name, "read": lambda self: None})
+    assert DATASETS["baby"] is MMRecLayout
+
+
+def test_a_class_without_read_is_named(outside):
+    unfinished = type("Halfway", (RecDataset,), {"raw_file_names": []})
+    for attempt in (lambda: unfinished(outside), lambda: load("halfway", outside)):
+        with pytest.raises(ConfigError, match=r"Halfway does not define read\(\)"):
+            attempt()
+    type("Halfway", (unfinished,), {"read": lambda self: build_data(1, 2, [[0], [1]])})
+    assert load("halfway", outside)[0]["item"].num_nodes == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("no_such_module:X", "cannot be imported"),
+        ("json:no_such_class", "cannot be imported"),
+        ("json:loads", "expected a subclass"),
+        (":X", "cannot be imported"),
+        ("json:", "cannot be imported"),
+        ("..json:X", "cannot be imported"),
+    ],
+)
+def test_places_without_a_dataset(place, message):
+    with pytest.raises(ConfigError, match=message):
+        load(place)
+
+
+WRONG_OPTIONS = [
+    ("csv", "ratios=[0.8,0.1", r"ratios='\[0.8,0.1' is not readable"),
+    ("csv", "ratios=[0.8,0.1]", r"ratios.*expected a value for each place"),
+    ("csv", "ratios=0.8", "ratios=0.8: expected a list"),
+    ("csv", "ratios=[0.8,x,0.1]", "ratios.1='x': expected a number"),
+    ("csv", "seed=@1", "seed='@1' is not readable"),
+    ("csv", "seed=1.5", "seed=1.5: expected an integer"),
+    ("csv", "seed=-1", "seed=-1: expected greater than or equal to 0"),
+    ("csv", "seed=true", "seed=True: expected an integer"),
+    ("csv", "content=photos", "content='photos': expected name: value pairs"),
+    ("csv", "content={text: 5}", "content=5: expected text"),
+    ("csv", "names=5", "names=5: expected a list"),
+    ("csv", "names=user,item", "names='user,item': expected a list"),
+    ("csv", "names=[user, 5]", "names=5: expected text"),
+    ("csv", "transform=foo", "transform='foo': expected a function"),
+    ("csv", "pre_transform=[1]", r"pre_transform=\[1\]: expected a function"),
+    ("csv", "encode={text: tf}", "encode='tf': expected a function"),
+    ("csv", "force_reload=perhaps", "force_reload='perhaps': expected true or false"),
+    ("csv", "k_core=many", "k_core='many': expected an integer"),
+    ("csv", "min_rating=.nan", "min_rating=nan: expected a finite number"),
+    ("csv", "split=thirds", "split='thirds': expected 'auto'"),
+    ("csv", "root=elsewhere", "root is no option"),
+    ("csv", "kcore=5", "takes no argument 'kcore'"),
+    ("csv", "name=x", "takes no argument 'name'"),
+    ("mmrec", "features=text.npy", "features='text.npy': expected name: value pairs"),
+    ("recbole", "by=clock", "by='clock': expected 'random' or 'time'"),
+    ("ml-1m-clean", "variant=noisy", "takes no argument 'variant'"),
+    ("synthetic", "num_users=many", "num_users='many': expected an integer"),
+    ("synthetic", "noise=[1]", r"noise=\[1\]: expected a number"),
+    ("synthetic", "seed=-1", "seed is -1; give at least 0"),
+    ("tiktok", "transform=foo", "transform='foo': expected a function"),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "message"), WRONG_OPTIONS)
+def test_kind_h_a_wrong_option_is_named_before_anything_is_read(
+    name, option, message, tmp_path, monkeypatch, capsys
+):
+    given = ["--dataset", name, "--root", str(tmp_path / "no"), "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", ["graphdiff", "train", *given, "--option", option])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    line = capsys.readouterr().err
+    assert stopped.value.code == 2, line
+    assert re.search(message, line)
+    assert "\n" not in line.strip()
+
+
+def test_kind_h_arguments_are_checked_in_python_as_well(tmp_path):
+    for attempt in (
+        lambda: InteractionLog(tmp_path, names="user,item"),
+        lambda: InteractionLog(tmp_path, None, "photos"),
+        lambda: MMRecLayout(tmp_path, features="text.npy"),
+        lambda: SyntheticMultimedia(num_users=5.5),
+        lambda: SyntheticMultimedia("0"),
+        lambda: TikTok(tmp_path, transform="foo"),
+    ):
+        with pytest.raises(ConfigError, match=r"cannot take .*: expected"):
+            attempt()
+
+
+def test_kind_h_integers_of_every_type_and_size_are_seeds():
+    small = {"num_users": np.int32(5), "num_items": np.int64(20), "noise": np.float32(0.25)}
+    for seed in (np.uint8(3), 2**64, 1_700_000_000_000_000_000):
+        dataset = load("synthetic", seed=seed, **small)
+        assert dataset.seed == seed
+        assert type(dataset.seed) is int
+    log = pd.DataFrame({"user": [1, 1, 2], "item": [1, 2, 1]})
+    assert from_frame(log, seed=2**70)["user"].num_nodes == 2
+
+
+def test_texts_stay_texts_where_text_is_expected():
+    texts = {"user": "1", "item": "yes", "delimiter": ";", "file": "2024", "split": "ratio"}
+    assert parse_options("csv", texts) == texts
+    assert parse_options("recbole", {"user": "null", "k_core": "5"}) == {
+        "user": "null",
+        "k_core": 5,
+    }
+    assert parse_options("csv", {"names": "[a, b]", "min_rating": "3.5"}) == {
+        "names": ["a", "b"],
+        "min_rating": 3.5,
+    }

@@ -16,7 +16,14 @@ import scipy.sparse as sp
 import torch
 
 from graphdiff.cli.main import _settings
-from graphdiff.datasets import DiffMM, InteractionLog, MMRec, PairLists, RecBole, TikTok
+from graphdiff.datasets import (
+    DiffMMLayout,
+    InteractionLog,
+    MMRecLayout,
+    PairListsLayout,
+    RecBoleLayout,
+    TikTok,
+)
 from graphdiff.datasets.io.safe_npy import load_features
 from graphdiff.datasets.io.safe_pickle import load_sparse
 from graphdiff.datasets.io.storage import load_graph, save_graph
@@ -212,13 +219,15 @@ def _hostile_yaml(command: str) -> list[Sample]:
 TARGETS = [
     Target("pickled matrix", _pickles, lambda f: load_sparse(f / "m.pkl"), _hostile_pickles),
     Target("npy table", _tables, lambda f: load_features(f / "x.npy"), _hostile_tables),
-    Target("MMRec folder", _mmrec, lambda f: MMRec(f, force_reload=True)),
+    Target("MMRec folder", _mmrec, lambda f: MMRecLayout(f, force_reload=True)),
     Target("TikTok folder", _tiktok, lambda f: TikTok(f, force_reload=True)),
     Target("log as CSV or Parquet", _logs, lambda f: InteractionLog(f, force_reload=True)),
-    Target("RecBole folder", _recbole, lambda f: RecBole(f, force_reload=True)),
-    Target("pair lists", _pair_lists, lambda f: PairLists(f, force_reload=True)),
+    Target("RecBole folder", _recbole, lambda f: RecBoleLayout(f, force_reload=True)),
+    Target("pair lists", _pair_lists, lambda f: PairListsLayout(f, force_reload=True)),
     Target(
-        "DiffMM folder", lambda: [*_tiktok(), *_mmssl()], lambda f: DiffMM(f, force_reload=True)
+        "DiffMM folder",
+        lambda: [*_tiktok(), *_mmssl()],
+        lambda f: DiffMMLayout(f, force_reload=True),
     ),
     Target("graph file", _graphs, lambda f: load_graph(f / "graph.safetensors")),
     Target("RUN folder", _runs, _recommend, _hostile_runs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from torch_geometric.data import HeteroData
@@ -18,7 +19,7 @@ MATRICES = ["trnMat.pkl", "valMat.pkl", "tstMat.pkl"]
 LISTS = ["train.json", "val.json", "test.json"]
 
 
-class DiffMM(RecDataset):
+class DiffMMLayout(RecDataset):
     """Any dataset in the layout of `DiffMM <https://arxiv.org/abs/2406.11781>`_, or in that of
     `MMSSL <https://arxiv.org/abs/2302.10632>`_.
 
@@ -37,6 +38,8 @@ class DiffMM(RecDataset):
     Raises:
         DataError: If files are missing or damaged, or do not fit one another.
     """
+
+    name: ClassVar[str] = "diffmm"
 
     @property
     def raw_file_names(self) -> list[str]:

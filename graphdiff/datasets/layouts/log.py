@@ -88,6 +88,10 @@ class InteractionLog(RecDataset):
         ConfigError: If a setting does not exist or is out of range.
     """
 
+    name: ClassVar[str] = "csv"
+
+    #: The model of ``**settings``, for whoever lists or reads the arguments.
+    settings_type: ClassVar[type[LogSettings]] = LogSettings
     #: Settings that differ from :class:`LogSettings`' own.
     defaults: ClassVar[dict[str, Any]] = {}
 

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphdiff.datasets import splits
+from graphdiff.datasets.arguments import Integer, NonNegative, Number, explain
 from graphdiff.datasets.interactions import Interactions, drop_repeats, k_core, keep_rated
 from graphdiff.errors import ConfigError, DataError
 
@@ -29,13 +30,13 @@ class LogSettings(BaseModel):
     split_column: str = Field(
         "split", description="Name of the column that gives the split; may be absent."
     )
-    min_rating: float | None = Field(
+    min_rating: Number | None = Field(
         None, description="Least rating that counts as an interaction; None: all count."
     )
     duplicates: Literal["first", "last", "error"] = Field(
         "first", description="Which of several rows of one user and item counts."
     )
-    k_core: int = Field(
+    k_core: Integer = Field(
         0, ge=0, description="Least interactions of every user and item; 0 or 1: any."
     )
     split: Literal["auto", "column", "leave_one_out", "ratio", "temporal"] = Field(
@@ -47,10 +48,10 @@ class LogSettings(BaseModel):
     by: Literal["random", "time"] = Field(
         "random", description="What comes last in 'leave_one_out' and 'ratio'."
     )
-    ratios: tuple[float, float, float] = Field(
+    ratios: tuple[Number, Number, Number] = Field(
         (0.8, 0.1, 0.1), description="Shares of training, validation and test."
     )
-    seed: int = Field(0, ge=0, description="Seed of a random split.")
+    seed: NonNegative = Field(0, description="Seed of a random split.")
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
@@ -68,10 +69,7 @@ class LogSettings(BaseModel):
         try:
             made = cls(**settings)
         except ValidationError as error:
-            found = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()
-            )
-            raise ConfigError(f"an interaction log cannot be read so: {found}") from None
+            raise ConfigError(f"an interaction log cannot take {explain(error)}") from None
         splits.check_ratios(made.ratios)
         return made
 

@@ -6,7 +6,7 @@ import csv
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch_geometric.data import HeteroData
@@ -20,7 +20,7 @@ from graphdiff.schema import build_data
 LABELS = {"train": 0, "val": 1, "test": 2}
 
 
-class MMRec(RecDataset):
+class MMRecLayout(RecDataset):
     """Any dataset in the layout of the `MMRec toolbox <https://arxiv.org/abs/2302.03497>`_, in
     which Amazon's Baby, Sports, Clothing and Electronics, MicroLens and others are passed around.
 
@@ -41,6 +41,8 @@ class MMRec(RecDataset):
     Raises:
         DataError: If files are missing or damaged, or do not fit one another.
     """
+
+    name: ClassVar[str] = "mmrec"
 
     def __init__(
         self,

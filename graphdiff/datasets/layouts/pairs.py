@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from torch_geometric.data import HeteroData
@@ -19,7 +20,7 @@ FILES = {
 }
 
 
-class PairLists(RecDataset):
+class PairListsLayout(RecDataset):
     """Any dataset in the layout of `DiffRec <https://arxiv.org/abs/2304.04971>`_:
     ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy``, integer arrays of (user, item).
 
@@ -35,6 +36,8 @@ class PairLists(RecDataset):
     Raises:
         DataError: If files are missing or damaged, or do not fit one another.
     """
+
+    name: ClassVar[str] = "pairs"
 
     @property
     def raw_file_names(self) -> list[str]:

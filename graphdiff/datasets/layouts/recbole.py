@@ -21,7 +21,7 @@ from graphdiff.errors import DataError
 PARTS = {".train.inter": "train", ".valid.inter": "val", ".test.inter": "test"}
 
 
-class RecBole(InteractionLog):
+class RecBoleLayout(InteractionLog):
     """Any dataset as the `atomic files of RecBole <https://arxiv.org/abs/2011.01731>`_.
 
     The folder holds one ``NAME.inter``, tab-separated, whose header says name and type of each
@@ -47,6 +47,8 @@ class RecBole(InteractionLog):
         DataError: If files are missing or damaged, or do not fit one another.
         ConfigError: If a setting does not exist or is out of range.
     """
+
+    name: ClassVar[str] = "recbole"
 
     defaults: ClassVar[dict[str, Any]] = {"user": "user_id", "item": "item_id"}
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.layouts.pairs import FILES, read_pair_lists
-from graphdiff.errors import ConfigError
 from graphdiff.schema import build_data
 
 Variant = Literal["clean", "noisy"]
@@ -65,6 +64,8 @@ class MovieLens1M(RecDataset):
         DataError: If files are missing or damaged, or do not fit one another.
     """
 
+    name: ClassVar[str] = "ml-1m"
+
     def __init__(
         self,
         root: str | Path,
@@ -73,8 +74,6 @@ class MovieLens1M(RecDataset):
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if variant not in get_args(Variant):
-            raise ConfigError(f"variant is {variant!r}; MovieLens-1M comes as 'clean' or 'noisy'")
         self.variant = variant
         super().__init__(root, transform, pre_transform, force_reload)
 

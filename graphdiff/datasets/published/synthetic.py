@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.datasets.arguments import Integer, Number
 from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.published.synthetic_truth import (
     Items,
@@ -89,14 +90,16 @@ class SyntheticMultimedia(RecDataset):
         ConfigError: If an argument is out of range.
     """
 
+    name: ClassVar[str] = "synthetic"
+
     needs_root: ClassVar[bool] = False
 
     def __init__(
         self,
-        seed: int = 0,
-        num_users: int = 2000,
-        num_items: int = 1200,
-        noise: float = 0.15,
+        seed: Integer = 0,
+        num_users: Integer = 2000,
+        num_items: Integer = 1200,
+        noise: Number = 0.15,
         root: str | Path | None = None,
         transform: Callable[[HeteroData], HeteroData] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,

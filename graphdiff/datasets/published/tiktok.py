@@ -10,12 +10,12 @@ from typing import ClassVar
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.io.download import download_file
-from graphdiff.datasets.layouts.diffmm import DiffMM
+from graphdiff.datasets.layouts.diffmm import DiffMMLayout
 from graphdiff.errors import DataError
 from graphdiff.schema import modalities
 
 
-class TikTok(DiffMM):
+class TikTok(DiffMMLayout):
     """Short videos on TikTok with image, audio and text features, as split by MMSSL.
 
     From `"Multi-Modal Self-Supervised Learning for Recommendation"

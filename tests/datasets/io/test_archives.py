@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from graphdiff.datasets import archives
+from graphdiff.datasets.io import archives
 from graphdiff.datasets.io.archives import extract, is_archive
 from graphdiff.errors import DataError
 

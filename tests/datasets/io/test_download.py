@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from graphdiff.datasets import download
+from graphdiff.datasets.io import download
 from graphdiff.datasets.io.download import download_file
 from graphdiff.errors import DataError
 

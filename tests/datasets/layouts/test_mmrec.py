@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from graphdiff.datasets import MMRec, load
+from graphdiff.datasets import MMRecLayout, load
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, modalities
 
@@ -57,7 +57,7 @@ def test_features_by_name(folder):
 def test_repeated_pairs_count_where_they_stand_first(folder):
     write(folder, [*ROWS, (0, 0, 0), (0, 2, 2)])
     with pytest.warns(UserWarning, match="2 repeated pairs left out"):
-        data = MMRec(folder)[0]
+        data = MMRecLayout(folder)[0]
     assert pairs(data, "edge_index") == [(0, 0), (0, 2), (1, 1), (2, 3)]
     assert (0, 2) not in pairs(data, "test_edge_label_index")
 
@@ -76,20 +76,20 @@ def test_repeated_pairs_count_where_they_stand_first(folder):
 def test_broken_files_are_told(folder, content, message):
     (folder / "toys.inter").write_text(content)
     with pytest.raises(DataError, match=message):
-        MMRec(folder)
+        MMRecLayout(folder)
 
 
 def test_folders_that_are_not_in_the_layout(folder, tmp_path):
     with pytest.raises(DataError, match=r"holds 0 \.inter files"):
-        MMRec(tmp_path)
+        MMRecLayout(tmp_path)
     (folder / "more.inter").write_text(HEADER)
     with pytest.raises(DataError, match=r"2 \.inter files: more\.inter, toys\.inter"):
-        MMRec(folder)
+        MMRecLayout(folder)
 
 
 def test_features_that_do_not_fit(folder):
     np.save(folder / "image_feat.npy", np.zeros((4, 3)))
     with pytest.raises(DataError, match="4 rows but the graph has 5 items"):
-        MMRec(folder)
+        MMRecLayout(folder)
     with pytest.raises(DataError, match=r"no\.npy"):
-        MMRec(folder, features={"image": "no.npy"})
+        MMRecLayout(folder, features={"image": "no.npy"})

@@ -70,7 +70,7 @@ def test_one_variant_alone_will_do(tmp_path):
 
 
 def test_other_variants_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="variant is 'dirty'; MovieLens-1M comes as 'clean' or"):
+    with pytest.raises(ConfigError, match="variant='dirty': expected 'clean' or 'noisy'"):
         MovieLens1M(tmp_path, "dirty")
     with pytest.raises(ConfigError, match="takes no argument 'variant'"):
         load("ml-1m-clean", tmp_path, variant="noisy")

@@ -187,7 +187,7 @@ def test_it_is_neither_trivial_nor_hopeless(data):
         ({"num_users": 0}, "num_users is 0"),
         ({"num_items": 19}, "num_items is 19; give at least 20"),
         ({"noise": 1.0}, "noise is 1.0; give a share from 0 to below 1"),
-        ({"noise": float("nan")}, "noise is nan"),
+        ({"noise": float("nan")}, "noise=nan: expected a finite number"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changes, message):
