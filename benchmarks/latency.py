@@ -166,7 +166,7 @@ def measure(
                 skipped.append(error.args[0])
                 console.print(f"skipped: {error.args[0]['model']}: {error.args[0]['reason']}")
             # Propagation graphs, which the tables are made from, are not asked again.
-            graph._made.clear()
+            graph.clear_cache()
         run(paths, graph.num_users, arguments)
     figures = [path.figures() for path in paths]
     catalogue = {

@@ -1,63 +1,32 @@
-"""The graph that a model carries: interactions as CSR rows, and what is known of the items."""
+"""The graph that a model carries: training interactions as CSR rows, and item content."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from graphdiff.errors import DataError
-from graphdiff.graph.propagation import FixedGraph, symmetric_norm
-from graphdiff.schema import INTERACTS, modalities
+from graphdiff.graph.checks import check_tensors
+from graphdiff.graph.item_similarity import nearest_candidates, similar_items
+from graphdiff.graph.rows import Rows
+from graphdiff.schema import INTERACTS, ITEM, USER, complete_masks, modalities, similar
 
 T = TypeVar("T")
-
-# Draws of a negative that may hit one of the user's items, before all others are looked up.
-REDRAWS = 16
-
-
-class Rows(NamedTuple):
-    """Rows of items, sparse: ``item[n]`` belongs to row ``row[n]``.
-
-    Attributes:
-        row: Long ``[nnz]``, 0 … ``num - 1``, ascending.
-        item: Long ``[nnz]``, without repeats in a row.
-        num: Number of rows B; some may be empty.
-    """
-
-    row: Tensor
-    item: Tensor
-    num: int
-
-    def degree(self) -> Tensor:
-        """Number of items of each row, long ``[B]``."""
-        if self.num == 1:
-            # A request of one person does not wait for counting.
-            return self.row.new_tensor([self.row.numel()])
-        return torch.bincount(self.row, minlength=self.num)
-
-    def starts(self) -> Tensor:
-        """Where each row's items begin, long ``[B]``."""
-        if self.num == 1:
-            return self.row.new_zeros(1)
-        degree = self.degree()
-        return degree.cumsum(0) - degree
-
-    def dense(self, num_items: int) -> Tensor:
-        """The rows as float32 ``[B, I]`` of zeros and ones."""
-        x = torch.zeros(self.num, num_items, device=self.item.device)
-        x[self.row, self.item] = 1
-        return x
+P = ParamSpec("P")
 
 
 class RecGraph(torch.nn.Module):
-    """Training interactions and item content as buffers, so that they move and save with a model.
+    """Training interactions and item content as buffers, which move and save with a model.
+
+    Message graphs are built by the functions of :mod:`graphdiff.graph.message_graphs`, negatives
+    are drawn by :func:`graphdiff.graph.negatives.sample_negatives`; what is derived from the
+    buffers is kept by :meth:`cached`.
 
     Args:
         rowptr: Long ``[U + 1]``; user ``u`` has the items ``col[rowptr[u]:rowptr[u + 1]]``.
@@ -67,6 +36,11 @@ class RecGraph(torch.nn.Module):
         has: Per modality, bool ``[I]``; False where an item lacks it.
         similar: Per modality, ``(edge_index [2, E_m], edge_weight [E_m])`` of the item-item
             graph.
+
+    Example:
+        >>> import torch
+        >>> RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+        RecGraph(2 users, 2 items, 3 interactions, modalities=[])
     """
 
     rowptr: Tensor
@@ -93,7 +67,7 @@ class RecGraph(torch.nn.Module):
                 edge_index, edge_weight = similar[name]
                 self.register_buffer(f"similar_{name}_index", edge_index)
                 self.register_buffer(f"similar_{name}_weight", edge_weight)
-        self._made: dict[tuple[str, torch.device], Any] = {}
+        self._memo: dict[tuple[Any, ...], Any] = {}
 
     @classmethod
     def from_data(
@@ -104,43 +78,41 @@ class RecGraph(torch.nn.Module):
         similarity: bool = True,
         weighted: bool = False,
     ) -> RecGraph:
-        """Reads the training interactions and, with ``content``, features and, with ``similarity``
-        too, modality graphs.
+        """Read the training interactions and, on demand, item content from a dataset.
 
-        A modality graph that ``data`` lacks is built with
-        :class:`~graphdiff.transforms.ModalityGraph` and ``k=num_neighbors``. With ``weighted`` all
-        are built, weighted by similarity, whatever graphs ``data`` has.
+        Args:
+            data: A graph that fits the schema.
+            content: Read item features.
+            num_neighbors: Neighbours per item in the modality graphs built here.
+            similarity: With ``content``, read the modality graphs too, or build them all as
+                :class:`~graphdiff.transforms.ModalityGraph` does where ``data`` lacks one.
+            weighted: Build all modality graphs, weighted by similarity, whatever graphs ``data``
+                has.
         """
         user, item = data[INTERACTS].edge_index
-        num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
+        num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
         order = torch.argsort(user * num_items + item)
         rowptr = torch.zeros(num_users + 1, dtype=torch.long)
         rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
         names = modalities(data) if content else []
-        compared = names if similarity else []
-        present = [("item", f"similar_{name}", "item") in data.edge_types for name in compared]
-        if compared and (weighted or not all(present)):
-            from graphdiff.transforms import ModalityGraph
-
-            data = ModalityGraph(num_neighbors, weighted)(data)
-        edges = {name: data["item", f"similar_{name}", "item"] for name in compared}
+        edges = _similarity_edges(data, names, num_neighbors, weighted) if similarity else {}
         return cls(
             rowptr,
             item[order],
             num_items,
-            {name: data["item"][f"x_{name}"] for name in names},
-            {name: data["item"][f"has_{name}"] for name in names},
-            {name: (store.edge_index, store.edge_weight) for name, store in edges.items()} or None,
+            {name: data[ITEM][f"x_{name}"] for name in names},
+            {name: data[ITEM][f"has_{name}"] for name in names},
+            edges or None,
         )
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], num_items: int) -> RecGraph:
-        """The graph back from its own ``state_dict``.
+        """Rebuild the graph from its ``state_dict``.
 
         Raises:
-            DataError: If these are no such tensors: indices out of range, or of other sizes.
+            DataError: If the tensors do not fit: indices out of range, or sizes that differ.
         """
-        _check_tensors(tensors, num_items)
+        check_tensors(tensors, num_items)
         names = [key.removeprefix("x_") for key in tensors if key.startswith("x_")]
         compared = [name for name in names if f"similar_{name}_index" in tensors]
         return cls(
@@ -156,41 +128,45 @@ class RecGraph(torch.nn.Module):
             or None,
         )
 
-    def add_items(self, features: Mapping[str, Tensor], num: int, num_neighbors: int) -> None:
-        """Adds items without interactions to the end of the catalogue.
+    def with_items(self, features: Mapping[str, Tensor], num: int, num_neighbors: int) -> RecGraph:
+        """Return a graph with items without interactions appended to the catalogue.
 
-        In each modality a new item has edges from its nearest items among those there were, which
-        keep theirs.
+        In each modality a new item gets edges from its nearest items among the existing ones, whose
+        own edges stay as they are. This graph, which other models may share, does not change.
 
         Args:
-            features: Per modality ``[num, F_m]``, rows of NaN and modalities left out where an item
-                lacks it.
+            features: Per modality ``[num, F_m]``; rows of NaN, and modalities left out, where an
+                item lacks it.
             num: Number of items.
-            num_neighbors: Most edges of an item in a modality.
+            num_neighbors: Largest number of edges of an item in a modality.
         """
-        first = self.num_items
+        xs, masks, edges = {}, {}, {}
         for name in self.modalities:
             x, has = self.features(name)
             new = features.get(name)
             new = x.new_full((num, x.size(1)), torch.nan) if new is None else new.to(x)
-            there = new.isfinite().all(dim=1)
-            new = torch.where(there.unsqueeze(1), new, 0)
-            candidates = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
-            able = (there & (new.norm(dim=1) > 0)).nonzero().flatten()
-            k = min(num_neighbors, candidates.numel())
-            if able.numel() and k:
-                unit = F.normalize(x[candidates].double(), dim=1)
-                nearest = (F.normalize(new[able].double(), dim=1) @ unit.t()).topk(k, dim=1).indices
-                source = candidates[nearest].flatten()
-                edges = torch.stack([source, (first + able).repeat_interleave(k)])
-                index, weight = self.similar(name)
-                weights = weight.new_full((edges.size(1),), 1 / k)
-                setattr(self, f"similar_{name}_index", torch.cat([index, edges], dim=1))
-                setattr(self, f"similar_{name}_weight", torch.cat([weight, weights]))
-            setattr(self, f"x_{name}", torch.cat([x, new]))
-            setattr(self, f"has_{name}", torch.cat([has, there]))
-        self.num_items += num
-        self._made.clear()
+            present = new.isfinite().all(dim=1)
+            new = torch.where(present.unsqueeze(1), new, 0)
+            xs[name], masks[name] = torch.cat([x, new]), torch.cat([has, present])
+            if f"similar_{name}_index" in self._buffers:
+                edges[name] = self._extended(name, new, num_neighbors)
+        return type(self)(self.rowptr, self.col, self.num_items + num, xs, masks, edges or None)
+
+    def _extended(self, modality: str, new: Tensor, num_neighbors: int) -> tuple[Tensor, Tensor]:
+        """Return a modality's edges and those to new items with features ``new`` ``[n, F_m]``; a
+        zero row gets none."""
+        x, has = self.features(modality)
+        index, weight = self.similar(modality)
+        candidates = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
+        able = (new.norm(dim=1) > 0).nonzero().flatten()
+        k = min(num_neighbors, candidates.numel())
+        if not (able.numel() and k):
+            return index, weight
+        source = nearest_candidates(x, candidates, new[able], k).flatten()
+        added = torch.stack([source, (self.num_items + able).repeat_interleave(k)])
+        return torch.cat([index, added], dim=1), torch.cat(
+            [weight, weight.new_full(source.shape, 1 / k)]
+        )
 
     @property
     def num_users(self) -> int:
@@ -204,69 +180,45 @@ class RecGraph(torch.nn.Module):
 
     @property
     def user(self) -> Tensor:
-        """User of each interaction, long ``[E]``, beside :attr:`col`."""
+        """User of each interaction, long ``[E]``, parallel to :attr:`col`."""
         index = torch.arange(self.num_users, device=self.rowptr.device)
         return index.repeat_interleave(self.user_degree(), output_size=self.num_interactions)
 
     def user_of(self, interaction: Tensor) -> Tensor:
-        """Users of the given positions of :attr:`col`, long ``[B]``."""
+        """Return the users at the given positions of :attr:`col`, long ``[B]``."""
         return torch.searchsorted(self.rowptr, interaction, right=True) - 1
 
     def user_degree(self) -> Tensor:
-        """Number of items of each user, long ``[U]``."""
+        """Return the number of items of each user, long ``[U]``."""
         return self.rowptr.diff()
 
     def item_degree(self) -> Tensor:
-        """Number of users of each item, long ``[I]``."""
+        """Return the number of users of each item, long ``[I]``."""
         return torch.bincount(self.col, minlength=self.num_items)
 
+    def trained_items(self) -> Tensor:
+        """Return the items with a training interaction, long ``[C]``, ascending; cached."""
+        return self.cached(_trained_items)
+
     def features(self, modality: str) -> tuple[Tensor, Tensor]:
-        """``(x [I, F_m], has [I])`` of one modality."""
+        """Return ``(x [I, F_m], has [I])`` of one modality."""
         return getattr(self, f"x_{modality}"), getattr(self, f"has_{modality}")
 
     def similar(self, modality: str) -> tuple[Tensor, Tensor]:
-        """``(edge_index [2, E_m], edge_weight [E_m])`` of one modality's item-item graph."""
+        """Return ``(edge_index [2, E_m], edge_weight [E_m])`` of one modality's item-item graph."""
         return getattr(self, f"similar_{modality}_index"), getattr(
             self, f"similar_{modality}_weight"
         )
 
-    def similarity_graph(self, shares: Mapping[str, float]) -> FixedGraph:
-        """The item-item graphs of some modalities as one, the weights of each scaled by its share;
-        messages go from neighbour to item."""
-        graphs = [(share, *self.similar(name)) for name, share in shares.items()]
-        return FixedGraph(
-            torch.cat([edge_index for _, edge_index, _ in graphs], dim=1),
-            torch.cat([share * weight for share, _, weight in graphs]),
-            self.num_items,
-            self.num_items,
-        )
-
-    def to_scipy(self) -> csr_matrix:
-        """The interactions as a matrix of ones, float64 ``[U, I]``, on the CPU."""
-        rowptr, col = self.rowptr.cpu().numpy(), self.col.cpu().numpy()
-        return csr_matrix((np.ones(col.size), col, rowptr), (self.num_users, self.num_items))
-
-    def strongest_similarity_graph(self) -> FixedGraph:
-        """The union of all modalities' item-item graphs; of an edge in several, the largest
-        weight counts."""
-        graphs = [self.similar(name) for name in self.modalities]
-        key = torch.cat([target * self.num_items + source for (source, target), _ in graphs])
-        weight = torch.cat([weight for _, weight in graphs])
-        key, edge = key.unique(return_inverse=True)
-        largest = weight.new_zeros(key.numel()).scatter_reduce(
-            0, edge, weight, "amax", include_self=False
-        )
-        edge_index = torch.stack([key % self.num_items, key // self.num_items])
-        return FixedGraph(edge_index, largest, self.num_items, self.num_items)
-
     def rows(self, user_index: Tensor) -> Rows:
-        """The items of a batch of users, ``user_index`` long ``[B]``, without a loop over users."""
+        """Return the items of a batch of users, ``user_index`` long ``[B]``."""
         return self.located_rows(user_index)[0]
 
     def located_rows(self, user_index: Tensor) -> tuple[Rows, Tensor]:
-        """:meth:`rows`, and where each of their items stands in :attr:`col`, long ``[nnz]``."""
+        """Return :meth:`rows` and the position of each of their items in :attr:`col`, long
+        ``[nnz]``."""
         if user_index.numel() == 1:
-            # One slice, for a request of one person.
+            # Serving answers one user at a time: one slice is enough.
             user = int(user_index)
             first, last = self.rowptr[user : user + 2].tolist()
             item = self.col[first:last]
@@ -279,170 +231,83 @@ class RecGraph(torch.nn.Module):
         position = torch.arange(row.numel(), device=row.device) - offset[row] + start[row]
         return Rows(row, self.col[position], user_index.numel()), position
 
-    def homogeneous_graph(self, keep: Tensor | None = None) -> FixedGraph:
-        r"""The user-item graph over ``U + I`` nodes, users first, with weights
-        :math:`1/\sqrt{|N_u||N_i|}` in both directions.
+    def to_scipy(self) -> csr_matrix:
+        """Return the interactions as a matrix of ones, float64 ``[U, I]``, on the CPU."""
+        rowptr, col = self.rowptr.cpu().numpy(), self.col.cpu().numpy()
+        return csr_matrix((np.ones(col.size), col, rowptr), (self.num_users, self.num_items))
+
+    def cached(
+        self, build: Callable[Concatenate[RecGraph, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return ``build(graph, *args)``, computed once per function, arguments and device.
+
+        Results are shared by all models that share this graph, so everything that they depend on
+        must be among the arguments. They are dropped when the graph grows, moves or loads a state,
+        and neither copied nor pickled with it.
 
         Args:
-            keep: Long positions of the interactions to keep, all by default; degrees are those of
-                what is kept.
+            build: A function of a module or class; its result must not be changed.
+            *args: Hashable values, or mappings of them.
+            **kwargs: Likewise.
+
+        Raises:
+            TypeError: If ``build`` is a bound method or refers to variables of an enclosing
+                function, which the key would not contain.
         """
-        user, item = self.user, self.col + self.num_users
-        if keep is not None:
-            user, item = user[keep], item[keep]
-        source, target = torch.cat([user, item]), torch.cat([item, user])
-        num_nodes = self.num_users + self.num_items
-        weight = symmetric_norm(source, target, num_nodes, num_nodes)
-        return FixedGraph(torch.stack([source, target]), weight, num_nodes, num_nodes)
+        named = ((name, _frozen(kwargs[name])) for name in sorted(kwargs))
+        key = (build, self.col.device, *map(_frozen, args), *named)
+        if key not in self._memo:
+            if inspect.ismethod(build) or getattr(build, "__closure__", None):
+                raise TypeError(
+                    f"{build.__qualname__} depends on more than its arguments; give a function "
+                    "without enclosing variables, and all that it needs as arguments"
+                )
+            self._memo[key] = build(self, *args, **kwargs)
+        return self._memo[key]
 
-    def whole_graph(self) -> FixedGraph:
-        """:meth:`homogeneous_graph` of all interactions, made once."""
-        return self.once("homogeneous", self.homogeneous_graph)
-
-    def item_to_user_graph(self, normalized: bool = True) -> FixedGraph:
-        r"""From items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`, or all one where
-        not ``normalized``."""
-        weight = (
-            symmetric_norm(self.col, self.user, self.num_items, self.num_users)
-            if normalized
-            else torch.ones_like(self.col, dtype=torch.float32)
-        )
-        edge_index = torch.stack([self.col, self.user])
-        return FixedGraph(edge_index, weight, self.num_items, self.num_users)
-
-    def interactions(self, without: Tensor | None = None) -> FixedGraph:
-        """:meth:`item_to_user_graph`, made once.
-
-        Args:
-            without: Interactions that are to be as if they had never been, long positions ``[n]``
-                of :attr:`col` without repeats: others' weights know nothing of them.
-        """
-        whole = self.once("interactions", self.item_to_user_graph)
-        if without is None:
-            return whole
-        user = self.once("user", lambda: self.user)
-        weight = torch.ones_like(self.col, dtype=torch.float32).index_fill_(0, without, 0)
-        for index, degree in ((user, self.user_degree()), (self.col, self.item_degree())):
-            gone = torch.bincount(index[without], minlength=degree.numel())
-            # An end without any other edge has no weight to give, and not an infinite one.
-            weight *= (degree - gone).clamp(min=1).rsqrt()[index]
-        return whole.reweighted((self.col, user), weight)
-
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """What ``make`` returns, made once for each device and kept under ``name``."""
-        key = (name, self.col.device)
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-    def sample_negatives(
-        self, user_index: Tensor, generator: torch.Generator, untouched: bool = False
-    ) -> Tensor:
-        """One item per user, uniform over those the user has not interacted with, among the
-        items that have a training interaction (:meth:`trained_items`).
-
-        All models that learn from negatives draw them here. An item that nobody has touched says
-        nothing of anybody's taste: as a negative it would only teach that new items are bad, and
-        models that know them by their features would rank them last. (MMRec, the toolbox that
-        most of the multimodal models are compared with, draws among the same items.)
-
-        Args:
-            user_index: Long ``[B]``; repeats are fine.
-            generator: Source of randomness, on the graph's device.
-            untouched: Draw among all items of the catalogue, also those without interactions.
-
-        Returns:
-            Long ``[B]``. A user who has all of these items gets any of them.
-        """
-        # CSR order makes the flat keys sorted already.
-        pool, key = self._pool(untouched), self._pool_pairs(untouched)
-        device, size = self.col.device, pool.numel()
-        place = torch.randint(size, user_index.shape, generator=generator, device=device)
-        open_ = torch.arange(user_index.numel(), device=device)
-        open_ = open_[self.user_degree()[user_index] < size]
-        for _ in range(REDRAWS):
-            wanted = user_index[open_] * size + place[open_]
-            found = torch.searchsorted(key, wanted).clamp(max=key.numel() - 1)
-            open_ = open_[key[found] == wanted]
-            if open_.numel() == 0:
-                return pool[place]
-            place[open_] = torch.randint(size, open_.shape, generator=generator, device=device)
-        place[open_] = self._draw_rest(user_index[open_], generator, untouched)
-        return pool[place]
-
-    def _draw_rest(self, user_index: Tensor, generator: torch.Generator, untouched: bool) -> Tensor:
-        """As :meth:`sample_negatives`, in one go, for users who have nearly every item: places in
-        the pool."""
-        device, size = self.col.device, self._pool(untouched).numel()
-        # Before a user's n-th item (from 0), which is the p-th of the pool, lie p - n that the user
-        # has not.
-        number = torch.arange(self.num_interactions, device=device) - self.rowptr[self.user]
-        key = self._pool_pairs(untouched) - number
-        free = size - self.user_degree()[user_index]
-        share = torch.rand(free.shape, generator=generator, device=device)
-        rank = torch.minimum((share * free).long(), free - 1)
-        wanted = user_index * size + rank
-        return rank + torch.searchsorted(key, wanted, right=True) - self.rowptr[user_index]
-
-    def _pool(self, untouched: bool) -> Tensor:
-        """What negatives are drawn from, long, ascending."""
-        if not untouched:
-            return self.trained_items()
-        return self.once("all_items", lambda: torch.arange(self.num_items, device=self.col.device))
-
-    def _pool_pairs(self, untouched: bool) -> Tensor:
-        """A number for each interaction, ascending: user times the size of the pool, and the
-        item's place in it."""
-
-        def make() -> Tensor:
-            pool = self._pool(untouched)
-            return self.user * pool.numel() + torch.searchsorted(pool, self.col)
-
-        return self.once(f"pool_pairs_{untouched}", make)
-
-    def trained_items(self) -> Tensor:
-        """Items with at least one training interaction, long ``[C]``, ascending; found once."""
-        return self.once("trained_items", lambda: self.item_degree().nonzero().flatten())
+    def clear_cache(self) -> None:
+        """Drop all cached results, for instance to free their memory."""
+        self._memo.clear()
 
     def extra_repr(self) -> str:
-        """Sizes for ``print(model)``."""
+        """Return the sizes for ``print(model)``."""
         return (
             f"{self.num_users} users, {self.num_items} items, "
             f"{self.num_interactions} interactions, modalities={self.modalities}"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Used by copy, deepcopy and pickle. Cached results may be large, belong to one process,
+        # and sparse tensors cannot be copied at all.
+        return {**self.__dict__, "_memo": {}}
 
-def _check_tensors(tensors: Mapping[str, Tensor], num_items: int) -> None:
-    rowptr, col = tensors["rowptr"], tensors["col"]
-    sane = (
-        rowptr.dtype == col.dtype == torch.long
-        and rowptr.dim() == col.dim() == 1
-        and rowptr.numel() > 1
-        and rowptr[0] == 0
-        and rowptr[-1] == col.numel()
-        and bool((rowptr.diff() >= 0).all())
-        and _within(col, num_items)
-    )
-    for name in (key.removeprefix("x_") for key in tensors if key.startswith("x_")):
-        x, has = tensors[f"x_{name}"], tensors[f"has_{name}"]
-        sane = sane and (
-            x.dim() == 2
-            and x.size(0) == num_items
-            and has.dtype == torch.bool
-            and has.shape == (num_items,)
-        )
-        if f"similar_{name}_index" not in tensors:
-            continue
-        index, weight = tensors[f"similar_{name}_index"], tensors[f"similar_{name}_weight"]
-        sane = sane and (
-            index.dtype == torch.long
-            and index.shape == (2, weight.numel())
-            and weight.dim() == 1
-            and _within(index, num_items)
-        )
-    if not sane:
-        raise DataError("its graph does not add up: indices out of range, or sizes that differ")
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._memo.clear()
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._memo.clear()
+        super()._load_from_state_dict(*args, **kwargs)
 
 
-def _within(index: Tensor, size: int) -> bool:
-    return bool(((index >= 0) & (index < size)).all())
+def _similarity_edges(
+    data: HeteroData, names: list[str], num_neighbors: int, weighted: bool
+) -> dict[str, tuple[Tensor, Tensor]]:
+    if not weighted and all(similar(name) in data.edge_types for name in names):
+        stores = {name: data[similar(name)] for name in names}
+        return {name: (store.edge_index, store.edge_weight) for name, store in stores.items()}
+    item = complete_masks(data)[ITEM]
+    built = {
+        name: similar_items(item[f"x_{name}"], item[f"has_{name}"], num_neighbors, weighted)
+        for name in names
+    }
+    return {name: (edges.edge_index, edges.edge_weight) for name, edges in built.items()}
+
+
+def _trained_items(graph: RecGraph) -> Tensor:
+    return graph.item_degree().nonzero().flatten()
+
+
+def _frozen(arg: Any) -> Any:
+    """Return a hashable form of an argument."""
+    return tuple(arg.items()) if isinstance(arg, Mapping) else arg

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, DataError
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.explanation import Explanation
 from graphdiff.nn.topk import inner_product_scorer, topk_blocks
 from graphdiff.schema import validate

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.message_graphs import user_item_graph
 from graphdiff.graph.propagation import FixedConv
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -113,7 +114,7 @@ class BM3(Recommender):
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         layers = [x]
         for _ in range(self.config.num_layers):
-            layers.append(self.conv(layers[-1], self.graph.whole_graph()))
+            layers.append(self.conv(layers[-1], self.graph.cached(user_item_graph)))
         user, item = torch.stack(layers).mean(dim=0).split([self.num_users, self.num_items])
         return user, item + self.item_embedding.weight
 

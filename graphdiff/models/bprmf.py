@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import bpr_loss, l2_penalty
@@ -72,7 +73,7 @@ class BPRMF(Recommender):
         index = self.graph.user_of(batch)
         user = self.user_embedding(index)
         positive = self.item_embedding(self.graph.col[batch])
-        negative = self.item_embedding(self.graph.sample_negatives(index, generator))
+        negative = self.item_embedding(sample_negatives(self.graph, index, generator))
         penalty = l2_penalty(user, positive, negative)
         return bpr_loss(user, positive, negative) + self.config.regularization * penalty
 

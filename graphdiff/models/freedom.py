@@ -9,6 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.message_graphs import similarity_graph, user_item_graph
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -122,31 +124,26 @@ class FREEDOM(Recommender):
         # Exponential race: the smallest E/w are a sample without replacement proportional to w,
         # for any number of edges (torch.multinomial is limited to 2^24).
         race = torch.empty_like(weight).exponential_(generator=generator) / weight
-        self._pruned = graph.homogeneous_graph(
-            race.topk(num_kept, largest=False).indices.sort().values
-        )
+        kept = race.topk(num_kept, largest=False).indices.sort().values
+        self._pruned = user_item_graph(graph, kept)
 
     def _embeddings(self, interactions: FixedGraph) -> tuple[Tensor, Tensor]:
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         x = mean_layer(propagate(x, interactions, self.config.num_layers))
         user, item = x.split([self.num_users, self.num_items])
-        frozen = self.graph.once("frozen", self._frozen_graph)
+        total = sum(self.modality_weights.values())
+        shares = {name: weight / total for name, weight in self.modality_weights.items()}
+        frozen = self.graph.cached(similarity_graph, shares)
         similar = self.item_embedding.weight
         for _ in range(self.config.num_item_layers):
             similar = self.conv(similar, frozen)
         return user, item + similar
 
-    def _frozen_graph(self) -> FixedGraph:
-        total = sum(self.modality_weights.values())
-        return self.graph.similarity_graph(
-            {name: weight / total for name, weight in self.modality_weights.items()}
-        )
-
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR on embeddings plus λ times BPR on features; ``batch`` is long ``[B]``."""
         user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user_index, generator)
-        users, items = self._embeddings(self._pruned or self.graph.whole_graph())
+        negative = sample_negatives(self.graph, user_index, generator)
+        users, items = self._embeddings(self._pruned or self.graph.cached(user_item_graph))
         user = users[user_index]
         loss = bpr_loss(user, items[positive], items[negative])
         if self.config.modality_loss == 0:
@@ -165,5 +162,5 @@ class FREEDOM(Recommender):
 
     def tables(self) -> Tables:
         """Return the embeddings after message passing over the whole graphs."""
-        user, item = self._embeddings(self.graph.whole_graph())
+        user, item = self._embeddings(self.graph.cached(user_item_graph))
         return Tables(item=item, user=user)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.nn.topk import BLOCK_SCORES
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
+from graphdiff.graph.message_graphs import item_to_user_graph, user_item_graph
+from graphdiff.graph.negatives import sample_negatives
+from graphdiff.graph.propagation import FixedConv, mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import bpr_loss, log_partition
@@ -157,7 +159,7 @@ class LGMRec(Recommender):
         """Return BPR plus hypergraph contrast plus an L2 penalty; ``batch`` is long ``[B]``."""
         config, size = self.config, batch.numel()
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user, generator)
+        negative = sample_negatives(self.graph, user, generator)
         users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
         items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
 
@@ -188,7 +190,9 @@ class LGMRec(Recommender):
         """Return the final embeddings of the selected users and items and the hypergraph of each
         modality; with noise and dropout if a generator is given."""
         both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        both = mean_layer(propagate(both, self.graph.whole_graph(), self.config.num_layers))
+        both = mean_layer(
+            propagate(both, self.graph.cached(user_item_graph), self.config.num_layers)
+        )
         content = both.split([self.num_users, self.num_items])
         hyper = {
             name: self._hypergraph(name, content[ITEMS], generator)
@@ -211,27 +215,12 @@ class LGMRec(Recommender):
         """Return H_m of the selected users and of the selected items, ``[N, d]`` each."""
         features, project = self.graph.features(modality)[0], self.project[modality]
         if features.size(1) > MAX_FIXED_FEATURES:
-            tables = self._propagated(modality, features @ project)
+            tables = _propagated(
+                self.graph, modality, features @ project, self.config.num_modality_layers
+            )
             return [table[chosen] for table, chosen in zip(tables, nodes, strict=True)]
-        fixed = self.graph.once(
-            f"propagated_{modality}", lambda: self._propagated(modality, features)
-        )
+        fixed = self.graph.cached(_propagated_features, modality, self.config.num_modality_layers)
         return [table[chosen] @ project for table, chosen in zip(fixed, nodes, strict=True)]
-
-    def _propagated(self, modality: str, features: Tensor) -> tuple[Tensor, ...]:
-        """Propagate item features ``[I, F]``; return those of users and of items."""
-        has_item = self.graph.features(modality)[1]
-        number = self.conv(has_item.float().unsqueeze(1), self._items_of_users())
-        mean = self.conv(features, self._items_of_users()) / number.clamp(min=1)
-        both = torch.cat([mean, features])
-        for _ in range(self.config.num_modality_layers):
-            both = self.conv(both, self.graph.whole_graph())
-        return both.split([self.num_users, self.num_items])
-
-    def _items_of_users(self) -> FixedGraph:
-        """Return A, the graph from items to users with all weights one."""
-        graph = self.graph
-        return graph.once("items_of_users", lambda: graph.item_to_user_graph(normalized=False))
 
     # --- global --------------------------------------------------------------------------------
 
@@ -240,7 +229,11 @@ class LGMRec(Recommender):
     ) -> Hypergraph:
         logit = self.graph.features(modality)[0] @ self.hyperedges[modality]
         has_user, has_item = self._has(modality)
-        of_user = self._belong(self.conv(logit, self._items_of_users()), has_user, generator)
+        of_user = self._belong(
+            self.conv(logit, self.graph.cached(item_to_user_graph, normalized=False)),
+            has_user,
+            generator,
+        )
         of_item = self._belong(logit, has_item, generator)
         edge = of_item.t() @ content_item
         for _ in range(self.config.num_hyper_layers - 1):
@@ -249,12 +242,7 @@ class LGMRec(Recommender):
 
     def _has(self, modality: str) -> tuple[Tensor, Tensor]:
         """Return the masks of users and items that have a modality, bool ``[U]`` and ``[I]``."""
-        has = self.graph.features(modality)[1]
-
-        def users() -> Tensor:
-            return self.conv(has.float().unsqueeze(1), self._items_of_users()).squeeze(1) > 0
-
-        return self.graph.once(f"users_with_{modality}", users), has
+        return self.graph.cached(_users_with, modality), self.graph.features(modality)[1]
 
     def _belong(self, logit: Tensor, has: Tensor, generator: torch.Generator | None) -> Tensor:
         dropout = self.config.dropout
@@ -291,3 +279,26 @@ class LGMRec(Recommender):
             positive = (query * table[chosen]).sum(dim=1)
             total = total + (weight * (log_partition(query, table[has]) - positive)).sum()
         return total
+
+
+def _propagated_features(graph: RecGraph, modality: str, num_layers: int) -> tuple[Tensor, ...]:
+    return _propagated(graph, modality, graph.features(modality)[0], num_layers)
+
+
+def _propagated(
+    graph: RecGraph, modality: str, features: Tensor, num_layers: int
+) -> tuple[Tensor, ...]:
+    """Propagate item features ``[I, F]``; return those of users and of items after all layers."""
+    conv, items_of_users = FixedConv(), graph.cached(item_to_user_graph, normalized=False)
+    has_item = graph.features(modality)[1]
+    number = conv(has_item.float().unsqueeze(1), items_of_users)
+    both = torch.cat([conv(features, items_of_users) / number.clamp(min=1), features])
+    for _ in range(num_layers):
+        both = conv(both, graph.cached(user_item_graph))
+    return both.split([graph.num_users, graph.num_items])
+
+
+def _users_with(graph: RecGraph, modality: str) -> Tensor:
+    """Return which users have an item with a modality, bool ``[U]``."""
+    has = graph.features(modality)[1].float().unsqueeze(1)
+    return FixedConv()(has, graph.cached(item_to_user_graph, normalized=False)).squeeze(1) > 0

@@ -9,6 +9,8 @@ from pydantic import Field
 from torch import Tensor
 from torch_geometric.nn.models import LightGCN as PyGLightGCN
 
+from graphdiff.graph.message_graphs import user_item_graph
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -68,7 +70,7 @@ class LightGCN(Recommender):
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus an L2 penalty on the batch's embeddings; ``batch`` is long ``[B]``."""
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user, generator)
+        negative = sample_negatives(self.graph, user, generator)
         positive, negative = positive + self.num_users, negative + self.num_users
         out = self._embeddings()
         return self.net.recommendation_loss(
@@ -84,4 +86,4 @@ class LightGCN(Recommender):
         return Tables(item=item, user=user)
 
     def _embeddings(self) -> Tensor:
-        return self.net.get_embedding(self.graph.whole_graph())
+        return self.net.get_embedding(self.graph.cached(user_item_graph))

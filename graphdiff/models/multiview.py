@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.message_graphs import item_to_user_graph, similarity_graph, user_item_graph
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -106,11 +109,12 @@ class MultiViewRecommender(Recommender):
     def view_graph(self, n: int) -> FixedGraph:
         """Return the item-item graph of view n; by default a view is a modality."""
         graph, name = self.graph, self.graph.modalities[n]
-        return graph.once(f"similar_{name}", lambda: graph.similarity_graph({name: 1.0}))
+        return graph.cached(similarity_graph, {name: 1.0})
 
-    def has_views(self) -> Tensor:
+    @staticmethod
+    def has_views(graph: RecGraph) -> Tensor:
         """Return the mask of views that items have, bool ``[I, V]``; by default modalities."""
-        return torch.stack([self.graph.features(name)[1] for name in self.graph.modalities], dim=1)
+        return torch.stack([graph.features(name)[1] for name in graph.modalities], dim=1)
 
     @abstractmethod
     def fuse(
@@ -132,7 +136,7 @@ class MultiViewRecommender(Recommender):
         """Return BPR plus contrastive loss plus an L2 penalty; ``batch`` is long ``[B]``."""
         config, size = self.config, batch.numel()
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user, generator)
+        negative = sample_negatives(self.graph, user, generator)
         users, at_user, user_count = user.unique(return_inverse=True, return_counts=True)
         items, at_item = torch.cat([positive, negative]).unique(return_inverse=True)
         content, side = self._embeddings(users, items, generator)
@@ -171,14 +175,14 @@ class MultiViewRecommender(Recommender):
         items, ``[N, d]`` each."""
         graph = self.graph
         both = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        both = mean_layer(propagate(both, graph.whole_graph(), self.config.num_layers))
+        both = mean_layer(propagate(both, graph.cached(user_item_graph), self.config.num_layers))
         content_user, content_item = both.split([self.num_users, self.num_items])
 
         views = [self._smooth(view, n) for n, view in enumerate(self.item_views())]
         view_item = torch.cat(views, dim=1)
-        view_user = self.conv(view_item, graph.interactions())
+        view_user = self.conv(view_item, graph.cached(item_to_user_graph))
 
-        has_user, has_item = graph.once("has_views", self._nodes_with_views)
+        has_user, has_item = graph.cached(_nodes_with_views, self.has_views)
         content = torch.cat([content_user[user], content_item[item]])
         chosen = torch.cat([view_user[user], view_item[item]])
         has = torch.cat([has_user[user], has_item[item]])
@@ -186,13 +190,16 @@ class MultiViewRecommender(Recommender):
 
     def _smooth(self, view: Tensor, n: int) -> Tensor:
         if self.config.num_item_layers == 0:
-            return view * self.has_views()[:, n, None]
-        # Items without a modality have no edges, so propagation sets them to zero.
+            return view * self.has_views(self.graph)[:, n, None]
+        # Items without a modality have no edges: propagation leaves nothing of them.
         for _ in range(self.config.num_item_layers):
             view = self.conv(view, self.view_graph(n))
         return view
 
-    def _nodes_with_views(self) -> tuple[Tensor, Tensor]:
-        has = self.has_views()
-        interactions = self.graph.item_to_user_graph()
-        return self.conv(has.float(), interactions) > 0, has
+
+def _nodes_with_views(
+    graph: RecGraph, has_views: Callable[[RecGraph], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return which users and which items have which view, bool ``[U, V]`` and ``[I, V]``."""
+    has = has_views(graph)
+    return FixedConv()(has.float(), graph.cached(item_to_user_graph)) > 0, has

@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.reconstruction import encode_rows
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.message_graphs import user_item_graph
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -88,7 +90,7 @@ class SimGCL(Recommender):
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus contrastive loss plus an L2 penalty; ``batch`` is long ``[B]``."""
         user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user, generator)
+        negative = sample_negatives(self.graph, user, generator)
         nodes = user, positive + self.num_users, negative + self.num_users
         hop = self._first_hop()
         out = self._encode(hop)
@@ -112,7 +114,7 @@ class SimGCL(Recommender):
 
     def _first_hop(self) -> Tensor:
         """Return the first layer before noise, shared by encoder and views, ``[U + I, d]``."""
-        return propagate(self.embedding.weight, self.graph.whole_graph(), 1)[1]
+        return propagate(self.embedding.weight, self.graph.cached(user_item_graph), 1)[1]
 
     def _encode(self, hop: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the mean of layers 1 to L, ``[U + I, d]``; noisy if a generator is given."""
@@ -121,7 +123,7 @@ class SimGCL(Recommender):
             noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             return x + self.config.noise * x.sign() * F.normalize(noise, dim=-1)
 
-        graph, further = self.graph.whole_graph(), self.config.num_layers - 1
+        graph, further = self.graph.cached(user_item_graph), self.config.num_layers - 1
         if generator is None:
             return mean_layer(propagate(hop, graph, further))
         return mean_layer(propagate(perturb(hop), graph, further, perturb))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.message_graphs import user_item_graph
 from graphdiff.graph.propagation import mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -161,7 +162,7 @@ class SLMRec(Recommender):
         """Run LightGCN on all channels, concatenated: ``[U, (1 + M) d]``, ``[I, (1 + M) d]``."""
         user = self.user_embedding.weight.repeat(1, content.size(1))
         x = torch.cat([user, content.flatten(1)])
-        layers = propagate(x, self.graph.whole_graph(), self.config.num_layers, perturb)
+        layers = propagate(x, self.graph.cached(user_item_graph), self.config.num_layers, perturb)
         users, items = mean_layer(layers).split([self.num_users, self.num_items])
         return users, items
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.message_graphs import strongest_similarity_graph
 from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig
@@ -106,9 +107,10 @@ class SMORE(MultiViewRecommender):
         for name in (*self.graph.modalities, FUSED):
             torch.nn.init.normal_(self.filters[name])
 
-    def has_views(self) -> Tensor:
+    @staticmethod
+    def has_views(graph: RecGraph) -> Tensor:
         """Return the mask of views; an item has the fused view if it has any modality."""
-        has = super().has_views()
+        has = MultiViewRecommender.has_views(graph)
         return torch.cat([has, has.any(dim=1, keepdim=True)], dim=1)
 
     def item_views(self) -> list[Tensor]:
@@ -137,7 +139,7 @@ class SMORE(MultiViewRecommender):
         """Return the item-item graph of view n; for the fused view, the union of all."""
         if n < len(self.graph.modalities):
             return super().view_graph(n)
-        return self.graph.once("strongest", self.graph.strongest_similarity_graph)
+        return self.graph.cached(strongest_similarity_graph)
 
     def fuse(
         self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import bpr_loss, l2_penalty
@@ -94,7 +95,7 @@ class VBPR(Recommender):
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus an L2 penalty; ``batch`` is long ``[B]``."""
         index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(index, generator)
+        negative = sample_negatives(self.graph, index, generator)
         user = torch.cat([self.user_embedding(index), self.user_content(index)], dim=1)
         items = self._items(positive), self._items(negative)
         # A constant one multiplies the item bias.

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 
 #: Largest catalogue for a dense item-item matrix: 3.6 GB in float32, and 14.4 GB to find it.
 MAX_DENSE_ITEMS = 30_000

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.nn.item_item import sum_rows
 from graphdiff.nn.topk import topk_blocks
 

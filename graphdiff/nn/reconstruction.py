@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.nn.heads import split_heads
 
 # Shares of the mean squared column norm that a Gram matrix's diagonal is raised by, until it has a

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
-import torch
-import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError
-from graphdiff.graph.approximate import approximate_neighbors, has_faiss
+from graphdiff.graph.item_similarity import EXACT_UP_TO, similar_items
 from graphdiff.schema import ITEM, complete_masks, modalities, similar
-
-# Cosines held at a time: 32 MiB in float64.
-BLOCK_ENTRIES = 2**22
-# Pairs of items whose features are compared at a time.
-PAIRS = 2**20
-# Fewer items than this have their neighbours in seconds, and need no progress bar.
-SILENT = 20_000
 
 
 @functional_transform("modality_graph")
@@ -69,94 +55,24 @@ class ModalityGraph(BaseTransform):
         ConfigError: If ``k`` is less than 1.
     """
 
-    def __init__(self, k: int = 10, weighted: bool = False, exact_up_to: int = 100_000) -> None:
+    def __init__(self, k: int = 10, weighted: bool = False, exact_up_to: int = EXACT_UP_TO) -> None:
         if k < 1:
             raise ConfigError(f"k is {k}; an item needs at least 1 neighbour")
         self.k, self.weighted, self.exact_up_to = k, weighted, exact_up_to
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Adds the graphs, replacing those that are there."""
+        """Add the graphs, replacing existing ones."""
         # A graph made by hand may still hold NaN rows; nothing else of it is changed.
         complete = complete_masks(data)
         for name in modalities(data):
-            store = data[similar(name)]
             x, has = complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"]
-            item = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
-            k = min(self.k - 1 if self.weighted else self.k, item.numel() - 1)
-            if k < 1:
-                neighbor = item.new_empty(item.numel(), 0)
-            elif item.numel() <= self.exact_up_to or not self._may_search():
-                neighbor = _exact_neighbors(x, item, k)
-            else:
-                neighbor, store.recall = approximate_neighbors(x[item], k)
-                Console(stderr=True).print(
-                    f"{name}: {store.recall:.1%} of the {k} nearest found, by a sample of items"
-                )
-            store.edge_index, store.edge_weight = _graph(x, item, neighbor, self.weighted)
+            found = similar_items(x, has, self.k, self.weighted, self.exact_up_to)
+            store = data[similar(name)]
+            store.edge_index, store.edge_weight = found.edge_index, found.edge_weight
+            if found.recall is not None:
+                store.recall = found.recall
         return data
-
-    @staticmethod
-    def _may_search() -> bool:
-        if not has_faiss():
-            warnings.warn(
-                "a catalogue of this size is searched much faster with faiss, which is not "
-                "installed: `pip install 'graphdiff[index]'`; going on with the exact search",
-                stacklevel=4,
-            )
-        return has_faiss()
 
     def __repr__(self) -> str:
         weighted = ", weighted=True" if self.weighted else ""
         return f"{type(self).__name__}(k={self.k}{weighted})"
-
-
-def _graph(x: Tensor, item: Tensor, neighbor: Tensor, weighted: bool) -> tuple[Tensor, Tensor]:
-    """Edges and weights from positions ``[n, k]`` of each item's neighbours, ascending."""
-    source, target = item[neighbor].flatten(), item.repeat_interleave(neighbor.size(1))
-    weight = torch.ones_like(source, dtype=torch.float64)
-    if weighted:
-        for part in torch.arange(source.numel(), device=x.device).split(PAIRS):
-            pair = (x[source[part]].double(), x[target[part]].double())
-            weight[part] = F.cosine_similarity(*pair).clamp(min=0)
-        source, target = torch.cat([item, source]), torch.cat([item, target])
-        weight = torch.cat([torch.ones_like(item, dtype=weight.dtype), weight])
-        order = (target * x.size(0) + source).argsort()
-        source, target, weight = source[order], target[order], weight[order]
-    degree = weight.new_zeros(x.size(0)).index_add_(0, target, weight)
-    weight = weight * (degree[source] * degree[target]).rsqrt()
-    return torch.stack([source, target]), weight.float()
-
-
-def _exact_neighbors(x: Tensor, item: Tensor, k: int) -> Tensor:
-    # Rounding of float32 would decide between near-equal items, differently for each block size.
-    unit = F.normalize(x[item].double(), dim=1)
-    everyone = torch.arange(item.numel(), device=x.device)
-    blocks = everyone.split(max(1, BLOCK_ENTRIES // item.numel()))
-    return torch.cat(
-        [
-            _nearest(unit[rows] @ unit.t(), rows, k)
-            for rows in track(
-                blocks,
-                "Nearest items",
-                console=Console(stderr=True),
-                disable=item.numel() < SILENT,
-                transient=True,
-            )
-        ]
-    )
-
-
-def _nearest(cosine: Tensor, own: Tensor, k: int) -> Tensor:
-    """The ``k`` largest of each row other than its ``own`` column, the first of equal ones,
-    ascending."""
-    # What differs by less than this is equal, and differs by rounding.
-    cosine.mul_(1e10).round_().scatter_(1, own[:, None], -torch.inf)
-    threshold = cosine.topk(k, dim=1).values[:, -1:]
-    chosen = cosine >= threshold
-    crowded = (chosen.sum(dim=1) > k).nonzero().flatten()
-    if crowded.numel():
-        above = cosine[crowded] > threshold[crowded]
-        equal = chosen[crowded] & ~above
-        room = k - above.sum(dim=1, keepdim=True)
-        chosen[crowded] = above | (equal & (equal.cumsum(dim=1) <= room))
-    return chosen.nonzero()[:, 1].view(-1, k)

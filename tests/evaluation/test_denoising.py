@@ -11,7 +11,7 @@ from graphdiff import fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.evaluation.denoising import auc, belief_auc, cross_fitted, noise_auc
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.models import (
     BPRMF,
     EASE,

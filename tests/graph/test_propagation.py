@@ -8,6 +8,8 @@ import torch
 from torch_geometric.typing import WITH_TORCH_SPARSE
 
 from graphdiff import FREEDOM, LightGCN
+from graphdiff.graph import propagation
+from graphdiff.graph.message_graphs import user_item_graph
 from graphdiff.graph.propagation import (
     FixedConv,
     FixedGraph,
@@ -15,7 +17,6 @@ from graphdiff.graph.propagation import (
     propagate,
     symmetric_norm,
 )
-from graphdiff.nn import propagation
 from tests.conftest import random_data
 
 KINDS = [
@@ -147,4 +148,4 @@ def test_models_use_sparse_tensors_where_installed(model_class):
     from torch_sparse import SparseTensor
 
     model = model_class.from_data(random_data(features={"image": 6}), hidden_channels=8)
-    assert isinstance(model.graph.homogeneous_graph().matrix, SparseTensor)
+    assert isinstance(user_item_graph(model.graph).matrix, SparseTensor)

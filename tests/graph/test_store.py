@@ -1,5 +1,12 @@
 import torch
 
+from graphdiff.graph.message_graphs import (
+    item_to_user_graph,
+    item_to_user_graph_without,
+    similarity_graph,
+    strongest_similarity_graph,
+)
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv
 from graphdiff.graph.store import RecGraph
 from graphdiff.schema import build_data
@@ -35,7 +42,7 @@ def test_negatives_are_never_training_items():
     trained = graph.col.unique()
     assert graph.trained_items().tolist() == trained.tolist() == list(range(7))
     users = torch.arange(30).repeat(50)
-    negative = graph.sample_negatives(users, torch.Generator().manual_seed(0))
+    negative = sample_negatives(graph, users, torch.Generator().manual_seed(0))
     seen = torch.zeros(30, 8, dtype=torch.bool)
     seen[graph.user, graph.col] = True
     some_left = ~seen[:, trained].all(dim=1)
@@ -60,8 +67,8 @@ def test_interactions_left_out_are_as_if_they_had_never_been(plain_data):
     pairs = torch.stack([graph.user, graph.col])[:, kept]
     without = RecGraph.from_data(build_data(graph.num_users, graph.num_items, pairs))
     for found, expected in (
-        (graph.interactions(left), without.item_to_user_graph()),
-        (graph.interactions(), graph.item_to_user_graph()),
+        (item_to_user_graph_without(graph, left), item_to_user_graph(without)),
+        (graph.cached(item_to_user_graph), item_to_user_graph(graph)),
     ):
         for one, other in ((found, expected), (found.reversed(), expected.reversed())):
             x = torch.randn(one.num_sources, 5)
@@ -70,15 +77,15 @@ def test_interactions_left_out_are_as_if_they_had_never_been(plain_data):
 
 def test_negatives_of_a_user_who_has_everything():
     graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=2)
-    negative = graph.sample_negatives(torch.zeros(5, dtype=torch.long), torch.Generator())
+    negative = sample_negatives(graph, torch.zeros(5, dtype=torch.long), torch.Generator())
     assert ((negative >= 0) & (negative < 2)).all()
 
 
 def test_negatives_skip_untrained_items_anywhere_in_the_catalogue():
     pairs = [[0, 0, 1, 2, 2], [1, 4, 6, 1, 9]]
     graph = RecGraph.from_data(build_data(3, 11, pairs), content=False)
-    negative = graph.sample_negatives(
-        torch.arange(3).repeat(200), torch.Generator().manual_seed(0)
+    negative = sample_negatives(
+        graph, torch.arange(3).repeat(200), torch.Generator().manual_seed(0)
     ).view(200, 3)
     counts = [column.unique(return_counts=True) for column in negative.t()]
     assert [item.tolist() for item, _ in counts] == [[6, 9], [1, 4, 9], [4, 6]]
@@ -87,8 +94,8 @@ def test_negatives_skip_untrained_items_anywhere_in_the_catalogue():
 
 def test_negatives_from_the_whole_catalogue():
     graph = RecGraph.from_data(build_data(2, 5, [[0, 0, 1], [1, 4, 1]]), content=False)
-    negative = graph.sample_negatives(
-        torch.arange(2).repeat(400), torch.Generator().manual_seed(0), untouched=True
+    negative = sample_negatives(
+        graph, torch.arange(2).repeat(400), torch.Generator().manual_seed(0), untouched=True
     ).view(400, 2)
     counts = [column.unique(return_counts=True) for column in negative.t()]
     assert [item.tolist() for item, _ in counts] == [[0, 2, 3], [0, 2, 3, 4]]
@@ -101,7 +108,7 @@ def test_of_an_edge_in_several_similarity_graphs_the_largest_weight_counts(multi
     for n, name in enumerate(graph.modalities):
         (source, target), weight = graph.similar(name)
         whole[n, target, source] = weight
-    union = graph.strongest_similarity_graph()
+    union = strongest_similarity_graph(graph)
     found = FixedConv()(torch.eye(9), union)
     assert torch.equal(found, whole.amax(dim=0))
 
@@ -134,7 +141,7 @@ def test_held_out_pairs_never_enter(plain_data):
 
 def test_item_graph_mixes_by_share(multimodal_data):
     graph = RecGraph.from_data(multimodal_data, num_neighbors=2)
-    mixed = graph.similarity_graph({"image": 0.25, "text": 0.75}).matrix
+    mixed = similarity_graph(graph, {"image": 0.25, "text": 0.75}).matrix
     expected = torch.zeros(9, 9)
     for name, share in (("image", 0.25), ("text", 0.75)):
         (source, target), weight = graph.similar(name)
@@ -149,7 +156,7 @@ def test_negatives_of_a_user_who_has_nearly_everything():
     graph = RecGraph.from_data(build_data(3, 1000, pairs), content=False)
     generator = torch.Generator().manual_seed(0)
     users = torch.tensor([0, 1]).repeat(4000)
-    negative = graph.sample_negatives(users, generator)
+    negative = sample_negatives(graph, users, generator)
     assert negative[0::2].unique().tolist() == free
     counts = torch.bincount(negative[0::2], minlength=1000)[free]
     assert counts.min() > 850  # of 1000 expected, with a standard deviation of 27

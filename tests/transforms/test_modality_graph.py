@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import SimpleConv
 
-import graphdiff.transforms.modality_graph as module
+import graphdiff.graph.item_similarity as module
 from graphdiff.errors import ConfigError
 from graphdiff.schema import build_data, similar, validate
 from graphdiff.transforms import ModalityGraph

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import GraphDiffError
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -261,11 +262,7 @@ class DiffMM(Recommender):
         ]
 
     def _interactions(self) -> FixedGraph:
-        graph = self.graph
-        return graph.once(
-            "self_looped",
-            lambda: self_looped_graph(graph.user, graph.col, self.num_users, self.num_items),
-        )
+        return self.graph.cached(_self_looped_interactions)
 
     def _projected(self) -> list[Tensor]:
         """Return the projected features of each modality, ``[I, d]``; zero if missing."""
@@ -308,7 +305,7 @@ class DiffMM(Recommender):
         main = self._joined(content, generated)
 
         user_index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(user_index, generator, untouched=True)
+        negative = sample_negatives(self.graph, user_index, generator, untouched=True)
         users, items = main.split([num_users, self.num_items])
         loss = bpr_loss(users[user_index], items[positive], items[negative])
         loss = loss + config.regularization * (user.square().sum() + item.square().sum())
@@ -339,3 +336,7 @@ class DiffMM(Recommender):
         joined = self._joined(content, self._generated_graphs())
         user, item = joined.split([self.num_users, self.num_items])
         return Tables(item=item, user=user)
+
+
+def _self_looped_interactions(graph: RecGraph) -> FixedGraph:
+    return self_looped_graph(graph.user, graph.col, graph.num_users, graph.num_items)

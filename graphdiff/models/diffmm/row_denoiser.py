@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.nn.denoiser import timestep_embedding
 from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.reconstruction import encode_rows

@@ -10,6 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch_geometric.nn import LGConv
 
+from graphdiff.graph.message_graphs import user_item_graph
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -124,7 +126,7 @@ class LATTICE(Recommender):
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus an L2 penalty on the batch's outputs; ``batch`` is long ``[B]``."""
         index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = self.graph.sample_negatives(index, generator)
+        negative = sample_negatives(self.graph, index, generator)
         if self._epoch_graph is None:
             edge_index, edge_weight = self._item_graph()
             items = self._smooth_learning(edge_index, edge_weight)
@@ -147,7 +149,7 @@ class LATTICE(Recommender):
     def _embeddings(self, smoothed: Tensor) -> tuple[Tensor, Tensor]:
         """Return outputs ``[U, d]`` and ``[I, d]``, given the propagated item embeddings."""
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        out = mean_layer(propagate(x, self.graph.whole_graph(), self.config.num_layers))
+        out = mean_layer(propagate(x, self.graph.cached(user_item_graph), self.config.num_layers))
         user, item = out.split([self.num_users, self.num_items])
         return user, item + F.normalize(smoothed, dim=-1)
 
@@ -160,12 +162,13 @@ class LATTICE(Recommender):
 
     def _item_graph(self) -> tuple[Tensor, Tensor]:
         """Return A as ``(edge_index [2, E], edge_weight [E])``, with repeated edges."""
-        config, raw = self.config, self.graph.once("cosine_graphs", self._raw_graphs)
+        config = self.config
+        raw = self.graph.cached(_raw_graphs, config.num_neighbors)
         edge_index, edge_weight = [], []
         for name, share in zip(
             self.graph.modalities, self.modality_logits.softmax(dim=0), strict=True
         ):
-            features, item = self.graph.features(name)[0], self._there(name)
+            features, item = self.graph.features(name)[0], _items_with(self.graph, name)
             learned = cosine_graph(self.project[name](features), item, config.num_neighbors)
             edge_index += [raw[name][0], learned[0]]
             edge_weight += [
@@ -174,15 +177,16 @@ class LATTICE(Recommender):
             ]
         return torch.cat(edge_index, dim=1), torch.cat(edge_weight)
 
-    def _raw_graphs(self) -> dict[str, tuple[Tensor, Tensor]]:
-        return {
-            name: cosine_graph(
-                self.graph.features(name)[0], self._there(name), self.config.num_neighbors
-            )
-            for name in self.graph.modalities
-        }
 
-    def _there(self, modality: str) -> Tensor:
-        """Return the items with a modality whose features are not all zero."""
-        x, has = self.graph.features(modality)
-        return (has & x.any(dim=1)).nonzero().flatten()
+def _raw_graphs(graph: RecGraph, num_neighbors: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each modality's graph of raw features."""
+    return {
+        name: cosine_graph(graph.features(name)[0], _items_with(graph, name), num_neighbors)
+        for name in graph.modalities
+    }
+
+
+def _items_with(graph: RecGraph, modality: str) -> Tensor:
+    """Return the items that have a modality and non-zero features in it."""
+    x, has = graph.features(modality)
+    return (has & x.any(dim=1)).nonzero().flatten()

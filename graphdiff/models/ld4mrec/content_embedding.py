@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.nn.reconstruction import sum_items
 
 # Power iterations of the randomised decomposition; more change nothing that matters here.

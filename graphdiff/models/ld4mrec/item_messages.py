@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from graphdiff.graph.message_graphs import (
+    item_to_user_graph,
+    item_to_user_graph_without,
+    similarity_graph,
+)
 from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
 from graphdiff.nn.signals import CollaborativeSignal, ModalitySignal
@@ -126,24 +130,28 @@ class ItemMessages(torch.nn.Module):
     def _guides(
         self, items: Tensor, graph: RecGraph, withheld: Tensor | None = None
     ) -> Iterator[Tensor]:
-        yield self.collaborative(items, graph.interactions(withheld))
+        if withheld is None:
+            interactions = graph.cached(item_to_user_graph)
+        else:
+            interactions = item_to_user_graph_without(graph, withheld)
+        yield self.collaborative(items, interactions)
         for name in graph.modalities:
             _, has = graph.features(name)
             yield self.content(items, has, self._similar(graph, name))
 
     def _similar(self, graph: RecGraph, modality: str) -> FixedGraph:
-        make = partial(graph.similarity_graph, {modality: self.content.edge_share})
-        return graph.once(f"similar_{modality}", make)
+        return graph.cached(similarity_graph, {modality: self.content.edge_share})
 
     def weights(self, graph: RecGraph, shares: Tensor, index: Tensor | None = None) -> Tensor:
         """Each item's shares of the modalities, ``[I, M]``, or those of the items at ``index``,
         long ``[n]``, by those of all, ``[M]``: they sum to one over the modalities that the item
         has, or to zero where it has none."""
-
-        def make() -> Tensor:
-            has = [graph.features(name)[1] for name in graph.modalities]
-            return torch.stack(has, dim=1) if has else graph.col.new_zeros(graph.num_items, 0)
-
-        has = graph.once("has_modality", make)
+        has = graph.cached(_has_modality)
         weight = (has if index is None else has[index]) * shares
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def _has_modality(graph: RecGraph) -> Tensor:
+    """Return which items have which modality, bool ``[I, M]``."""
+    has = [graph.features(name)[1] for name in graph.modalities]
+    return torch.stack(has, dim=1) if has else graph.col.new_zeros(graph.num_items, 0)

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
@@ -412,13 +413,7 @@ class LD4MRec(Recommender):
 
     def _degree_share(self, index: Tensor | None) -> Tensor:
         """n / (n + κ), ``[I, 1]``, or its rows ``index``."""
-        shrinkage = self.config.shrinkage
-
-        def make() -> Tensor:
-            degree = self.graph.item_degree().float().unsqueeze(-1)
-            return degree / (degree + shrinkage)
-
-        share = self.graph.once(f"degree_share_{shrinkage}", make)
+        share = self.graph.cached(_degree_share, self.config.shrinkage)
         return (share if index is None else share[index]).to(self.embedding.dtype)
 
     def signals(self, guides: Tensor, rows: Rows) -> Signals:
@@ -786,7 +781,7 @@ class LD4MRec(Recommender):
         untouched = self.graph.item_degree() == 0
         if not untouched.any():
             untouched = ~untouched
-        self.graph.add_items(features, num, self.config.num_neighbors)
+        self.graph = self.graph.with_items(features, num, self.config.num_neighbors)
         if self.content is not None:
             self.content.grow(self.graph)
         for name in ("embedding", "bias", "reconstruction_bias"):
@@ -803,18 +798,23 @@ class LD4MRec(Recommender):
 
     def _frequency(self) -> Tensor:
         """Each item's share of all interactions, ``[I]``."""
-
-        def make() -> Tensor:
-            degree = self.graph.item_degree().float()
-            return degree / degree.sum()
-
-        return self.graph.once("frequency", make)
+        return self.graph.cached(_frequency)
 
     def _popularity(self) -> Tensor:
         """π, each item's interactions relative to the most popular one's, ``[I]``."""
+        return self.graph.cached(_popularity)
 
-        def make() -> Tensor:
-            frequency = self._frequency()
-            return frequency / frequency.max()
 
-        return self.graph.once("popularity", make)
+def _degree_share(graph: RecGraph, shrinkage: float) -> Tensor:
+    degree = graph.item_degree().float().unsqueeze(-1)
+    return degree / (degree + shrinkage)
+
+
+def _frequency(graph: RecGraph) -> Tensor:
+    degree = graph.item_degree().float()
+    return degree / degree.sum()
+
+
+def _popularity(graph: RecGraph) -> Tensor:
+    frequency = graph.cached(_frequency)
+    return frequency / frequency.max()

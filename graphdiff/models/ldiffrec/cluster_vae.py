@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.nn.reconstruction import encode_rows
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.nn.dropout import dropout
 from graphdiff.nn.reconstruction import encode_rows
 

@@ -10,8 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.models.mmssl.adversary import (
     RowCritic,
@@ -235,11 +237,7 @@ class MMSSL(Recommender):
         return [_both_ways(*one, self.num_users, self.num_items) for one in pairs]
 
     def _interactions(self) -> tuple[FixedGraph, FixedGraph]:
-        graph = self.graph
-        return graph.once(
-            "both_ways",
-            lambda: _both_ways(graph.user, graph.col, self.num_users, self.num_items),
-        )
+        return self.graph.cached(_interactions_both_ways)
 
     def _content(self, generator: torch.Generator | None = None) -> list[tuple[Tensor, Tensor]]:
         """Return the propagated features f of users and items for each modality; with dropout if a
@@ -326,7 +324,7 @@ class MMSSL(Recommender):
         degree = graph.user_degree()[user_index]
         place = (place * degree).long().clamp(max=degree - 1)
         positive = graph.col[graph.rowptr[user_index] + place]
-        return positive, graph.sample_negatives(user_index, generator)
+        return positive, sample_negatives(graph, user_index, generator)
 
     def _fake(self, anchor: Tensor, rows: Rows, out: _Embeddings) -> Tensor:
         """Return the generated rows, encoded by the critic, for all modalities."""
@@ -366,6 +364,10 @@ def _detached(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.detach()
     return type(part)(_detached(one) for one in part)
+
+
+def _interactions_both_ways(graph: RecGraph) -> tuple[FixedGraph, FixedGraph]:
+    return _both_ways(graph.user, graph.col, graph.num_users, graph.num_items)
 
 
 def _both_ways(

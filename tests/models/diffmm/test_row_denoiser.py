@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.models.diffmm.row_denoiser import ReverseChain, RowDenoiser
 from graphdiff.nn.diffusion import DiffusionSchedule
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from graphdiff import LATTICE
 from graphdiff.errors import ConfigError
+from graphdiff.graph.negatives import sample_negatives
 from tests.models.test_lightgcn import dense_adjacency
 from tests.nn.test_learned_graph import dense_graph
 
@@ -46,7 +47,7 @@ def dense_embeddings(model, item_graph):
 def dense_loss(model, item_graph, batch, seed):
     users, items = dense_embeddings(model, item_graph)
     user, positive = model.graph.user[batch], model.graph.col[batch]
-    negative = model.graph.sample_negatives(user, torch.Generator().manual_seed(seed))
+    negative = sample_negatives(model.graph, user, torch.Generator().manual_seed(seed))
     u, p, n = users[user], items[positive], items[negative]
     penalty = (u.square() + p.square() + n.square()).sum() / 2 / len(batch)
     loss = F.softplus(-(u * (p - n)).sum(dim=1)).mean()

@@ -7,7 +7,8 @@ from dense_reference import dense_losses, dense_rows
 
 from graphdiff import LD4MRec, fit
 from graphdiff.errors import ConfigError
-from graphdiff.graph.store import RecGraph, Rows
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Query
 from graphdiff.models.ld4mrec import item_messages
 from graphdiff.nn.heads import head_blocks, normalize_heads

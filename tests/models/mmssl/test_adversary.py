@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from graphdiff.graph.store import Rows
+from graphdiff.graph.rows import Rows
 from graphdiff.models.mmssl.adversary import (
     RowCritic,
     encode_similarities,

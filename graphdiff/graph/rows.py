@@ -1,0 +1,48 @@
+"""A batch of item sets in sparse form."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """A batch of item sets, sparse: row ``row[n]`` contains item ``item[n]``.
+
+    Attributes:
+        row: Long ``[nnz]``, 0 … ``num - 1``, ascending.
+        item: Long ``[nnz]``, item indices without repeats within a row.
+        num: Number of rows B; rows may be empty.
+
+    Example:
+        >>> import torch
+        >>> rows = Rows(torch.tensor([0, 0, 2]), torch.tensor([1, 3, 0]), num=3)
+        >>> rows.degree().tolist(), rows.starts().tolist()
+        ([2, 0, 1], [0, 2, 2])
+    """
+
+    row: Tensor
+    item: Tensor
+    num: int
+
+    def degree(self) -> Tensor:
+        """Return the number of items of each row, long ``[B]``."""
+        if self.num == 1:
+            # Serving answers one user at a time; this skips a bincount.
+            return self.row.new_tensor([self.row.numel()])
+        return torch.bincount(self.row, minlength=self.num)
+
+    def starts(self) -> Tensor:
+        """Return the position in :attr:`item` where each row starts, long ``[B]``."""
+        if self.num == 1:
+            return self.row.new_zeros(1)
+        degree = self.degree()
+        return degree.cumsum(0) - degree
+
+    def dense(self, num_items: int) -> Tensor:
+        """Return the rows as a float32 matrix of zeros and ones, ``[B, I]``."""
+        x = torch.zeros(self.num, num_items, device=self.item.device)
+        x[self.row, self.item] = 1
+        return x
