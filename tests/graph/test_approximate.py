@@ -17,7 +17,7 @@ def features(num: int = 3000) -> torch.Tensor:
     return centres[kind] + torch.randn(num, 16, generator=generator)
 
 
-def test_most_neighbours_are_found_and_the_share_is_told(capfd):
+def test_most_neighbours_are_found_and_the_share_is_printed(capfd):
     data = build_data(1, 3000, [[0], [0]], features={"image": features()})
     data["item"].has_image[7] = False
     data["item"].x_image[7] = 0
@@ -31,7 +31,7 @@ def test_most_neighbours_are_found_and_the_share_is_told(capfd):
     assert not any(7 in pair for pair in pairs[1])
     assert len(pairs[0] & pairs[1]) > 0.93 * len(pairs[0])
     assert near[similar("image")].recall >= 0.95
-    assert "of the 5 nearest found" in capfd.readouterr().err
+    assert "of the 5 nearest items found" in capfd.readouterr().err
 
 
 def test_an_item_is_never_its_own_neighbour_even_among_copies():

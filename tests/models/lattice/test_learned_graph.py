@@ -2,8 +2,8 @@
 
 import torch
 
+from graphdiff.models.lattice import learned_graph
 from graphdiff.models.lattice.learned_graph import cosine_graph
-from graphdiff.nn import learned_graph
 
 
 def dense_graph(x, item, k):

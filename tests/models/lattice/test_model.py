@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from graphdiff import LATTICE
 from graphdiff.errors import ConfigError
 from graphdiff.graph.negatives import sample_negatives
+from tests.models.lattice.test_learned_graph import dense_graph
 from tests.models.test_lightgcn import dense_adjacency
-from tests.nn.test_learned_graph import dense_graph
 
 
 def make(data, **settings):
