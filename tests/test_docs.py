@@ -1,4 +1,4 @@
-"""The documentation is true: its Python runs, the names in it exist, and its links lead somewhere."""
+"""The documentation: its Python runs, its names exist and its links resolve."""
 
 import importlib
 import re
@@ -37,7 +37,7 @@ def _programs():
             yield pytest.param(page, "\n".join(blocks), id=page)
 
 
-@pytest.mark.parametrize("page, code", _programs())
+@pytest.mark.parametrize(("page", "code"), _programs())
 def test_code_runs(page, code, tmp_path, monkeypatch):
     for name in EXTRAS.get(page, ()):
         pytest.importorskip(name)
