@@ -1,4 +1,4 @@
-"""Graphs that many tests use."""
+"""Shared fixtures."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.models import MODELS, Recommender
 from graphdiff.schema import build_data
 
-#: Models trained by gradient, and those that are solved at once.
+#: Models trained by gradient descent, and models in closed form.
 TRAINED = {name: cls for name, cls in MODELS.items() if cls.batch_over != "nothing"}
 SOLVED = {name: cls for name, cls in MODELS.items() if cls.batch_over == "nothing"}
 
@@ -23,8 +23,8 @@ def random_data(
     seed: int = 0,
     density: float = 0.3,
 ) -> HeteroData:
-    """A random checked graph; every user has at least one training, one validation and one test
-    item, and the last item has no training interaction."""
+    """Return a random valid graph: every user has at least one training, validation and test item,
+    and the last item has no training interaction."""
     generator = torch.Generator().manual_seed(seed)
     score = torch.rand(num_users, num_items, generator=generator)
     score[:, -1] = 0
@@ -51,9 +51,9 @@ def random_data(
 def make_model(
     model_class: type[Recommender], data: HeteroData, seed: int = 0, **settings: Any
 ) -> Recommender:
-    """A small model ready to recommend: drawn, or solved where it is not trained by gradient.
+    """Return a small model that can recommend: with random weights, or solved if in closed form.
 
-    ``hidden_channels`` is 8, or what is given, where the model has that setting.
+    ``hidden_channels`` is 8 unless given, for models with that setting.
     """
     torch.manual_seed(seed)
     settings = {"hidden_channels": 8, **settings}

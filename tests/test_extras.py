@@ -1,4 +1,4 @@
-"""The package works without its extras, and says which one is wanting."""
+"""The package works without its extras and names a missing one."""
 
 import os
 import re
@@ -51,7 +51,7 @@ main()
 """
 
 
-def test_without_the_extras_everything_else_works(tmp_path):
+def test_everything_else_works_without_extras(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
         cwd=tmp_path,
@@ -67,11 +67,11 @@ def test_without_the_extras_everything_else_works(tmp_path):
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
-def test_requirements_have_a_lower_bound_that_the_pin_meets(requirement):
+def test_requirements_have_a_lower_bound_below_the_pin(requirement):
     assert any(one.operator == ">=" for one in requirement.specifier)
     pins = {canonicalize_name(name): version for name, version in PINS.items()}
     pin = pins.get(canonicalize_name(requirement.name))
-    # What is built from source, or comes with large downloads, is not among what tests need.
+    # Packages that are built from source or have large downloads are not required by tests.
     if pin is None:
         assert requirement.name in {"torch-scatter", "torch-sparse", "sentence-transformers",
                                     "torchvision"}  # fmt: skip

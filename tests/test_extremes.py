@@ -1,4 +1,4 @@
-"""Data at the edges: models train and recommend finite numbers, or refuse in clear words."""
+"""Extreme data: models give finite results or a clear error."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def randn(*size):
 
 
 def usual(image, num_items=NUM_ITEMS):
-    """Four training items a user, one for validation and one for test."""
+    """Return four training items per user, one for validation and one for test."""
     score = torch.rand(NUM_USERS, num_items, generator=torch.Generator().manual_seed(1))
     order, user = score.argsort(dim=1), torch.arange(NUM_USERS)
     train = torch.stack([user.repeat_interleave(4), order[:, 2:6].flatten()])
@@ -25,14 +25,14 @@ def usual(image, num_items=NUM_ITEMS):
 
 
 def few(train, num_items, num_users=2):
-    """A handful of users; the second and third have validation and test items."""
+    """Return a few users; the second and third have validation and test items."""
     rows = torch.tensor(train)
     val, test = [[1], [num_items - 1]], [[1], [num_items - 2]]
     return build_data(num_users, num_items, rows, val, test, {"image": randn(num_items, 6)})
 
 
 def only(item):
-    """Features of one item alone."""
+    """Return features of a single item."""
     image = torch.full((NUM_ITEMS, 6), torch.nan)
     image[item] = 1.0
     return image
@@ -90,7 +90,7 @@ def test_a_catalogue_of_one_item(model_class):
     assert scores[1].isfinite().all()
 
 
-def test_features_too_large_for_float32_products_are_refused():
+def test_features_too_large_for_float32_products_are_rejected():
     image = randn(NUM_ITEMS, 6)
     image[[2, 5], 0] = -1e16
     with pytest.raises(DataError, match=r"2 of 25 items \(2, 5\) have a value beyond ±1e\+15"):

@@ -1,4 +1,4 @@
-"""What would run code from a file, or a string, is not called anywhere in the package."""
+"""The package contains no calls that run code from a file or a string."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader"}
 
 
 def forbidden(source: str) -> list[str]:
-    """Calls that are not allowed, as ``line: name``."""
+    """Return forbidden calls as ``line: name``."""
     tree = ast.parse(source)
     names: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -47,7 +47,7 @@ def _is_forbidden(call: ast.Call, names: dict[str, str]) -> bool:
     if name in ALWAYS or is_not("allow_pickle", False) or is_not("shell", False):
         return True
     if name == "numpy.load" and len(call.args) > 2:
-        return True  # The third is allow_pickle.
+        return True  # The third argument is allow_pickle.
     if name in ("yaml.load", "yaml.load_all"):
         loader = given.get("Loader", call.args[1] if len(call.args) > 1 else None)
         return loader is None or _dotted(loader, names) not in SAFE_LOADERS
@@ -65,7 +65,7 @@ def _dotted(node: ast.AST, names: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_forbidden_is_called(path):
+def test_no_forbidden_calls(path):
     assert forbidden(path.read_text()) == []
 
 
@@ -95,7 +95,7 @@ def test_nothing_forbidden_is_called(path):
         "import joblib\njoblib.load(f)",
     ],
 )
-def test_what_is_forbidden_is_seen(source):
+def test_forbidden_calls_are_detected(source):
     assert len(forbidden(source)) == 1
 
 
@@ -112,5 +112,5 @@ def test_what_is_forbidden_is_seen(source):
         "import subprocess\nsubprocess.run(['ls'])",
     ],
 )
-def test_what_is_allowed_is_left_alone(source):
+def test_allowed_calls_are_accepted(source):
     assert forbidden(source) == []

@@ -1,4 +1,4 @@
-"""The same answers on a CUDA device as on the CPU; run with ``pytest -m gpu``."""
+"""Equal results on CUDA and on the CPU; run with ``pytest -m gpu``."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def make(model_class):
 
 
 @pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
-def test_scores_and_rankings_are_those_of_the_cpu(model_class):
+def test_scores_and_rankings_equal_those_of_the_cpu(model_class):
     model = make(model_class)
     users = torch.arange(60)
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_scores_and_rankings_are_those_of_the_cpu(model_class):
 
 
 @pytest.mark.parametrize("model_class", SOLVED.values(), ids=list(SOLVED))
-def test_solving_on_the_device_finds_what_the_cpu_finds(model_class):
+def test_solutions_equal_those_of_the_cpu(model_class):
     expected = make(model_class)(torch.arange(60))
     model = model_class.from_data(DATA, **dict(make(model_class).config)).cuda()
     fit(model, DATA, progress=False)

@@ -1,4 +1,4 @@
-"""What must hold for any data: no order of users or items matters, nothing odd slips through."""
+"""Properties for any data: invariance to the order of users and items, and validation."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def permuted(data: HeteroData, users: torch.Tensor, items: torch.Tensor) -> HeteroData:
-    """The same data where what was user ``users[n]`` is now user n, and items alike."""
+    """Permute the data: user ``users[n]`` becomes user n, likewise for items."""
     new_user, new_item = users.argsort(), items.argsort()
 
     def pairs(attribute: str) -> torch.Tensor:
@@ -33,7 +33,7 @@ def permuted(data: HeteroData, users: torch.Tensor, items: torch.Tensor) -> Hete
 
 
 def permute_parameters(one, other, users, items):
-    """Gives ``other`` the parameters of ``one``, with rows of users and items in their new order.
+    """Copy the parameters of ``one`` to ``other``, with rows of users and items permuted.
 
     A table is one of items, of users, or of users above items, by its number of rows.
     """
@@ -55,7 +55,7 @@ def permute_parameters(one, other, users, items):
 @settings(max_examples=5, deadline=None)
 @given(seed=seeds)
 def test_the_order_of_users_and_items_does_not_matter(model_class, seed):
-    # Sizes that no other dimension has, so that tables are known by their rows.
+    # Sizes that no other dimension has, so that tables are identified by their rows.
     data = random_data(23, 37, {"image": 6}, seed=seed % 1000)
     generator = torch.Generator().manual_seed(seed)
     users = torch.randperm(23, generator=generator)
@@ -72,14 +72,14 @@ def test_the_order_of_users_and_items_does_not_matter(model_class, seed):
         )
     found, _ = other.recommend(torch.arange(23), k=5)
     wanted, scores = one.recommend(users, k=5)
-    # Near-equal scores may change places.
+    # Nearly equal scores may swap places.
     clear = (scores.diff(dim=1).abs() > 1e-5).all(dim=1)
     assert torch.equal(items[found][clear], wanted[clear])
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, split=st.sampled_from(["val", "test"]))
-def test_a_held_out_pair_in_training_is_refused_everywhere(seed, split):
+def test_a_held_out_pair_in_training_is_rejected_everywhere(seed, split):
     data = random_data(seed=seed % 1000)
     store = data[INTERACTS]
     held_out = store[f"{split}_edge_label_index"]
@@ -121,7 +121,7 @@ places = st.sampled_from(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(places, tensors), min_size=1, max_size=4))
-def test_an_odd_graph_is_refused_or_sound(changes):
+def test_an_unusual_graph_is_rejected_or_valid(changes):
     data = build_data(
         3, 4, [[0, 0, 1], [0, 1, 2]], [[1], [0]], [[2], [1]], {"image": torch.ones(4, 2)}
     )

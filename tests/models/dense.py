@@ -1,18 +1,18 @@
-"""Graphs of a model as dense matrices, for tests that compute a paper's equations plainly."""
+"""Graphs of a model as dense matrices, for references that follow a paper's equations."""
 
 import torch
 import torch.nn.functional as F
 
 
 def interactions(model):
-    """A, ``[U, I]``."""
+    """Return A, ``[U, I]``."""
     matrix = torch.zeros(model.num_users, model.num_items)
     matrix[model.graph.user, model.graph.col] = 1
     return matrix
 
 
 def normalized_adjacency(model):
-    """The symmetrically normalised user-item graph, ``[U + I, U + I]``."""
+    """Return the symmetrically normalised user-item graph, ``[U + I, U + I]``."""
     a = interactions(model)
     num_users, num_items = a.shape
     both = torch.cat(
@@ -26,7 +26,7 @@ def normalized_adjacency(model):
 
 
 def lightgcn(model):
-    """Mean of all layers' embeddings, ``[U + I, d]``."""
+    """Return the mean of the embeddings of all layers, ``[U + I, d]``."""
     adjacency = normalized_adjacency(model)
     layers = [torch.cat([model.user_embedding.weight, model.item_embedding.weight])]
     for _ in range(model.config.num_layers):
@@ -35,7 +35,7 @@ def lightgcn(model):
 
 
 def similarity(data, modality, k):
-    """LATTICE's graph: the k nearest, itself included, weighted by cosine, symmetric norm."""
+    """Return LATTICE's graph: k nearest items, itself included, cosine weights, symmetric norm."""
     x, has = data["item"][f"x_{modality}"].double(), data["item"][f"has_{modality}"]
     cosine = F.normalize(x, dim=1) @ F.normalize(x, dim=1).t()
     cosine[:, ~has] = -torch.inf
@@ -49,12 +49,12 @@ def similarity(data, modality, k):
 
 
 def bpr(user, positive, negative):
-    """Minus the mean log-probability of the right order."""
+    """Return the negative mean log-probability of the correct order."""
     return -F.logsigmoid((user * positive).sum(-1) - (user * negative).sum(-1)).mean()
 
 
 def info_nce(view, other, temperature):
-    """One term for each row, against all rows of ``other``."""
+    """Return one term per row, contrasted with all rows of ``other``."""
     view, other = F.normalize(view, dim=1), F.normalize(other, dim=1)
     positive = ((view * other).sum(dim=1) / temperature).exp()
     return -(positive / (view @ other.t() / temperature).exp().sum(dim=1)).log()

@@ -86,7 +86,7 @@ def test_any_number_of_modalities(names):
     assert all(model.features[name].grad.any() for name in names)
 
 
-def test_an_item_without_a_modality_leaves_it_alone(multimodal_data):
+def test_an_item_without_a_modality_is_left_out_of_its_loss(multimodal_data):
     model = BM3.from_data(multimodal_data, hidden_channels=4)
     batch = torch.arange(model.graph.num_interactions)
     assert (model.graph.col == 3).any()
@@ -95,6 +95,6 @@ def test_an_item_without_a_modality_leaves_it_alone(multimodal_data):
     assert model.features["text"].grad[3].any()
 
 
-def test_data_without_modalities_is_refused(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="BM3 needs at least one modality"):
         BM3.from_data(plain_data)

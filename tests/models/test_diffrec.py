@@ -1,4 +1,4 @@
-"""DiffRec: its loss, weights and reverse chain against plain computations on dense rows."""
+"""DiffRec: loss, weights and reverse chain against references on dense rows."""
 
 import math
 
@@ -34,7 +34,7 @@ def dense(model):
 
 
 def alpha_bars(scale=0.5, low=0.1, high=0.9, steps=6, first=1e-5):
-    """ᾱ_1 … ᾱ_T in double precision, by way of the β."""
+    """Return ᾱ_1 … ᾱ_T in double precision, computed from β."""
     bars = [1 - scale * (low + t / (steps - 1) * (high - low)) for t in range(steps)]
     betas = [1 - bars[0]] + [1 - bars[t] / bars[t - 1] for t in range(1, steps)]
     if first is not None:
@@ -47,7 +47,7 @@ def alpha_bars(scale=0.5, low=0.1, high=0.9, steps=6, first=1e-5):
 
 
 def network(model, x, t, scale=None):
-    """The network written out; ``t`` counts from 1."""
+    """Compute the network directly; ``t`` counts from 1."""
     net = model.net
     angle = [(t - 1).float() / 10_000 ** (k / 2) for k in range(2)]
     emb = torch.stack([a.cos() for a in angle] + [a.sin() for a in angle] + [0 * angle[0]], dim=1)
@@ -65,7 +65,7 @@ def network(model, x, t, scale=None):
 
 @pytest.mark.parametrize("reweight", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_the_loss_is_that_of_dense_rows(monkeypatch, reweight, normalize):
+def test_the_loss_equals_that_of_dense_rows(monkeypatch, reweight, normalize):
     model = make(reweight=reweight, normalize=normalize, dropout=0.3)
     users = torch.tensor([4, 0, 7, 11, 2, 9, 1])
     drawn = torch.Generator().manual_seed(5)
@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_dense_rows(monkeypatch, reweight, normalize):
 
 
 def chain(model, x, bars):
-    """The posterior mean by β, from T to 1, on dense rows in double precision."""
+    """Compute the chain of posterior means from β, from T to 1, on dense rows in float64."""
     bars = [1.0, *bars.tolist()]
     for t in range(model.config.num_steps, 0, -1):
         predicted = network(model, x, torch.full((len(x),), t))
@@ -116,7 +116,7 @@ def test_scores_are_the_end_of_the_chain_on_dense_rows(normalize, bottleneck):
     assert not torch.allclose(expected, one_pass, atol=1e-2)
 
 
-def test_walking_on_rows_gives_the_same():
+def test_the_chain_on_rows_is_equal():
     model = make()
     items, scores = model.recommend([0, 3, 5], k=6)
     again, slow = model.recommend([0, 3, 5], k=6, on_rows=True)
@@ -125,7 +125,7 @@ def test_walking_on_rows_gives_the_same():
 
 
 @torch.no_grad()
-def test_the_chain_never_makes_a_tensor_of_batch_times_items():
+def test_the_chain_allocates_no_tensor_of_batch_times_items():
     torch.manual_seed(0)
     model = DiffRec.from_data(random_data(23, 71), **SMALL, **NOISY)
     query = Query(model.graph.rows(torch.arange(23)))
@@ -154,7 +154,7 @@ def test_sampling_steps_corrupt_the_row_that_the_chain_starts_from():
 
 
 @torch.no_grad()
-def test_noise_on_encoded_rows_has_the_law_of_noise_on_rows():
+def test_encoded_noise_has_the_distribution_of_noise_on_rows():
     model = make()
     tables, num = model.tables(), 100_000
     x = dense(model)[:1].expand(num, -1)
@@ -167,12 +167,12 @@ def test_noise_on_encoded_rows_has_the_law_of_noise_on_rows():
     )
 
 
-def test_more_sampling_steps_than_there_are_is_refused():
+def test_too_many_sampling_steps_are_rejected():
     with pytest.raises(ConfigError, match="step 7 of a diffusion of 6 steps; give 0 to 6"):
         make().recommend(0, k=2, sampling_steps=7)
 
 
-def test_dropout_and_noise_are_for_training_only():
+def test_dropout_and_noise_are_used_in_training_only():
     model = make()
     with torch.no_grad():
         assert torch.equal(model(torch.arange(3)), model(torch.arange(3)))
@@ -182,7 +182,7 @@ def test_dropout_and_noise_are_for_training_only():
         assert not torch.equal(model.net(x, t), model.net(x, t, generator))
 
 
-def test_the_first_draw_is_xavier_normal_over_row_and_time_together():
+def test_initial_weights_are_xavier_normal_over_row_and_time():
     model = DiffRec.from_data(random_data(40, 60), hidden_channels=400, bottleneck_channels=300)
     std = model.net.row_encoder.weight.std().item()
     assert std == pytest.approx(math.sqrt(2 / (60 + 10 + 400)), rel=0.02)
@@ -191,7 +191,7 @@ def test_the_first_draw_is_xavier_normal_over_row_and_time_together():
     assert model.net.decoder.bias.std().item() == pytest.approx(1e-3, rel=0.3)
 
 
-def test_it_learns_which_items_go_together():
+def test_it_learns_which_items_co_occur():
     users, items = torch.arange(40), torch.arange(8)
     pairs = [(u, i) for u in users.tolist() for i in items.tolist() if i % 2 == u % 2]
     held = {(u, (u // 2 % 4) * 2 + u % 2) for u in users.tolist()}

@@ -89,7 +89,7 @@ def test_pruning_is_seeded(multimodal_data):
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_data_without_modalities_is_refused(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="at least one modality"):
         FREEDOM.from_data(plain_data)
 

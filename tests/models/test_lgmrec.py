@@ -18,7 +18,7 @@ def make(data, **settings):
 
 
 def dense_embeddings(model, data):
-    """Final embeddings, ``[U + I, d]``, and each modality's global ones, without noise."""
+    """Return final embeddings, ``[U + I, d]``, and global ones per modality, without noise."""
     content, adjacency, a = lightgcn(model), normalized_adjacency(model), interactions(model)
     final, hyper = content, {}
     for name in model.graph.modalities:
@@ -71,7 +71,7 @@ def test_loss_follows_the_paper(multimodal_data, monkeypatch):
         (user, image_users, text_users),
         (positive, image_items, text_items),
     ):
-        # Nodes without an image are not contrasted; those without text are contrasted with by none.
+        # Nodes without an image are no anchors; nodes without text are no candidates.
         for b in nodes[images[nodes].any(dim=1)]:
             cosine = F.cosine_similarity(images[b][None], texts[texts.any(dim=1)]) / 0.2
             own = F.cosine_similarity(images[b], texts[b], dim=0) / 0.2
@@ -89,7 +89,7 @@ def test_memberships_are_gumbel_softmax_with_dropout(multimodal_data):
     logit = torch.tensor([[0.0, 1.0, 2.0]]).expand(20000, 3)
     has = torch.ones(20000, dtype=torch.bool)
     member = model._belong(logit, has, torch.Generator().manual_seed(0))
-    # At a temperature of zero it is a draw from the softmax, then dropped out and scaled.
+    # At temperature zero this is a sample of the softmax, with dropout and scaling.
     chosen = member.round(decimals=2)
     share = (chosen > 1).float().mean(dim=0)
     torch.testing.assert_close(share, 0.75 * logit[0].softmax(dim=0), atol=0.01, rtol=0)
@@ -98,7 +98,7 @@ def test_memberships_are_gumbel_softmax_with_dropout(multimodal_data):
     assert not none.any()
 
 
-def test_noise_is_in_training_alone(multimodal_data):
+def test_noise_is_used_in_training_only(multimodal_data):
     model = make(multimodal_data).train()
     torch.testing.assert_close(model.tables().item, model.tables().item)
     losses = [
@@ -108,6 +108,6 @@ def test_noise_is_in_training_alone(multimodal_data):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_without_a_modality_there_is_nothing_to_do(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="LGMRec needs at least one modality"):
         LGMRec.from_data(plain_data)

@@ -44,6 +44,6 @@ def test_loss_follows_the_paper(plain_data):
     torch.testing.assert_close(loss, expected)
 
 
-def test_repr_tells_the_sizes(plain_data):
+def test_repr_shows_the_sizes(plain_data):
     model = LightGCN.from_data(plain_data, hidden_channels=4)
     assert str(model) == "LightGCN(12, 9, hidden_channels=4, parameters=84)"

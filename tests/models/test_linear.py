@@ -1,4 +1,4 @@
-"""The models without gradient against their papers' equations in plain numpy and dense torch."""
+"""Closed-form models against their papers' equations in numpy and dense torch."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def data():
 
 
 def dense(data):
-    """The interactions as a matrix of ones, float64."""
+    """Return the interactions as a float64 matrix of ones."""
     matrix = np.zeros((data["user"].num_nodes, data["item"].num_nodes))
     matrix[tuple(data["user", "interacts", "item"].edge_index.numpy())] = 1
     return matrix
 
 
 def check(model, expected):
-    """Scores of training users, and of strangers with the same items."""
+    """Return scores of training users and of unseen users with the same histories."""
     expected = torch.from_numpy(expected).float()
     torch.testing.assert_close(model(USERS), expected, rtol=1e-4, atol=1e-5)
     strangers = [model.graph.rows(user[None]).item.tolist() for user in USERS]
@@ -40,7 +40,7 @@ def check(model, expected):
 
 
 def zero_diagonal_ridge(columns, regularization):
-    """Each column by the others, one ridge regression at a time."""
+    """Regress each column on the others by ridge regression."""
     num = columns.shape[1]
     weight = np.zeros((num, num))
     for item in range(num):
@@ -52,7 +52,7 @@ def zero_diagonal_ridge(columns, regularization):
 
 
 def nearest(similarity, k):
-    """Keeps the k largest of each column."""
+    """Keep the k largest entries of each column."""
     kept = np.zeros_like(similarity)
     for item in range(similarity.shape[1]):
         best = np.argsort(-similarity[:, item], kind="stable")[:k]
@@ -85,7 +85,7 @@ def standardised(data, name):
     return np.where(has[:, None], x / np.linalg.norm(x, axis=1, keepdims=True), 0)
 
 
-def test_features_are_explained_like_users(data):
+def test_features_act_as_additional_users(data):
     x = dense(data)
     settings = {"regularization": 2.0, "feature_weight": 5.0}
     model = make_model(EASEFeatures, data, modality_weights={"image": 1.0, "text": 3.0}, **settings)
@@ -99,13 +99,13 @@ def test_features_are_explained_like_users(data):
     check(model, x @ zero_diagonal_ridge(columns, 2.0))
 
 
-def test_features_that_weigh_nothing_leave_ease(data):
+def test_zero_feature_weight_equals_ease(data):
     model = make_model(EASEFeatures, data, regularization=2.0, feature_weight=0.0)
     ease = make_model(EASE, data, regularization=2.0)
     torch.testing.assert_close(model.weight, ease.weight)
 
 
-def test_an_item_without_interactions_is_reached_by_its_features(data):
+def test_a_cold_item_is_recommended_by_its_features(data):
     assert make_model(EASE, data).weight[:, -1].eq(0).all()
     assert make_model(EASEFeatures, data).weight[:, -1].ne(0).any()
 
@@ -154,7 +154,7 @@ def test_contentknn_is_the_mean_cosine_of_common_modalities(data, centre):
     check(model, dense(data) @ nearest(similarity, 4))
 
 
-def test_neighbors_are_scored_without_a_row_over_the_catalogue():
+def test_neighbors_are_scored_without_a_dense_row():
     data = random_data(40, 97, {"image": 6}, density=0.05)
     for model_class in (ItemKNN, ContentKNN):
         model = make_model(model_class, data, num_neighbors=3)
@@ -187,14 +187,14 @@ def test_gfcf_adds_a_linear_and_an_ideal_filter(data, alpha):
 
 
 @pytest.mark.parametrize("model_class", [PureSVD, GFCF])
-def test_more_directions_than_there_are_give_all(data, model_class):
+def test_more_directions_than_exist_give_all(data, model_class):
     model = make_model(model_class, data, hidden_channels=1000)
     assert model.directions.shape == (14, 14)
     again = make_model(model_class, data, hidden_channels=1000)
     assert torch.equal(model.directions, again.directions)
 
 
-def test_a_catalogue_too_large_for_a_dense_matrix_is_refused(data, monkeypatch):
+def test_too_many_items_for_a_dense_matrix_are_rejected(data, monkeypatch):
     with pytest.raises(ConfigError, match=r"40,000 items that is 6\.4 GB to keep and 25\.6 GB"):
         item_item.check_dense(40_000, "EASE")
     item_item.check_dense(30_000, "EASE")
@@ -205,7 +205,7 @@ def test_a_catalogue_too_large_for_a_dense_matrix_is_refused(data, monkeypatch):
 
 
 @pytest.mark.parametrize("model_class", [ContentKNN, EASEFeatures])
-def test_content_is_needed_and_named(model_class, data):
+def test_content_is_required_and_named(model_class, data):
     with pytest.raises(ConfigError, match="at least one modality"):
         model_class.from_data(random_data())
     with pytest.raises(ConfigError, match=r"\['audio'\], but the data has \['image', 'text'\]"):
@@ -214,12 +214,12 @@ def test_content_is_needed_and_named(model_class, data):
         model_class.from_data(data, modality_weights={"image": -1.0, "text": 2.0})
 
 
-def test_people_have_no_vectors_among_neighbors(data):
+def test_neighborhood_models_have_no_user_vectors(data):
     model = make_model(ItemKNN, data)
     with pytest.raises(ConfigError, match="ItemKNN has no user vectors"):
         model.vectors(None, model.tables())
 
 
-def test_repr_tells_sizes_and_settings(data):
+def test_repr_shows_sizes_and_settings(data):
     assert str(make_model(EASE, data)) == "EASE(25, 14, regularization=100.0)"
     assert str(make_model(Popularity, data)) == "Popularity(25, 14)"

@@ -16,7 +16,7 @@ def make(data, **settings):
 
 
 def dense_embeddings(model, data):
-    """LightGCN's and side embeddings, ``[U + I, d]`` each; every step on whole matrices."""
+    """Return LightGCN's and side embeddings, ``[U + I, d]`` each, from dense matrices."""
     content = lightgcn(model)
     to_user = normalized_adjacency(model)[: model.num_users, model.num_users :]
     views, has = [], []
@@ -81,7 +81,7 @@ def test_gradients_follow_the_paper(multimodal_data):
     loss = bpr(final[user], final[12 + positive], final[12 + negative])
     for nodes in (user, 12 + positive):
         loss = loss + info_nce(side[nodes], content[nodes], 0.2).mean()
-    # The features' are learned too.
+    # The features are learned, too.
     parameters = {n: p for n, p in model.named_parameters() if not n.startswith("features")}
     expected = torch.autograd.grad(loss, list(parameters.values()))
     for name, gradient in zip(parameters, expected, strict=True):
@@ -90,7 +90,7 @@ def test_gradients_follow_the_paper(multimodal_data):
     assert not found["features.image"][3].any()
 
 
-def test_an_item_without_a_modality_hears_nothing_of_it(multimodal_data):
+def test_an_item_without_a_modality_receives_no_messages_of_it(multimodal_data):
     model = make(multimodal_data)
     before = model.tables().item
     with torch.no_grad():
@@ -98,6 +98,6 @@ def test_an_item_without_a_modality_hears_nothing_of_it(multimodal_data):
     torch.testing.assert_close(model.tables().item, before)
 
 
-def test_without_a_modality_there_is_nothing_to_do(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="MGCN needs at least one modality"):
         MGCN.from_data(plain_data)

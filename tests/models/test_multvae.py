@@ -43,7 +43,7 @@ def test_loss_follows_the_paper(plain_data, dropout):
     )
     with torch.no_grad():
         for p in model.parameters():
-            p += 0.2 * torch.randn(p.shape)  # biases that matter
+            p += 0.2 * torch.randn(p.shape)  # biases with an effect
     model.step.fill_(4)
     batch = torch.tensor([4, 0, 7])
     loss = model.loss(batch, torch.Generator().manual_seed(3))
@@ -61,7 +61,7 @@ def test_loss_follows_the_paper(plain_data, dropout):
     torch.testing.assert_close(loss, (0.4 * 0.7 * kl - likelihood).mean())
 
 
-def test_the_weight_of_the_divergence_grows_and_stops_growing(plain_data):
+def test_the_kl_weight_is_annealed_to_its_maximum(plain_data):
     model = MultVAE.from_data(plain_data, hidden_channels=5, kl_weight=0.5, anneal_steps=4)
     values = [model._kl_weight().item() for _ in range(6)]
     assert values == pytest.approx([0.0, 0.125, 0.25, 0.375, 0.5, 0.5])
@@ -69,7 +69,7 @@ def test_the_weight_of_the_divergence_grows_and_stops_growing(plain_data):
     assert model._kl_weight() == 0
 
 
-def test_someone_without_items_is_answered(plain_data):
+def test_an_empty_history_gets_recommendations(plain_data):
     model = MultVAE.from_data(plain_data, hidden_channels=5, latent_channels=3)
     _, scores = model.recommend(items=[[]], k=9)
     mean, _ = dense_encode(model, torch.ones(1, 9), 0)

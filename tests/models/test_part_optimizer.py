@@ -12,7 +12,7 @@ def loss_of(part):
     return part(torch.arange(6.0).view(2, 3)).square().mean()
 
 
-def test_steps_are_those_of_adam():
+def test_steps_equal_adam():
     part, reference = make(), make()
     own = PartOptimizer(part, lr=0.1, betas=(0.5, 0.9))
     adam = torch.optim.Adam(reference.parameters(), lr=0.1, betas=(0.5, 0.9))
@@ -25,7 +25,7 @@ def test_steps_are_those_of_adam():
     assert part.weight.grad is None
 
 
-def test_a_frozen_part_lets_gradients_through_but_takes_none():
+def test_gradients_flow_through_a_frozen_part_but_not_into_it():
     part = make()
     own = PartOptimizer(part, lr=0.1)
     x = torch.ones(2, 3, requires_grad=True)
@@ -37,7 +37,7 @@ def test_a_frozen_part_lets_gradients_through_but_takes_none():
     assert part.weight.requires_grad
 
 
-def test_state_goes_on_where_it_was():
+def test_restored_state_continues():
     whole, cut = make(), make()
     one = PartOptimizer(whole, lr=0.1)
     for _ in range(4):
@@ -53,7 +53,7 @@ def test_state_goes_on_where_it_was():
     assert torch.equal(cut.weight, whole.weight)
 
 
-def test_reset_forgets_the_moments():
+def test_reset_discards_the_moments():
     part = make()
     own = PartOptimizer(part, lr=0.1)
     own.step(loss_of(part))

@@ -27,7 +27,7 @@ def dense_contrast(view, other, temperature):
     return -(cosine.diag().exp() / cosine.exp().sum(dim=1)).log().mean()
 
 
-def test_scores_leave_layer_zero_and_noise_out(plain_data):
+def test_scores_exclude_layer_zero_and_noise(plain_data):
     model = SimGCL.from_data(plain_data, hidden_channels=4, num_layers=3)
     out = dense_embeddings(model)
     torch.testing.assert_close(model(torch.arange(12)), out[:12] @ out[12:].t())
@@ -62,7 +62,7 @@ def test_loss_follows_the_paper(contrast):
     torch.testing.assert_close(loss, expected)
 
 
-def test_noise_has_its_length_and_stays_in_the_orthant(plain_data):
+def test_noise_has_the_set_length_and_keeps_the_orthant(plain_data):
     model = SimGCL.from_data(plain_data, hidden_channels=4, num_layers=1, noise=0.3)
     clean = model._first_hop()
     noise = model._encode(clean, torch.Generator().manual_seed(0)) - clean

@@ -16,7 +16,7 @@ def make(data, **settings):
 
 
 def dense_channels(model, data, masked=None, drop=None):
-    """Per channel the propagated users and items; ``drop[l]`` ``[N, 3 d]`` multiplies layer l."""
+    """Return the propagated users and items; ``drop[l]`` ``[N, 3 d]`` multiplies layer l."""
     inputs = [model.item_embedding.weight]
     for name in ("image", "text"):
         x, has = data["item"][f"x_{name}"], data["item"][f"has_{name}"]
@@ -52,7 +52,7 @@ def dense_main(model, data, user, item):
 
 @pytest.fixture
 def data():
-    """More interactions than elsewhere; item 3 has no image."""
+    """Return a larger dataset; item 3 has no image."""
     data = random_data(features={"image": 6, "text": 5}, density=0.6)
     data["item"].has_image[3] = False
     data["item"].x_image[3] = 0
@@ -121,13 +121,13 @@ def test_every_task_trains_every_parameter(data, task):
     assert all(p.grad.any() for p in model.parameters())
 
 
-def test_without_contrast_the_main_task_is_left(data, batch):
+def test_without_contrast_only_the_main_task_remains(data, batch):
     model = make(data, contrast=0.0)
     user, item = model.graph.user[batch], model.graph.col[batch]
     loss = model.loss(batch, torch.Generator())
     torch.testing.assert_close(loss, dense_main(model, data, user, item))
 
 
-def test_data_without_modalities_is_refused(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="SLMRec needs at least one modality"):
         SLMRec.from_data(plain_data)

@@ -20,7 +20,7 @@ def make(data, channels=6, **settings):
 
 
 def fourier(size):
-    """The unitary Fourier matrix."""
+    """Return the unitary Fourier matrix."""
     return torch.tensor(
         [
             [cmath.exp(-2j * math.pi * a * b / size) / math.sqrt(size) for b in range(size)]
@@ -31,11 +31,11 @@ def fourier(size):
 
 
 def whole_filter(half, size):
-    """A filter of all frequencies: those above the middle are conjugates of those below."""
+    """Extend a filter to all frequencies, by conjugate symmetry."""
     half = torch.complex(half[:, 0], half[:, 1])
     out = torch.zeros(size, dtype=half.dtype)
     out[: half.numel()] = half
-    # The ends belong to real signals, for which only the filter's real part counts.
+    # For a real signal only the real part of the filter matters at both ends.
     out[0] = half[0].real
     for k in range(1, (size + 1) // 2):
         out[size - k] = half[k].conj()
@@ -45,7 +45,7 @@ def whole_filter(half, size):
 
 
 def dense_embeddings(model, data):
-    """LightGCN's and side embeddings, ``[U + I, d]`` each; every step on whole matrices."""
+    """Return LightGCN's and side embeddings, ``[U + I, d]`` each, from dense matrices."""
     size, names = model.config.hidden_channels, model.graph.modalities
     transform = fourier(size)
     spectra = {
@@ -109,7 +109,7 @@ def test_loss_follows_the_paper(multimodal_data):
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gates_are_dropped_out_in_training_alone(multimodal_data):
+def test_gates_have_dropout_in_training_only(multimodal_data):
     model = make(multimodal_data, dropout=0.25)
     content = torch.randn(2000, 6)
     whole = model._gate(FUSED, content, None)
@@ -124,6 +124,6 @@ def test_gates_are_dropped_out_in_training_alone(multimodal_data):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_without_a_modality_there_is_nothing_to_do(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="SMORE needs at least one modality"):
         SMORE.from_data(plain_data)

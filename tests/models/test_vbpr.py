@@ -21,7 +21,7 @@ def model(multimodal_data):
 
 
 def dense_features(data):
-    """Each modality of mean length one over the items that have it."""
+    """Scale each modality to a mean norm of one over the items that have it."""
     parts = []
     for name in ("image", "text"):
         x, has = data["item"][f"x_{name}"], data["item"][f"has_{name}"]
@@ -61,7 +61,7 @@ def test_loss_follows_the_paper(model, multimodal_data):
     torch.testing.assert_close(loss, expected)
 
 
-def test_features_under_the_mask_do_not_matter(multimodal_data):
+def test_masked_features_are_not_read(multimodal_data):
     tables = []
     for value in (0.0, 100.0):
         graph = RecGraph.from_data(multimodal_data)
@@ -71,6 +71,6 @@ def test_features_under_the_mask_do_not_matter(multimodal_data):
     torch.testing.assert_close(tables[0].item, tables[1].item)
 
 
-def test_data_without_modalities_is_refused(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="VBPR needs at least one modality"):
         VBPR.from_data(plain_data)

@@ -1,4 +1,4 @@
-"""DiffMM against its paper's equations, with rows and matrices of the whole catalogue."""
+"""DiffMM against its paper's equations, with dense rows and matrices."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def layers(model, adjacency, x):
 
 
 def dense(model, data):
-    """The joined embeddings and each modality's view, ``[U + I, d]``."""
+    """Return the fused embeddings and each modality's view, ``[U + I, d]``."""
     config, num_users = model.config, model.num_users
     user, item = model.user_embedding.weight, model.item_embedding.weight
     main = looped(model, model.graph.user, model.graph.col)
@@ -133,7 +133,7 @@ def test_denoising_loss_follows_the_paper(multimodal_data):
     )
 
 
-def test_generated_items_are_those_on_top_of_the_denoised_rows(multimodal_data):
+def test_generated_items_are_the_top_of_the_denoised_rows(multimodal_data):
     model = make(multimodal_data, num_generated=3)
     x_0 = torch.zeros(12, 9)
     x_0[model.graph.user, model.graph.col] = 1
@@ -145,7 +145,7 @@ def test_generated_items_are_those_on_top_of_the_denoised_rows(multimodal_data):
         assert torch.equal(chosen, x.topk(3).indices)
 
 
-def test_denoisers_learn_to_give_the_rows_back(multimodal_data):
+def test_denoisers_learn_to_reconstruct_rows(multimodal_data):
     model = make(multimodal_data, lr=0.01)
     before = model.denoising_loss(torch.arange(12), seed(1))
     for epoch in range(30):
@@ -166,7 +166,7 @@ def test_an_epoch_uses_its_own_share_of_the_generated_edges(multimodal_data):
     assert torch.equal(model.chosen, chosen)
 
 
-def test_a_saved_model_has_its_graphs(multimodal_data, tmp_path):
+def test_a_saved_model_keeps_its_graphs(multimodal_data, tmp_path):
     model = make(multimodal_data)
     model.save_pretrained(tmp_path)
     again = DiffMM.from_pretrained(tmp_path)
@@ -183,14 +183,14 @@ def test_any_number_of_modalities(names, contrast_with):
     assert all(model.project[name].weight.grad.any() for name in names)
 
 
-def test_what_an_item_lacks_is_not_read(multimodal_data):
+def test_masked_features_are_not_read(multimodal_data):
     model = make(multimodal_data)
     scores = model(torch.arange(12))
     model.graph.x_image[3] = 1e3
     assert torch.equal(model(torch.arange(12)), scores)
 
 
-def test_denoisers_that_diverge_stop_with_advice(multimodal_data):
+def test_diverging_denoisers_raise(multimodal_data):
     model = make(multimodal_data)
     with torch.no_grad():
         model.denoisers[0].bias.fill_(torch.inf)
@@ -198,6 +198,6 @@ def test_denoisers_that_diverge_stop_with_advice(multimodal_data):
         model.start_epoch(seed(0))
 
 
-def test_data_without_modalities_is_refused(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="DiffMM needs at least one modality"):
         DiffMM.from_data(plain_data)

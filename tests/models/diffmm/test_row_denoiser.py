@@ -1,4 +1,4 @@
-"""DiffMM's denoiser against rows of the whole catalogue."""
+"""DiffMM's denoiser against dense rows."""
 
 import math
 
@@ -25,14 +25,14 @@ def dense_network(denoiser, x, step):
     return torch.tanh(x @ weight.t() + denoiser.time.bias) @ denoiser.decoder.t() + denoiser.bias
 
 
-def test_the_network_is_that_of_the_paper():
+def test_the_network_follows_the_paper():
     denoiser, x = make(), torch.randn(4, 6).double()
     for step in (1, 3, 5):
         found = denoiser(x, torch.full((4,), step))
         torch.testing.assert_close(found, dense_network(denoiser, x, step))
 
 
-def test_the_chain_gives_the_rows_that_a_dense_one_gives():
+def test_the_chain_equals_a_chain_on_dense_rows():
     denoiser, schedule = make(), DiffusionSchedule.linear(5, 0.1, 1e-4, 0.02, first_variance=1e-4)
     # The same schedule written with betas, as DiffRec and DiffMM write it.
     variance = torch.linspace(0.1 * 1e-4, 0.1 * 0.02, 5, dtype=torch.float64)
@@ -51,13 +51,13 @@ def test_the_chain_gives_the_rows_that_a_dense_one_gives():
             + (1 - before[t]) * (1 - beta[t]).sqrt() / (1 - now[t]) * x
         )
     hidden = ReverseChain(denoiser, schedule)(ROWS)
-    # The schedule is held in single precision.
+    # The schedule is stored in single precision.
     torch.testing.assert_close(
         hidden @ denoiser.decoder.t() + denoiser.bias, x, rtol=1e-3, atol=1e-3
     )
 
 
-def test_weights_are_drawn_with_their_layers_variance():
+def test_weights_have_the_variance_of_their_layer():
     torch.manual_seed(0)
     denoiser = RowDenoiser(300, 200, 10)
     assert abs(denoiser.encoder.std() / math.sqrt(2 / 510) - 1) < 0.02

@@ -7,7 +7,7 @@ from graphdiff.models.lattice.learned_graph import cosine_graph
 
 
 def dense_graph(x, item, k):
-    """The normalised matrix, target by source, one entry at a time."""
+    """Return the normalised matrix, target by source, entry by entry."""
     adjacency = torch.zeros(len(x), len(x), dtype=x.dtype)
     for i in item.tolist():
         cosine = {j: torch.cosine_similarity(x[i], x[j], dim=0) for j in item.tolist()}
@@ -32,7 +32,7 @@ def test_weights_and_gradients_equal_the_dense_graph():
     torch.testing.assert_close(*gradients)
 
 
-def test_blocks_do_not_matter(monkeypatch):
+def test_the_block_size_does_not_matter(monkeypatch):
     x, item = torch.randn(30, 4), torch.arange(30)
     whole = cosine_graph(x, item, 5)
     monkeypatch.setattr(learned_graph, "BLOCK_ENTRIES", 70)

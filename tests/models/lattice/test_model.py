@@ -78,10 +78,10 @@ def test_loss_follows_the_paper_and_the_graph_learns_in_the_first_step(multimoda
             assert (found is None) == (dense is None)
             if found is not None:
                 torch.testing.assert_close(found, dense, rtol=1e-4, atol=1e-6)
-        graph = graph.detach()  # the second step takes it as it is
+        graph = graph.detach()  # frozen from the second step on
 
 
-def test_the_item_graph_is_made_once_an_epoch(multimodal_data):
+def test_the_item_graph_is_built_once_per_epoch(multimodal_data):
     model = make(multimodal_data)
     batch = torch.arange(5)
     model.start_epoch(torch.Generator())
@@ -95,7 +95,7 @@ def test_the_item_graph_is_made_once_an_epoch(multimodal_data):
     for graph in (old, new):
         loss = model.loss(batch, torch.Generator().manual_seed(0))
         torch.testing.assert_close(loss, dense_loss(model, graph, batch, 0))
-        # Ranking does not wait for the next epoch.
+        # Ranking uses the current weights, not the graph of the epoch.
         user, item = dense_embeddings(model, new)
         torch.testing.assert_close(model(torch.arange(12)), user @ item.t())
         model.start_epoch(torch.Generator())
@@ -111,6 +111,6 @@ def test_an_item_without_content_keeps_its_own_embedding(multimodal_data):
     torch.testing.assert_close(model.tables().item[3], torch.stack(layers).mean(dim=0)[15])
 
 
-def test_data_without_modalities_is_refused(plain_data):
+def test_data_without_modalities_is_rejected(plain_data):
     with pytest.raises(ConfigError, match="LATTICE needs at least one modality"):
         LATTICE.from_data(plain_data)

@@ -1,4 +1,4 @@
-"""Items that the same users interact with come into one cluster, the same every time."""
+"""Item clusters: items with common users share a cluster, deterministically."""
 
 import torch
 
@@ -9,7 +9,7 @@ from tests.conftest import random_data
 
 
 def blocks(sizes, num_users=30, seed=0):
-    """Users with items of one block each, in a shuffled order of items; and the items' blocks."""
+    """Return a graph whose users have items of one block each, shuffled, and the blocks."""
     generator = torch.Generator().manual_seed(seed)
     block = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     block = block[torch.randperm(len(block), generator=generator)]
@@ -29,14 +29,14 @@ def test_blocks_of_items_are_found():
     assert same_groups(item_clusters(graph, 3, channels=4), block)  # by ARPACK
 
 
-def test_it_is_the_same_every_time():
+def test_clusters_are_deterministic():
     graph = RecGraph.from_data(random_data(60, 50))
     first = item_clusters(graph, 4, channels=8)
     torch.manual_seed(1)
     assert torch.equal(item_clusters(graph, 4, channels=8), first)
 
 
-def test_every_number_up_to_the_largest_is_used():
+def test_cluster_numbers_are_contiguous():
     graph = RecGraph.from_data(random_data())
     for wanted in (1, 2, 5, 9, 20):
         label = item_clusters(graph, wanted)
@@ -46,7 +46,7 @@ def test_every_number_up_to_the_largest_is_used():
     assert item_clusters(graph, 1).tolist() == [0] * 9
 
 
-def test_items_that_are_all_alike_are_one_cluster():
+def test_identical_items_form_one_cluster():
     everything = torch.cartesian_prod(torch.arange(3), torch.arange(4)).t()
     graph = RecGraph.from_data(build_data(3, 4, everything))
     assert item_clusters(graph, 2).unique().numel() <= 2

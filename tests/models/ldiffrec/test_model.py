@@ -1,4 +1,4 @@
-"""L-DiffRec: its autoencoder, loss and latent chain against plain computations on dense rows."""
+"""L-DiffRec: autoencoder, loss and latent chain against references on dense rows."""
 
 import math
 
@@ -35,7 +35,7 @@ def dense(model):
 
 
 def encode(vae, x):
-    """Each cluster's columns through its own layer."""
+    """Encode the columns of each cluster with its own layer."""
     halves = []
     for c, layer in enumerate(vae.encoders):
         halves.append(torch.tanh(layer(x[:, vae.cluster == c])).chunk(2, dim=1))
@@ -55,12 +55,12 @@ def decode(vae, z):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("num_clusters", [1, 2, 3])
 @pytest.mark.parametrize("reweight", [True, False])
-def test_the_loss_is_that_of_dense_rows(monkeypatch, shared, num_clusters, reweight):
+def test_the_loss_equals_that_of_dense_rows(monkeypatch, shared, num_clusters, reweight):
     model = make(
         shared_decoder=shared, num_clusters=num_clusters, reweight=reweight, num_steps=5,
         kl_steps=10, diffusion_epochs=4, diffusion_weight=0.8, batch_size=7,
     )  # fmt: skip
-    model.updates.fill_(5)  # of 2 in an epoch: two are over
+    model.updates.fill_(5)  # two updates per epoch: two epochs are complete
     users, step = torch.tensor([4, 0, 7, 11, 2]), torch.tensor([0, 1, 2, 3, 4])
     importance = torch.rand(5, generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(model.steps, "sample", lambda num, generator: (step, importance))
@@ -97,7 +97,7 @@ def test_the_loss_is_that_of_dense_rows(monkeypatch, shared, num_clusters, rewei
     [(0, (0.03, 0.0)), (20, (0.03 * (1 - 10 / 500), 0.1)), (2000, (0.005, 0.3))],
 )
 def test_the_weights_of_the_terms_follow_the_training(updates, expected):
-    model = make(batch_size=6)  # two updates in an epoch of 12 users
+    model = make(batch_size=6)  # two updates per epoch of 12 users
     model.updates.fill_(updates)
     assert model._weights() == pytest.approx(expected)
 
@@ -129,7 +129,7 @@ def test_sampling_steps_add_noise_of_that_step():
         model.recommend(0, k=2, sampling_steps=6)
 
 
-def test_latent_channels_are_shared_out_by_the_clusters_sizes():
+def test_latent_channels_are_proportional_to_cluster_sizes():
     cluster = torch.tensor([2, 0, 0, 1, 0, 0, 2, 0])
     vae = ClusterVAE(cluster, 8, shared_decoder=False)
     assert [d.in_features for d in vae.decoders] == [5, 1, 2]
@@ -141,7 +141,7 @@ def test_latent_channels_are_shared_out_by_the_clusters_sizes():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_saved_clusters_are_taken_over(shared):
+def test_saved_clusters_are_restored(shared):
     one = ClusterVAE(torch.tensor([0, 1, 0, 0, 1, 0]), 5, shared)
     other = ClusterVAE(torch.tensor([1, 1, 0, 1, 0, 1]), 5, shared)
     other.load_state_dict(one.state_dict())
@@ -163,7 +163,7 @@ def test_the_denoiser_has_its_own_learning_rate():
     assert len(rate) == len(list(model.parameters()))
 
 
-def test_it_learns_which_items_go_together():
+def test_it_learns_which_items_co_occur():
     users = torch.arange(40)
     pairs = {(u, i) for u in users.tolist() for i in range(8) if i % 2 == u % 2}
     held = {(u, (u // 2 % 4) * 2 + u % 2) for u in users.tolist()}

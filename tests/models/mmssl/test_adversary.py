@@ -1,4 +1,4 @@
-"""MMSSL's critic and its rows, against rows of the whole catalogue."""
+"""MMSSL's critic and its inputs against dense rows."""
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +36,12 @@ def make(num_items=7):
     return critic
 
 
-def test_the_critic_is_the_papers():
+def test_the_critic_follows_the_paper():
     critic, rows = make(), torch.randn(5, 7).double()
     torch.testing.assert_close(critic(rows @ critic.encoder, seed(0)), dense_critic(critic, rows))
 
 
-def test_loss_and_gradients_are_those_on_whole_rows():
+def test_loss_and_gradients_equal_those_of_dense_rows():
     critic = make()
     real, fake = torch.rand(5, 7).double(), torch.rand(5, 7).double()
     loss = critic.loss(real @ critic.encoder, fake @ critic.encoder, 0.3, seed(1))
@@ -81,7 +81,7 @@ def test_similarities_are_encoded_without_rows():
         torch.testing.assert_close(one, other)
 
 
-def test_a_row_with_nothing_but_seen_items_is_zero():
+def test_a_row_of_seen_items_only_is_zero():
     item = torch.zeros(7, 4)
     item[[1, 4]] = torch.randn(2, 4)
     user = torch.randn(3, 4).requires_grad_()
@@ -92,14 +92,14 @@ def test_a_row_with_nothing_but_seen_items_is_zero():
     assert grad.isfinite().all()
 
 
-def test_soft_rows_without_noise_are_a_softmax_of_what_is_observed():
+def test_soft_rows_without_noise_are_a_softmax_of_the_row():
     rows = gumbel_rows(ROWS, 6, 0.0, 0.5, seed(0))
     observed = torch.zeros(3, 6)
     observed[ROWS.row, ROWS.item] = 1
     torch.testing.assert_close(rows, (observed / 0.5).softmax(dim=1))
 
 
-def test_the_noise_is_gumbels():
+def test_the_noise_is_gumbel():
     # With noise of scale 1 and temperature near 0, an item is drawn with its softmax weight.
     num = 20000
     rows = Rows(torch.arange(num), torch.zeros(num, dtype=torch.long), num)

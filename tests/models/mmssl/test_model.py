@@ -1,4 +1,4 @@
-"""MMSSL against its paper's equations, with rows and matrices of the whole catalogue."""
+"""MMSSL against its paper's equations, with dense rows and matrices."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def attend(model, views):
 
 
 def dense(model, data):
-    """Final embeddings, propagated features, and modality-aware embeddings of users."""
+    """Return final embeddings, propagated features, and modality-aware embeddings of users."""
     config = model.config
     users, items = model.user_embedding.weight, model.item_embedding.weight
     to_user, to_item = observed(model)
@@ -105,7 +105,7 @@ def test_loss_follows_the_paper(multimodal_data):
     )
     anchor = torch.arange(0, 12, 2)
     loss = model.loss(anchor, seed(3))
-    # The critic was trained before it was asked.
+    # The critic is updated before it is used.
     (users, items), content, views = dense(model, multimodal_data)
     positive, negative = model._items_of(anchor, seed(3))
     of_batch = (users[anchor], items[positive], items[negative])
@@ -159,7 +159,7 @@ def test_the_critic_is_trained_first_on_the_papers_rows(multimodal_data):
         assert (grad is not None) == name.startswith("critic"), name
 
 
-def test_the_loss_trains_the_critic_alone_and_leaves_it_no_gradient(multimodal_data):
+def test_the_loss_updates_the_critic_and_clears_its_gradients(multimodal_data):
     model = make(multimodal_data)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     model.loss(torch.arange(9), seed(0)).backward()
@@ -180,7 +180,7 @@ def test_learned_neighbours_are_the_most_similar_unseen_items():
         assert torch.equal(chosen, score.topk(3).indices)
 
 
-def test_a_user_of_items_without_a_modality_learns_no_neighbours():
+def test_a_user_without_a_modality_has_no_learned_neighbours():
     data = random_data(features={"image": 6, "text": 5})
     lone = data["user", "interacts", "item"].edge_index
     lacking = lone[1, lone[0] == 0]
@@ -202,7 +202,7 @@ def test_any_number_of_modalities(names):
     assert all(model.project[name].weight.grad.any() for name in names)
 
 
-def test_users_take_part_with_any_item_of_theirs(multimodal_data):
+def test_positives_are_sampled_from_the_whole_history(multimodal_data):
     model = make(multimodal_data)
     drawn = {user: set() for user in range(12)}
     for value in range(100):
@@ -215,7 +215,7 @@ def test_users_take_part_with_any_item_of_theirs(multimodal_data):
     }
 
 
-def test_one_user_alone_or_without_items_can_be_a_batch():
+def test_batches_of_one_user_and_of_users_without_items():
     data = random_data(features={"image": 5})
     store = data["user", "interacts", "item"]
     store.edge_index = store.edge_index[:, store.edge_index[0] != 4]
@@ -226,20 +226,20 @@ def test_one_user_alone_or_without_items_can_be_a_batch():
     assert loss == 0
 
 
-def test_what_an_item_lacks_is_not_read(multimodal_data):
+def test_masked_features_are_not_read(multimodal_data):
     model = make(multimodal_data)
     scores = model(torch.arange(12))
     model.graph.x_image[3] = 1e3
     assert torch.equal(model(torch.arange(12)), scores)
 
 
-def test_a_saved_model_has_its_graphs(multimodal_data, tmp_path):
+def test_a_saved_model_keeps_its_graphs(multimodal_data, tmp_path):
     model = make(multimodal_data)
     model.save_pretrained(tmp_path)
     assert torch.equal(MMSSL.from_pretrained(tmp_path).chosen, model.chosen)
 
 
-def test_impossible_settings_are_refused(multimodal_data, plain_data):
+def test_invalid_settings_are_rejected(multimodal_data, plain_data):
     with pytest.raises(ConfigError, match="no multiple of num_heads=3"):
         MMSSL.from_data(multimodal_data, hidden_channels=4, num_heads=3)
     with pytest.raises(ConfigError, match="MMSSL needs at least one modality"):
