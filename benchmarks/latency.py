@@ -185,7 +185,7 @@ def chain_overflow(model: LD4MRec) -> float:
     """Share of (a batch of) people for whom LD4MRec's own chain leaves the range of float32."""
     user = torch.arange(min(BATCH, model.num_users))
     query = Query(model.graph.rows(user), user)
-    vectors = model.vectors(query, model._valid_tables(), num_steps=model.config.num_steps)
+    vectors = model.user_vectors(query, model.cached_tables(), num_steps=model.config.num_steps)
     return 1 - vectors.isfinite().all(dim=1).float().mean().item()
 
 
@@ -201,7 +201,7 @@ def require(model: str, needed: float) -> None:
 
 
 def ours(model: LD4MRec, index: RetrievalIndex) -> Iterator[Timed]:
-    tables = model._valid_tables()
+    tables = model.cached_tables()
 
     def query(user: Tensor) -> Query:
         return Query(model.graph.rows(user), user)
@@ -215,16 +215,18 @@ def ours(model: LD4MRec, index: RetrievalIndex) -> Iterator[Timed]:
 
     steps = model.config.num_steps
     name = "LD4MRec"
-    yield Timed(name, FREE, lambda user: model.recommend(user, K))
-    yield Timed(name, INDEX, lambda user: index.recommend(user, K))
-    yield Timed(name, IN_D, lambda user: model.recommend(user, K, num_steps=steps))
+    yield Timed(name, FREE, lambda user: model.recommend(user, k=K))
+    yield Timed(name, INDEX, lambda user: index.recommend(user, k=K))
+    yield Timed(name, IN_D, lambda user: model.recommend(user, k=K, num_steps=steps))
     fits = 4 * 6 * BATCH * model.num_items < 0.5 * memory("cpu")
     yield Timed(name, ON_ROWS, on_rows, fits)
-    yield Timed(name, "forward-free, no ranking", lambda user: model.vectors(query(user), tables))
+    yield Timed(
+        name, "forward-free, no ranking", lambda user: model.user_vectors(query(user), tables)
+    )
     yield Timed(
         name,
         IN_D + ", no ranking",
-        lambda user: model.vectors(query(user), tables, num_steps=steps),
+        lambda user: model.user_vectors(query(user), tables, num_steps=steps),
     )
 
 
@@ -277,8 +279,8 @@ def inner_products(graph: RecGraph, channels: int) -> Iterator[Timed]:
     # Parameters and tables.
     require("LightGCN", 2 * 4 * channels * (graph.num_users + graph.num_items))
     model = drawn("lightgcn", graph, hidden_channels=channels)
-    yield Timed("LightGCN", INNER, lambda user: model.recommend(user, K))
-    tables = model._valid_tables()
+    yield Timed("LightGCN", INNER, lambda user: model.recommend(user, k=K))
+    tables = model.cached_tables()
     yield Timed(
         "none",
         BARE,
@@ -291,7 +293,7 @@ def diffmm(graph: RecGraph, channels: int) -> Iterator[Timed]:
     require("DiffMM", 2 * 4 * channels * (graph.num_users + graph.num_items))
     # The denoisers work in training alone.
     model = drawn("diffmm", graph, hidden_channels=channels, denoiser_channels=1)
-    yield Timed("DiffMM", INNER, lambda user: model.recommend(user, K))
+    yield Timed("DiffMM", INNER, lambda user: model.recommend(user, k=K))
 
 
 def diffrec(graph: RecGraph) -> Iterator[Timed]:
@@ -300,8 +302,8 @@ def diffrec(graph: RecGraph) -> Iterator[Timed]:
     plain = RecGraph(graph.rowptr, graph.col, graph.num_items)
     model = make("diffrec", plain)
     fits = 4 * 6 * BATCH * graph.num_items < 0.4 * memory("cpu")
-    yield Timed("DiffRec", IN_D, lambda user: model.recommend(user, K))
-    yield Timed("DiffRec", ON_ROWS, lambda user: model.recommend(user, K, on_rows=True), fits)
+    yield Timed("DiffRec", IN_D, lambda user: model.recommend(user, k=K))
+    yield Timed("DiffRec", ON_ROWS, lambda user: model.recommend(user, k=K, on_rows=True), fits)
 
 
 def run(paths: list[Timed], num_users: int, arguments: argparse.Namespace) -> None:

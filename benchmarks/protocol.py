@@ -259,9 +259,9 @@ class AskedWith:
     model: graphdiff.models.Recommender
     options: dict[str, Any]
 
-    def recommend(self, user_index: Tensor, k: int, *args: Any, **kwargs: Any) -> Any:
+    def recommend(self, user_index: Tensor, **kwargs: Any) -> Any:
         """As the model's own."""
-        return self.model.recommend(user_index, k, *args, **kwargs, **self.options)
+        return self.model.recommend(user_index, **kwargs, **self.options)
 
 
 def inference_seconds(model: RecommendsItems, data: HeteroData) -> float:

@@ -39,7 +39,7 @@ data = random_data(30, 25, {"image": 6})
 model = graphdiff.LD4MRec.from_data(data, hidden_channels=8)
 graphdiff.fit(model, data, epochs=1, progress=False, accelerator="cpu")
 model.save_pretrained("run")
-assert model.recommend(items=[[1, 2]], k=3)[0].shape == (1, 3)
+assert model.recommend(history_index=[[1, 2]], k=3)[0].shape == (1, 3)
 for wanting in (lambda: RetrievalIndex(model), lambda: export(model, "model.onnx", k=3)):
     try:
         wanting()

@@ -25,12 +25,12 @@ def test_scores_and_rankings_equal_those_of_the_cpu(model_class):
     users = torch.arange(60)
     with torch.no_grad():
         expected = model.eval()(users)
-    items, scores = model.recommend(users, 10)
+    items, scores = model.recommend(users, k=10)
     model.cuda()
     with torch.no_grad():
         found = model(users.cuda())
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
-    gpu_items, gpu_scores = model.recommend(users, 10)
+    gpu_items, gpu_scores = model.recommend(users, k=10)
     torch.testing.assert_close(gpu_scores.cpu(), scores, rtol=1e-4, atol=1e-5)
     assert (gpu_items.cpu() == items).float().mean() > 0.99
 

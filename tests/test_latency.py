@@ -23,10 +23,10 @@ def test_the_chain_on_rows_is_the_models_own(monkeypatch):
     torch.nn.init.normal_(model.reconstruction_bias)
     rows = model.graph.rows(torch.tensor([3, 0, 11]))
     x_t = dense_rows(rows, model.num_items, torch.float64) + torch.randn(3, 9).double()
-    tables = model._valid_tables()
+    tables = model.cached_tables()
     monkeypatch.setattr(model, "_diffuse", lambda *_: x_t @ tables.encoder)
     with torch.no_grad():
-        expected = model.vectors(Query(rows), tables, num_steps=model.config.num_steps)
+        expected = model.user_vectors(Query(rows), tables, num_steps=model.config.num_steps)
         found = chain_on_rows(model, rows, x_t)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 

@@ -11,4 +11,4 @@ data = SyntheticMultimedia(seed=0)[0]
 model = LD4MRec.from_data(data, gated=True)
 fit(model, data, epochs=8, progress=False, accelerator="cpu")
 best = model.recommend(USER, k=1)[0].item()
-model.explain(USER, best).plot(Path(__file__).with_suffix(".svg"))
+model.explain(best, user_index=USER).plot(Path(__file__).with_suffix(".svg"))

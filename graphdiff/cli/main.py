@@ -182,15 +182,15 @@ def recommend(
     from graphdiff.models.storage import load_model
 
     model = load_model(run, Recommender)  # type: ignore[type-abstract]
-    index = model.index_of_user(user)
-    items, scores = model.recommend(index, k)
+    index = int(model.catalogue.user_index(user))
+    items, scores = model.recommend(index, k=k)
     found = [
-        {"item": model.raw_item(item), "score": score}
+        {"item": model.catalogue.item_id(item), "score": score}
         for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
         if item >= 0
     ]
     if as_json:
-        print(json.dumps({"user": model.raw_user(index), "items": found}, indent=2))
+        print(json.dumps({"user": model.catalogue.user_id(index), "items": found}, indent=2))
         return
     table = Table("rank", "item", "score")
     for rank, row in enumerate(found, start=1):

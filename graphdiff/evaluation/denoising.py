@@ -19,7 +19,7 @@ from graphdiff.schema.names import keep_edges, pair_keys
 
 
 def noise_auc(model: Recommender, data: HeteroData) -> dict[str, Any]:
-    """How well :meth:`~graphdiff.models.base.Recommender.denoise` tells truth from noise.
+    """Return how well ``model.interaction_scores`` separates true interactions from noise.
 
     Args:
         model: Trained on the training interactions of ``data``, noise included.
@@ -39,7 +39,7 @@ def noise_auc(model: Recommender, data: HeteroData) -> dict[str, Any]:
             f"the model was trained on {graph.num_interactions} interactions, which are not the "
             f"{key.numel()} of this data; give the graph that it was trained on"
         )
-    _, score = model.denoise()
+    _, score = model.interaction_scores()
     belief = torch.empty(score.shape)
     belief[order] = score.cpu()
     return belief_auc(belief, data)
@@ -95,7 +95,8 @@ def cross_fitted(
     A model believes what it was trained on, noise too: fewer people share an item, the more it has
     learned of it from the very interaction in question. So the interactions are dealt into folds,
     and those of each are judged by a model that was trained without them. That is what cleaning a
-    log asks for, at the price of as many trainings; ``model.denoise()`` is its quick relative.
+    log asks for, at the price of as many trainings; ``model.interaction_scores()`` is the
+    quick alternative.
 
     Args:
         train: Makes and trains a model on a graph.
@@ -105,8 +106,8 @@ def cross_fitted(
 
     Returns:
         Float32 ``[E]``, in the order of the training interactions, as
-        :meth:`~graphdiff.models.base.Recommender.denoise` tells it: standard deviations above what
-        the user's other items say of the catalogue.
+        :meth:`~graphdiff.models.base.Recommender.interaction_scores` gives it: standard deviations
+        above the mean over the catalogue.
 
     Raises:
         ConfigError: If ``folds`` is not from 2 to the number of training interactions.

@@ -62,9 +62,10 @@ class RecommendsItems(Protocol):
     def recommend(
         self,
         user_index: Tensor,
+        *,
         k: int,
         exclude_seen: bool = True,
-        exclude: tuple[Tensor, Tensor] | None = None,
+        exclude_index: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The k best items of each user.
 
@@ -72,8 +73,8 @@ class RecommendsItems(Protocol):
             user_index: Int64 ``[B]``.
             k: Items per user.
             exclude_seen: Leave out the user's training items.
-            exclude: More pairs to leave out, ``(row, item)``, int64 ``[P]`` each, where ``row``
-                is a position in ``user_index``.
+            exclude_index: More pairs to leave out, ``(row, item)``, int64 ``[P]`` each, where
+                ``row`` is a position in ``user_index``.
 
         Returns:
             Item indices, int64 ``[B, k]``, best first, -1 at the end where candidates ran out,
@@ -228,7 +229,7 @@ def rank(
         ):
             batch = user[start : start + batch_size]
             pairs = exclude.rows(start, start + batch_size) if mask_validation else None
-            item, _ = model.recommend(batch, max(ks), exclude_seen=True, exclude=pairs)
+            item, _ = model.recommend(batch, k=max(ks), exclude_seen=True, exclude_index=pairs)
             _check_ranking(item, batch.numel(), max(ks), num_items)
             top.append(item.cpu())
     ranked = torch.cat(top)

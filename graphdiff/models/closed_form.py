@@ -30,7 +30,7 @@ class ClosedForm(Recommender):
         """Compute the solution and store it in the buffers."""
         for name, value in self.solution().items():
             getattr(self, name).copy_(value)
-        self.forget_tables()
+        self.invalidate_tables()
 
     def num_parameters(self) -> int:
         """Return the number of values in the solution."""

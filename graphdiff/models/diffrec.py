@@ -161,7 +161,7 @@ class DiffRec(Recommender):
             offset=encoder @ decoder.bias,
         )
 
-    def vectors(
+    def user_vectors(
         self,
         query: Query,
         tables: Tables,

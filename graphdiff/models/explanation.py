@@ -21,20 +21,20 @@ class Explanation:
         score: The score of the item.
         parts: What it is made of, by name; they sum to ``score``.
         gate: Per modality, how much the person leans on it.
-        items: Items of the person by index and what each adds to the score, the most first.
+        history: Items of the user by index and what each adds to the score, the most first.
     """
 
     score: float
     parts: dict[str, float]
     gate: dict[str, float]
-    items: list[tuple[int, float]]
+    history: list[tuple[int, float]]
 
     def plot(self, path: str | Path, name: Callable[[int], Any] = str) -> None:
         """Draws the parts of the score, the person's items that add most, and the gate.
 
         Args:
             path: Where the picture goes; the suffix says the format, such as ``.svg`` or ``.png``.
-            name: What an item is called, from its index, such as ``model.raw_item``.
+            name: What an item is called, from its index, such as ``model.catalogue.item_id``.
 
         Raises:
             ConfigError: If there is no such format.
@@ -45,7 +45,7 @@ class Explanation:
                 part.replace("_", " "): value for part, value in self.parts.items()
             },
             "items of the person, and what they add": {
-                f"item {name(index)}": value for index, value in self.items
+                f"item {name(index)}": value for index, value in self.history
             },
             "leans on": self.gate,
         }

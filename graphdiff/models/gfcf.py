@@ -107,7 +107,7 @@ class GFCF(ClosedForm):
             weight=symmetric_norm(graph.col, graph.user, graph.num_items, graph.num_users),
         )
 
-    def vectors(self, query: Query, tables: Tables) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return rows in the basis of the ideal filter, ``[B, K]``, without the linear filter."""
         assert isinstance(tables, FilterTables)
         row, item, num = query.rows
@@ -117,7 +117,7 @@ class GFCF(ClosedForm):
         """Return a function that computes the scores of both filters for one block of items."""
         assert isinstance(tables, FilterTables)
         filters = tables  # mypy does not carry the assertion into the closure
-        ideal = self.vectors(query, filters)
+        ideal = self.user_vectors(query, filters)
         at_users = self._at_users(query, filters)
 
         def score_block(start: int, stop: int) -> Tensor:

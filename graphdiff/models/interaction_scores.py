@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
+from graphdiff.models.query import Query
 from graphdiff.nn.topk import BLOCK_SCORES
 
 if TYPE_CHECKING:
-    from graphdiff.models.base import Query, Recommender, Tables
+    from graphdiff.models.base import Recommender
+    from graphdiff.models.table_cache import Tables
 
 # Entries of the rows that are encoded at a time, and items that scores are compared with.
 CHUNK_ENTRIES, REFERENCE_ITEMS = 2**18, 512
 
 
 def observed_scores(model: Recommender, user: Tensor) -> tuple[Rows, Tensor]:
-    """See :meth:`graphdiff.models.base.Recommender.denoise`.
+    """See :meth:`graphdiff.models.base.Recommender.interaction_scores`.
 
     Args:
         model: In eval mode.
@@ -38,12 +40,12 @@ def pair_scores(model: Recommender, user: Tensor, item: Tensor) -> Tensor:
         item: Long ``[P]``, whether or not the users had them in training.
 
     Returns:
-        Float32 ``[P]``, as :meth:`~graphdiff.models.base.Recommender.denoise` tells it.
+        Float32 ``[P]``, as :meth:`~graphdiff.models.base.Recommender.interaction_scores` tells it.
     """
-    tables, generator = model._valid_tables(), torch.Generator().manual_seed(0)
+    tables, generator = model.cached_tables(), torch.Generator().manual_seed(0)
     reference = torch.randperm(model.num_items, generator=generator)[:REFERENCE_ITEMS]
     reference = reference.to(model.device)
-    inner = model._scores_by_vectors()
+    inner = model.scores_by_inner_product()
     score_pairs = _by_vectors if inner else _by_blocks
     score = torch.empty(item.numel(), device=model.device)
     cost = model.graph.user_degree()[user].clamp(min=1)
@@ -71,8 +73,6 @@ def _chunks(cost: Tensor, width: int) -> Iterator[slice]:
 
 def _query(model: Recommender, user: Tensor, item: Tensor) -> Query:
     """One row for each pair: the user's items, without the pair's own where the model folds in."""
-    from graphdiff.models.base import Query
-
     rows = model.graph.rows(user)
     if not model.folds_in:
         return Query(rows, user)
@@ -84,7 +84,7 @@ def _by_vectors(
     model: Recommender, query: Query, tables: Tables, item: Tensor, reference: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Scores ``[P]`` of each row's item and ``[P, R]`` of the reference, without ``[P, I]``."""
-    vectors = model.vectors(query, tables)
+    vectors = model.user_vectors(query, tables)
     own = (vectors * tables.item[item]).sum(dim=1)
     others = vectors @ tables.item[reference].t()
     if tables.bias is not None:

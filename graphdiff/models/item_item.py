@@ -37,7 +37,7 @@ class ItemItem(ClosedForm):
         """Return the columns of W as item vectors."""
         return Tables(item=self.weight.t())
 
-    def vectors(self, query: Query, tables: Tables) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return the users' rows, dense ``[B, I]``; :meth:`scorer` does not need them."""
         row, item, num = query.rows
         vectors = self.weight.new_zeros(num, self.num_items)

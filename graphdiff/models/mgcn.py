@@ -55,7 +55,7 @@ class MGCN(MultiViewRecommender):
         channels, names = config.hidden_channels, graph.modalities
         self.purify = torch.nn.ModuleDict({m: torch.nn.Linear(channels, channels) for m in names})
         self.prefer = torch.nn.ModuleDict({m: torch.nn.Linear(channels, channels) for m in names})
-        self.query = torch.nn.Sequential(
+        self.attention = torch.nn.Sequential(
             torch.nn.Linear(channels, channels),
             torch.nn.Tanh(),
             torch.nn.Linear(channels, 1, bias=False),
@@ -86,7 +86,7 @@ class MGCN(MultiViewRecommender):
         self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """Return the shared part plus the gated remainder of each modality."""
-        logit = self.query(views).squeeze(-1)
+        logit = self.attention(views).squeeze(-1)
         # A finite mask value: the gradient of a row of -inf would be NaN.
         share = logit.masked_fill(~has, torch.finfo(logit.dtype).min).softmax(dim=1)
         shared = (share.unsqueeze(-1) * views).sum(dim=1)

@@ -115,7 +115,7 @@ class MultVAE(Recommender):
         """Return the weights and biases of the last layer."""
         return Tables(item=self.decoder.weight, bias=self.decoder.bias)
 
-    def vectors(self, query: Query, tables: Tables) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return the last hidden layer of the queried users, ``[B, d]``."""
         mean, _ = self._encode(query.rows, torch.ones_like(query.rows.item))
         return self._decode(mean)

@@ -69,7 +69,7 @@ class Neighborhood(ClosedForm):
         """Return the neighbours and their similarity as tables."""
         return NeighborTables(item=self.similarity, index=self.index)
 
-    def vectors(self, query: Query, tables: Tables) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Raise an error: this model has no user vectors.
 
         Raises:

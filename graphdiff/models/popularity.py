@@ -34,6 +34,6 @@ class Popularity(ClosedForm):
         """Return item vectors of width one."""
         return Tables(item=self.count.unsqueeze(1))
 
-    def vectors(self, query: Query, tables: Tables) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return ones, ``[B, 1]``."""
         return self.count.new_ones(query.rows.num, 1)

@@ -59,7 +59,7 @@ class PureSVD(ClosedForm):
         """Return V as item vectors."""
         return Tables(item=self.directions)
 
-    def vectors(self, query: Query, tables: Tables) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return x V, ``[B, d]``."""
         row, item, num = query.rows
         return encode_rows(tables.item, row, item, torch.ones_like(tables.item[item, 0]), num)

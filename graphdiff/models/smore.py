@@ -76,7 +76,7 @@ class SMORE(MultiViewRecommender):
         )
         self.purify = torch.nn.ModuleDict({v: torch.nn.Linear(channels, channels) for v in views})
         self.prefer = torch.nn.ModuleDict({v: torch.nn.Linear(channels, channels) for v in views})
-        self.query = torch.nn.ModuleDict(
+        self.attention = torch.nn.ModuleDict(
             {
                 name: torch.nn.Sequential(
                     torch.nn.Linear(channels, channels),
@@ -148,7 +148,7 @@ class SMORE(MultiViewRecommender):
         fused = views[:, -1]
         total = self._gate(FUSED, content, generator) * fused
         for n, name in enumerate(self.graph.modalities):
-            view = self.query[name](fused).softmax(dim=1) * views[:, n]
+            view = self.attention[name](fused).softmax(dim=1) * views[:, n]
             total = total + self._gate(name, content, generator) * view
         return total / has.sum(dim=1, keepdim=True).clamp(min=1)
 

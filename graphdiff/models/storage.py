@@ -29,8 +29,9 @@ def save_model(model: Recommender, folder: Path) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     metadata = {"model": type(model).__name__, "num_items": str(model.num_items)}
     write_bytes(folder / WEIGHTS, save(tensors, metadata))
-    if model.user_ids is not None or model.item_ids is not None:
-        ids = {"user": model.user_ids, "item": model.item_ids}
+    catalogue = model.catalogue
+    if catalogue.user_ids is not None or catalogue.item_ids is not None:
+        ids = {"user": catalogue.user_ids, "item": catalogue.item_ids}
         write_bytes(folder / IDS, json.dumps(ids).encode())
     update_config(
         folder, {"model": {"name": type(model).__name__, "settings": model.config.model_dump()}}
@@ -80,7 +81,7 @@ def load_model(folder: Path, expected: type[M]) -> M:
         raise RunError(f"{folder / CONFIG}: settings are not name: value lines")
     try:
         cls = get_model(str(section.get("name")))
-        config = cls.configure(**{**cls.Config.EARLIER, **settings})
+        config = cls.configure(**settings)
     except ConfigError as error:
         raise RunError(f"{folder / CONFIG}: {error}") from None
     if not issubclass(cls, expected):
@@ -105,7 +106,8 @@ def load_model(folder: Path, expected: type[M]) -> M:
             f"{path} does not hold the weights that {CONFIG} describes: {error}"
         ) from None
     if (folder / IDS).is_file():
-        model.user_ids, model.item_ids = _read_ids(folder / IDS, model)
+        user_ids, item_ids = _read_ids(folder / IDS, model)
+        model.catalogue.user_ids, model.catalogue.item_ids = user_ids, item_ids
     return model.eval()
 
 

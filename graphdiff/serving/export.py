@@ -95,7 +95,7 @@ class Program(torch.nn.Module):
             )
         self.k, self.num_items = k, model.num_items
         self.row_exponent = model.config.row_exponent
-        with model._answering():
+        with model.evaluation_mode():
             tables = model._item_tables()
         self.settled = copy.deepcopy(tables.settled)
         # In blocks of d channels, each with a scale of its own where one is needed.
@@ -106,7 +106,7 @@ class Program(torch.nn.Module):
             Table(piece, precision) for piece in tables.item.reshape(blocks).split(BLOCK)
         )
         bias = model.bias.detach().float()
-        self.register_buffer("bias", bias.masked_fill(~model.available, -torch.inf))
+        self.register_buffer("bias", bias.masked_fill(~model.catalogue.available, -torch.inf))
         self.eval().requires_grad_(False)
 
     def forward(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,8 +202,8 @@ def export(
         raise ConfigError(f"format = {format!r}; it must be one of torch, onnx")
     path, program = Path(path), Program(model, k, precision)
     facts: dict[str, Any] = {"k": k, "num_items": program.num_items, "tables": precision}
-    if model.item_ids is not None:
-        facts["item_ids"] = model.item_ids
+    if model.catalogue.item_ids is not None:
+        facts["item_ids"] = model.catalogue.item_ids
     about = json.dumps(facts)
     if format == "torch":
         buffer = io.BytesIO()
@@ -232,7 +232,7 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
 
     other = copy.copy(model)
     other.tables = tables  # type: ignore[method-assign]
-    other.forget_tables()
+    other.invalidate_tables()
     return other
 
 

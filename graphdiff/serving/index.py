@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch_geometric.nn.pool.knn import KNNIndex
 from graphdiff.errors import ConfigError
 from graphdiff.graph.approximate import has_faiss, share_found
 from graphdiff.models.base import Query, Recommender, Tables
+from graphdiff.models.conversion import as_integer
 from graphdiff.nn.topk import topk_inner_product
 
 #: Catalogues up to this size are searched exactly unless told otherwise.
@@ -81,36 +81,42 @@ class RetrievalIndex:
             )
         if not 0 < recall <= 1:
             raise ConfigError(f"recall = {recall}; it must be above 0 and at most 1")
-        model._require_vectors()
+        model.require_inner_product()
         if approximate is None:
             approximate = factory is not None or model.num_items > EXACT_UP_TO
         self.model, self.approximate, self.factory = model, approximate, factory
         self.wanted_recall, self.verbose = recall, verbose
-        with model._answering():
-            self._build(model._valid_tables())
+        with model.evaluation_mode():
+            self._build(model.cached_tables())
 
     @torch.no_grad()
     def recommend(
         self,
-        user_index: Tensor | int | list[int] | None = None,
+        user_index: Any = None,
+        *,
+        user_id: Any = None,
+        history: Any = None,
+        history_index: Any = None,
         k: int = 20,
         exclude_seen: bool = True,
-        exclude: tuple[Tensor, Tensor] | None = None,
-        *,
-        items: Sequence[Any] | Tensor | None = None,
-        candidates: Tensor | Sequence[int] | None = None,
+        exclude: Any = None,
+        exclude_index: Any = None,
+        candidates: Any = None,
+        candidate_index: Any = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """The best items of each person, as :meth:`graphdiff.models.Recommender.recommend` gives
         them, with its arguments and errors. Equal scores come in no particular order."""
         model = self.model
-        query = model._query_of(user_index, items)
-        with model._answering():
-            tables = self._follow()
-            vectors = model.vectors(query, tables, **options)
-        return self.search(
-            vectors, k, model._left_out(query, exclude_seen, exclude), model._allowed(candidates)
+        query = model.query(
+            user_index, user_id=user_id, history=history, history_index=history_index
         )
+        allowed = model.candidate_mask(candidates, candidate_index)
+        with model.evaluation_mode():
+            tables = self._follow()
+            vectors = model.user_vectors(query, tables, **options)
+        excluded = model.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude)
+        return self.search(vectors, as_integer(k, "k"), excluded, allowed)
 
     @torch.no_grad()
     def search(
@@ -194,7 +200,7 @@ class RetrievalIndex:
 
     def _follow(self) -> Tables:
         """The model's tables, with the index brought up to them."""
-        tables = self.model._valid_tables()
+        tables = self.model.cached_tables()
         if tables is not self._tables:
             known = self._searcher.numel
             if _begins_with(tables, self._tables):
@@ -234,7 +240,7 @@ class RetrievalIndex:
         generator = torch.Generator().manual_seed(0)
         user = torch.randperm(model.num_users, generator=generator)[:SAMPLE].to(model.device)
         query = Query(model.graph.rows(user), user)
-        vectors = model.vectors(query, self._tables)
+        vectors = model.user_vectors(query, self._tables)
         seen, k = (query.rows.row, query.rows.item), min(SAMPLE_K, num_items)
         _, truth = topk_inner_product(vectors, self._tables.item, self._tables.bias, k, seen)
         effort, found = 4, 0.0

@@ -92,7 +92,7 @@ class Served:
         return served
 
     def _read_catalogue(self) -> Catalogue:
-        ids = self.model.item_ids
+        ids = self.model.catalogue.item_ids
         return Catalogue(list(range(self.model.num_items)) if ids is None else list(ids))
 
     def add_items(
@@ -113,7 +113,7 @@ class Served:
         """
         tensors = {name: self._matrix(name, vectors) for name, vectors in features.items()}
         first = self.model.num_items
-        self.model.add_items(tensors, ids)
+        self.model.add_items(tensors, item_id=ids)
         self.catalogue = self._read_catalogue()
         return [str(one) for one in self.catalogue.ids[first:]]
 
@@ -136,18 +136,18 @@ class Served:
         left_out = [(n, item) for n, one in enumerate(questions) for item in one.exclude]
         exclude = torch.tensor(left_out, dtype=torch.long).t() if left_out else None
         items, scores = self.model.recommend(
-            items=rows,
+            history_index=rows,
             k=min(max(question.k for question in questions), self.model.num_items),
-            exclude=None if exclude is None else (exclude[0], exclude[1]),
-            candidates=questions[0].candidates,
+            exclude_index=None if exclude is None else (exclude[0], exclude[1]),
+            candidate_index=questions[0].candidates,
         )
         preference = getattr(self.model, "modality_preference", None)
-        gates = {} if preference is None else preference(items=rows)
+        gates = {} if preference is None else preference(history_index=rows)
         shares = {name: share.tolist() for name, share in gates.items()}
         return [
             Answer(
                 [
-                    (self.model.raw_item(item), score)
+                    (self.model.catalogue.item_id(item), score)
                     for item, score in zip(found[: one.k], score_row[: one.k], strict=True)
                     if item >= 0
                 ],

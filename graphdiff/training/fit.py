@@ -197,7 +197,7 @@ class RecommenderModule(L.LightningModule):
     @torch.no_grad()
     def _swap_average(self) -> None:
         # Lightning sets modes without calling train(), and fused optimizers change weights unseen.
-        self.model.forget_tables()
+        self.model.invalidate_tables()
         for p, average in zip(self.model.parameters(), self.average, strict=False):
             current = p.detach().clone()
             p.copy_(average)
@@ -571,7 +571,7 @@ def _solve(
     with torch.no_grad():
         model.solve()
     model.eval()
-    model.forget_tables()
+    model.invalidate_tables()
     seconds = time.perf_counter() - start
     val = evaluate(model, data, "val")
     if monitor not in val:

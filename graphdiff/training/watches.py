@@ -49,7 +49,9 @@ def describe_batch(model: Recommender, batch: Tensor, shown: int = 3) -> str:
     """The first users or interactions of a batch, by raw ids."""
     first, more = batch[:shown].to(model.device), ", …" if batch.numel() > shown else ""
     if model.batch_over == "users":
-        return "users " + ", ".join(str(model.raw_user(u)) for u in first.tolist()) + more
+        return "users " + ", ".join(str(model.catalogue.user_id(u)) for u in first.tolist()) + more
     pairs = zip(model.graph.user_of(first).tolist(), model.graph.col[first].tolist(), strict=True)
-    told = (f"user {model.raw_user(u)} item {model.raw_item(i)}" for u, i in pairs)
+    told = (
+        f"user {model.catalogue.user_id(u)} item {model.catalogue.item_id(i)}" for u, i in pairs
+    )
     return "interactions " + ", ".join(told) + more

@@ -21,7 +21,7 @@ from graphdiff.models import (
     LD4MRec,
     MultVAE,
     Popularity,
-    observed,
+    interaction_scores,
 )
 from graphdiff.models.base import Query
 from graphdiff.schema import INTERACTS
@@ -45,7 +45,7 @@ def test_auc_counts_pairs_and_ties_half(drawn):
 @pytest.mark.parametrize("model_class", [LD4MRec, MultVAE, EASE, ItemKNN, GFCF, Popularity])
 def test_belief_is_the_score_from_all_other_items(model_class, multimodal_data):
     model = make_model(model_class, multimodal_data).eval()
-    rows, score = model.denoise([7, 2])
+    rows, score = model.interaction_scores([7, 2])
     for row, item, found in zip(rows.row.tolist(), rows.item, score, strict=True):
         own = model.graph.rows(torch.tensor([[7, 2][row]])).item
         others = own[own != item]
@@ -59,7 +59,7 @@ def test_belief_is_the_score_from_all_other_items(model_class, multimodal_data):
 
 def test_models_with_a_table_of_users_tell_their_score():
     model = make_model(BPRMF, random_data()).eval()
-    rows, score = model.denoise(3)
+    rows, score = model.interaction_scores(3)
     every = model(torch.tensor([3]))[0].detach()
     expected = (every[rows.item] - every.mean()) / every.std(correction=0)
     torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
@@ -69,14 +69,14 @@ def test_models_with_a_table_of_users_tell_their_score():
 def test_every_model_tells_whatever_the_chunks(model_class, multimodal_data, monkeypatch):
     model = make_model(model_class, multimodal_data)
     training = model.training
-    rows, score = model.denoise()
+    rows, score = model.interaction_scores()
     assert torch.equal(rows.item, model.graph.col)
     assert score.isfinite().all()
     assert model.training == training
-    monkeypatch.setattr(observed, "CHUNK_ENTRIES", 5)
-    torch.testing.assert_close(model.denoise()[1], score, atol=1e-4, rtol=1e-4)
+    monkeypatch.setattr(interaction_scores, "CHUNK_ENTRIES", 5)
+    torch.testing.assert_close(model.interaction_scores()[1], score, atol=1e-4, rtol=1e-4)
     with pytest.raises(ConfigError, match="out of range"):
-        model.denoise(99)
+        model.interaction_scores(99)
 
 
 def test_noise_auc_is_that_of_the_scores_overall_and_within_users():
@@ -86,7 +86,7 @@ def test_noise_auc_is_that_of_the_scores_overall_and_within_users():
     store.edge_index, store.is_noise = store.edge_index[:, mixed], store.is_noise[mixed]
     model = make_model(EASE, data)
     noise = set(map(tuple, store.edge_index[:, store.is_noise].t().tolist()))
-    rows, score = model.denoise()
+    rows, score = model.interaction_scores()
     pairs = zip(rows.row.tolist(), rows.item.tolist(), strict=True)
     true = torch.tensor([pair not in noise for pair in pairs])
     found = noise_auc(model, data)

@@ -32,15 +32,15 @@ class FixedScores(torch.nn.Module):
         self.train_pairs = data["user", "interacts", "item"].edge_index
         self.part = torch.nn.Dropout().eval()
 
-    def recommend(self, user_index, k, exclude_seen=True, exclude=None):
+    def recommend(self, user_index, *, k, exclude_seen=True, exclude_index=None):
         assert exclude_seen
         assert not self.training
         assert not torch.is_grad_enabled()
         score = self.score.clone()
         score[self.train_pairs[0], self.train_pairs[1]] = -torch.inf
         score = score[user_index]
-        if exclude is not None:
-            score[exclude] = -torch.inf
+        if exclude_index is not None:
+            score[exclude_index] = -torch.inf
         value, index = score.topk(k, dim=1)
         return index.masked_fill(value == -torch.inf, -1), value
 
@@ -52,7 +52,7 @@ class FixedLists(torch.nn.Module):
         super().__init__()
         self.lists = torch.tensor(lists)
 
-    def recommend(self, user_index, k, exclude_seen=True, exclude=None):
+    def recommend(self, user_index, *, k, exclude_seen=True, exclude_index=None):
         return self.lists[user_index, :k], torch.zeros(user_index.numel(), k)
 
 
@@ -216,7 +216,7 @@ def test_the_metric_collection_of_pyg_agrees():
     held_out = data["user", "interacts", "item"].test_edge_label_index
     users, row = held_out[0].unique(return_inverse=True)
     with torch.no_grad():
-        index, _ = model.eval().recommend(users, 10)
+        index, _ = model.eval().recommend(users, k=10)
     collection = LinkPredMetricCollection(
         {
             "recall@10": LinkPredRecall(10),
@@ -288,7 +288,7 @@ def test_the_mode_of_every_part_comes_back():
 
 def test_a_model_need_not_be_a_module():
     class Popular:
-        def recommend(self, user_index, k, exclude_seen=True, exclude=None):
+        def recommend(self, user_index, *, k, exclude_seen=True, exclude_index=None):
             return torch.arange(k).repeat(user_index.numel(), 1), None
 
     _, data = random_problem(seed=3)

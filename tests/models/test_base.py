@@ -54,7 +54,7 @@ def test_recommend_fills_up_where_items_run_out(model_class):
 def test_recommend_leaves_out_what_it_is_told(model_class):
     model = make(model_class)
     best = model.recommend([5, 6], k=1)[0][:, 0]
-    items, _ = model.recommend([5, 6], k=9, exclude=(torch.tensor([1]), best[1:]))
+    items, _ = model.recommend([5, 6], k=9, exclude_index=(torch.tensor([1]), best[1:]))
     assert best[1] not in items[1]
     assert best[0] in items[0]
 
@@ -125,7 +125,7 @@ def test_scores_come_in_blocks(model_class):
 @solved_model
 def test_items_of_people_who_share_nothing_with_anybody(model_class):
     # The last item has no training interaction.
-    items, scores = make(model_class).recommend(items=[[8]], k=8)
+    items, scores = make(model_class).recommend(history_index=[[8]], k=8)
     assert items.sort().values.tolist() == [list(range(8))]
     assert scores.isfinite().all()
 
@@ -174,7 +174,7 @@ def test_saved_models_come_back_the_same(model_class, tmp_path):
         assert str(again) == str(model)
         assert again.config == model.config
         for found, expected in zip(
-            again.recommend([0, 5], 4), model.recommend([0, 5], 4), strict=True
+            again.recommend([0, 5], k=4), model.recommend([0, 5], k=4), strict=True
         ):
             assert torch.equal(found, expected)
 
@@ -204,11 +204,11 @@ def test_raw_ids_survive_saving(model_class, tmp_path):
     model = make(model_class, data=data, hidden_channels=4)
     model.save_pretrained(tmp_path)
     again = model_class.from_pretrained(tmp_path)
-    assert again.index_of_user("bob") == 1
-    assert again.raw_user(1) == "bob"
-    assert again.raw_item(2) == 30
+    assert again.catalogue.user_index("bob").tolist() == [1]
+    assert again.catalogue.user_id(1) == "bob"
+    assert again.catalogue.item_id(2) == 30
     with pytest.raises(DataError, match="no user 'dora' among the 3 users"):
-        again.index_of_user("dora")
+        again.catalogue.user_index("dora")
 
 
 def test_data_that_does_not_fit_is_refused():
@@ -282,15 +282,15 @@ def test_a_training_user_and_their_items_get_the_same(model_class):
     lists = [model.graph.rows(user[None]).item.tolist() for user in users]
     if not model.folds_in:
         with pytest.raises(ConfigError, match="knows only the users it was trained on"):
-            model.recommend(items=lists)
+            model.recommend(history_index=lists)
         return
     expected_items, expected_scores = model.recommend(users, k=4)
-    items, scores = model.recommend(items=[one[::-1] + one[:1] for one in lists], k=4)
+    items, scores = model.recommend(history_index=[one[::-1] + one[:1] for one in lists], k=4)
     assert torch.equal(items, expected_items)
     torch.testing.assert_close(scores, expected_scores)
-    alone, _ = model.recommend(items=lists[1], k=4)
+    alone, _ = model.recommend(history_index=lists[1], k=4)
     assert torch.equal(alone, expected_items[1:2])
-    nobody, scores = model.recommend(items=[[], lists[0]], k=4)
+    nobody, scores = model.recommend(history_index=[[], lists[0]], k=4)
     assert scores.isfinite().all()
     assert torch.equal(nobody[1], expected_items[0])
 
@@ -298,33 +298,33 @@ def test_a_training_user_and_their_items_get_the_same(model_class):
 @every_model
 def test_only_candidates_are_recommended(model_class):
     model = make(model_class)
-    items, _ = model.recommend([0, 1], k=9, exclude_seen=False, candidates=[2, 5, 7])
+    items, _ = model.recommend([0, 1], k=9, exclude_seen=False, candidate_index=[2, 5, 7])
     assert items.sort(dim=1).values.tolist() == [[-1] * 6 + [2, 5, 7]] * 2
     mask = torch.zeros(9, dtype=torch.bool)
     mask[[2, 5, 7]] = True
-    again, _ = model.recommend([0, 1], k=9, exclude_seen=False, candidates=mask)
+    again, _ = model.recommend([0, 1], k=9, exclude_seen=False, candidate_index=mask)
     assert torch.equal(again, items)
     with pytest.raises(ConfigError, match="item index 9 is out of range"):
-        model.recommend(0, candidates=[9], k=1)
+        model.recommend(0, candidate_index=[9], k=1)
 
 
 def test_either_users_or_items_are_asked_for():
     model = make(MODELS["ld4mrec"])
-    with pytest.raises(ConfigError, match="either user_index or items"):
+    with pytest.raises(ConfigError, match="exactly one of user_index, user_id, history"):
         model.recommend(k=3)
-    with pytest.raises(ConfigError, match="either user_index or items"):
-        model.recommend(0, k=3, items=[1])
+    with pytest.raises(ConfigError, match="exactly one of user_index, user_id, history"):
+        model.recommend(0, k=3, history_index=[1])
     with pytest.raises(ConfigError, match="item index 9 is out of range"):
-        model.recommend(items=[1, 9], k=3)
+        model.recommend(history_index=[1, 9], k=3)
 
 
 def test_items_may_be_raw_ids():
     model = make(MODELS["ld4mrec"])
-    model.item_ids = [f"film-{n}" for n in range(9)]
-    expected, _ = model.recommend(items=[2, 5], k=3)
-    assert torch.equal(model.recommend(items=["film-5", "film-2"], k=3)[0], expected)
+    model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
+    expected, _ = model.recommend(history_index=[2, 5], k=3)
+    assert torch.equal(model.recommend(history=["film-5", "film-2"], k=3)[0], expected)
     with pytest.raises(DataError, match="no item 'film-99'"):
-        model.recommend(items=["film-99"], k=3)
+        model.recommend(history=["film-99"], k=3)
 
 
 @pytest.mark.parametrize("name", ["ld4mrec", "lightgcn"])

@@ -72,17 +72,17 @@ def test_what_was_there_stays_as_it_was(linear_rank):
 
 def test_new_items_tell_of_people_and_survive_saving(tmp_path):
     model = make()
-    model.item_ids = [f"film-{n}" for n in range(9)]
-    model.add_items(NEW, ids=["new-a", "new-b", "new-c"])
-    model.remove_items(["film-2"])
-    expected = model.recommend(items=["new-a", "film-1"], k=10)
+    model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
+    model.add_items(NEW, item_id=["new-a", "new-b", "new-c"])
+    model.remove_items(item_id=["film-2"])
+    expected = model.recommend(history=["new-a", "film-1"], k=10)
     assert not (expected[0] == 2).any()
     model.save_pretrained(tmp_path)
     again = LD4MRec.from_pretrained(tmp_path)
-    found = again.recommend(items=["new-a", "film-1"], k=10)
+    found = again.recommend(history=["new-a", "film-1"], k=10)
     assert torch.equal(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1])
-    assert again.raw_item(9) == "new-a"
+    assert again.catalogue.item_id(9) == "new-a"
 
 
 def test_a_grown_model_trains_on():
@@ -109,7 +109,7 @@ def test_removed_items_are_never_recommended():
     model.remove_items([4, 5])
     items, _ = model.recommend([0, 1], k=9, exclude_seen=False)
     assert items.sort(dim=1).values.tolist() == [[-1, -1, 0, 1, 2, 3, 6, 7, 8]] * 2
-    items, _ = model.recommend([0], k=2, exclude_seen=False, candidates=[4, 7])
+    items, _ = model.recommend([0], k=2, exclude_seen=False, candidate_index=[4, 7])
     assert items.tolist() == [[7, -1]]
 
 
@@ -124,24 +124,24 @@ def test_removed_items_are_never_recommended():
 )
 def test_what_does_not_fit_is_refused(features, ids, message):
     with pytest.raises(DataError, match=message):
-        make().add_items(features, ids)
+        make().add_items(features, item_id=ids)
 
 
 def test_ids_of_new_items_are_new():
     model = make()
-    model.item_ids = list(range(100, 109))
+    model.catalogue.item_ids = list(range(100, 109))
     one = {"image": torch.ones(1, 6)}
     with pytest.raises(DataError, match="give one for each"):
         model.add_items(one)
     with pytest.raises(DataError, match="'103' is known already"):
-        model.add_items(one, ["103"])
-    model.add_items(one, [109])
-    assert model.recommend(items=["109"], k=1)[0].shape == (1, 1)
+        model.add_items(one, item_id=["103"])
+    model.add_items(one, item_id=[109])
+    assert model.recommend(history=["109"], k=1)[0].shape == (1, 1)
 
 
 def test_models_of_interactions_alone_take_no_new_items():
     model = LightGCN.from_data(random_data(), hidden_channels=8)
-    with pytest.raises(ConfigError, match="cannot take items"):
+    with pytest.raises(ConfigError, match="cannot add items"):
         model.add_items({"image": torch.zeros(1, 6)})
     with pytest.raises(ConfigError, match="cannot explain"):
         model.explain(0, 0)
@@ -163,7 +163,7 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
         for p in model.parameters():
             p += 0.2 * torch.randn_like(p)
     scores = model(torch.tensor([3]))
-    told = model.explain(3, 7)
+    told = model.explain(7, user_index=3)
     assert told.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
     assert sum(told.parts.values()) == pytest.approx(told.score, abs=1e-5)
     expected = {"behaviour", "collaborative", "network", "bias"}
@@ -171,22 +171,22 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
     expected |= {f"features_{name}" for name in features} if content_rank else set()
     assert set(told.parts) == expected | {f"preference_{name}" for name in features}
     mine = model.graph.rows(torch.tensor([3])).item.tolist()
-    assert sorted(index for index, _ in told.items) == mine
+    assert sorted(index for index, _ in told.history) == mine
     linear = told.score - told.parts["network"] - told.parts["bias"]
-    assert sum(value for _, value in told.items) == pytest.approx(linear, abs=1e-5)
-    assert model.explain(item=7, items=mine) == told
-    with pytest.raises(ConfigError, match="give item"):
-        model.explain(3)
-    with pytest.raises(ConfigError, match="one person"):
-        model.explain(item=7, items=[[1], [2]])
+    assert sum(value for _, value in told.history) == pytest.approx(linear, abs=1e-5)
+    assert model.explain(item_index=7, history_index=mine) == told
+    with pytest.raises(ConfigError, match="give either item_index or item_id"):
+        model.explain(user_index=3)
+    with pytest.raises(ConfigError, match="one item and one user"):
+        model.explain(item_index=7, history_index=[[1], [2]])
 
 
 def test_what_features_say_at_once_is_told_apart_from_what_behaviour_taught():
     model = make()
-    before = model.explain(item=7, items=[1, 2]).parts
+    before = model.explain(item_index=7, history_index=[1, 2]).parts
     with torch.no_grad():
         model.embedding.zero_()
-    after = model.explain(item=7, items=[1, 2]).parts
+    after = model.explain(item_index=7, history_index=[1, 2]).parts
     assert before["behaviour"] != 0
     assert after["behaviour"] == 0
     assert after["features_image"] != 0
@@ -196,10 +196,10 @@ def test_of_nobody_s_items_only_the_bias_speaks():
     model = make(num_blocks=0).eval()
     with torch.no_grad():
         model.bias[7] = 0.5
-    told = model.explain(item=7, items=[[]])
+    told = model.explain(item_index=7, history_index=[[]])
     assert told.parts.pop("bias") == told.score == 0.5
     assert set(told.parts.values()) == {0.0}
-    assert told.items == []
+    assert told.history == []
 
 
 def test_an_explanation_is_drawn(tmp_path):

@@ -131,9 +131,9 @@ def test_the_chain_allocates_no_tensor_of_batch_times_items():
     query = Query(model.graph.rows(torch.arange(23)))
     tables = model.tables()
     with ForbidShape((23, 71)):
-        model.vectors(query, tables, sampling_steps=3)
+        model.user_vectors(query, tables, sampling_steps=3)
     with pytest.raises(AssertionError), ForbidShape((23, 71)):
-        model.vectors(query, tables, on_rows=True)
+        model.user_vectors(query, tables, on_rows=True)
 
 
 @torch.no_grad()
@@ -145,11 +145,11 @@ def test_sampling_steps_corrupt_the_row_that_the_chain_starts_from():
     x = bar.sqrt() * x + (1 - bar).sqrt() * torch.randn(x.shape, generator=generator)
     expected = chain(model, x, alpha_bars())
     users = torch.arange(12)
-    _, scores = model.recommend(users, 9, exclude_seen=False, sampling_steps=4, on_rows=True)
+    _, scores = model.recommend(users, k=9, exclude_seen=False, sampling_steps=4, on_rows=True)
     best = expected.sort(dim=1, descending=True).values
     torch.testing.assert_close(scores, best, rtol=1e-4, atol=1e-5)
     by_setting = make(sampling_steps=4)
-    again = by_setting.recommend(users, 9, exclude_seen=False, on_rows=True)[1]
+    again = by_setting.recommend(users, k=9, exclude_seen=False, on_rows=True)[1]
     torch.testing.assert_close(again, best, rtol=1e-4, atol=1e-5)
 
 

@@ -34,7 +34,7 @@ def check(model, expected):
     expected = torch.from_numpy(expected).float()
     torch.testing.assert_close(model(USERS), expected, rtol=1e-4, atol=1e-5)
     strangers = [model.graph.rows(user[None]).item.tolist() for user in USERS]
-    items, scores = model.recommend(items=strangers, k=5, exclude_seen=False)
+    items, scores = model.recommend(history_index=strangers, k=5, exclude_seen=False)
     torch.testing.assert_close(scores, expected.topk(5).values, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(expected.gather(1, items), scores, rtol=1e-4, atol=1e-5)
 
@@ -217,7 +217,7 @@ def test_content_is_required_and_named(model_class, data):
 def test_neighborhood_models_have_no_user_vectors(data):
     model = make_model(ItemKNN, data)
     with pytest.raises(ConfigError, match="ItemKNN has no user vectors"):
-        model.vectors(None, model.tables())
+        model.user_vectors(None, model.tables())
 
 
 def test_repr_shows_sizes_and_settings(data):

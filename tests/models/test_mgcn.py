@@ -29,7 +29,7 @@ def dense_embeddings(model, data):
         views.append(torch.cat([to_user @ view, view]))
         item = data["item"][f"has_{name}"].float()
         has.append(torch.cat([(to_user @ item > 0).float(), item]))
-    weight = [has[n] * model.query(view).squeeze(1).exp() for n, view in enumerate(views)]
+    weight = [has[n] * model.attention(view).squeeze(1).exp() for n, view in enumerate(views)]
     total = sum(weight)
     share = [torch.where(total > 0, w / total, 0)[:, None] for w in weight]
     shared = sum(s * view for s, view in zip(share, views, strict=True))

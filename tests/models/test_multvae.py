@@ -71,7 +71,7 @@ def test_the_kl_weight_is_annealed_to_its_maximum(plain_data):
 
 def test_an_empty_history_gets_recommendations(plain_data):
     model = MultVAE.from_data(plain_data, hidden_channels=5, latent_channels=3)
-    _, scores = model.recommend(items=[[]], k=9)
+    _, scores = model.recommend(history_index=[[]], k=9)
     mean, _ = dense_encode(model, torch.ones(1, 9), 0)
     expected = dense_decode(model, mean).sort(descending=True).values
     torch.testing.assert_close(scores, expected.detach())

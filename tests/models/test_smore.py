@@ -76,7 +76,7 @@ def dense_embeddings(model, data):
         has[name] = torch.cat([(to_user @ item > 0).float(), item])
     side = model.prefer[FUSED](content).sigmoid() * views[FUSED]
     for name in names:
-        attention = model.query[name](views[FUSED]).exp()
+        attention = model.attention[name](views[FUSED]).exp()
         attention = attention / attention.sum(dim=1, keepdim=True)
         side = side + model.prefer[name](content).sigmoid() * attention * views[name]
     return content, side / sum(has.values()).clamp(min=1)[:, None]

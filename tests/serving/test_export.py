@@ -60,7 +60,7 @@ def test_a_torch_program_answers_as_the_model(features, linear_rank, tmp_path):
     about = {"graphdiff.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=about).module()
     for lists in BATCHES:
-        same(program(*ragged(lists)), model.recommend(items=lists, k=10))
+        same(program(*ragged(lists)), model.recommend(history_index=lists, k=10))
     assert json.loads(about["graphdiff.json"]) == {"k": 10, "num_items": 50, "tables": "float32"}
 
 
@@ -68,7 +68,7 @@ def test_a_torch_program_answers_as_the_model(features, linear_rank, tmp_path):
 def exported(tmp_path_factory):
     """A model with two modalities and a linear path, and its ONNX program."""
     model, _ = make({"image": 6, "text": 5}, linear_rank=16)
-    model.item_ids = [f"item {n}" for n in range(50)]
+    model.catalogue.item_ids = [f"item {n}" for n in range(50)]
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export(model, path, k=10)
     return model, path
@@ -77,7 +77,7 @@ def exported(tmp_path_factory):
 def test_an_onnx_program_answers_as_the_model(exported):
     model, path = exported
     for lists in BATCHES:
-        same(run_onnx(path, lists), model.recommend(items=lists, k=10))
+        same(run_onnx(path, lists), model.recommend(history_index=lists, k=10))
     metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     about = json.loads(metadata["graphdiff"])
     assert about.pop("item_ids")[3] == "item 3"
@@ -107,7 +107,7 @@ def test_an_onnx_program_needs_no_torch(exported, tmp_path):
     subprocess.run(command, check=True, cwd=tmp_path)
     with np.load(tmp_path / "found.npz") as found:
         answer = torch.from_numpy(found["item"]), torch.from_numpy(found["score"])
-    same(answer, model.recommend(items=[[1, 5, 5, 2], [], [49]], k=10))
+    same(answer, model.recommend(history_index=[[1, 5, 5, 2], [], [49]], k=10))
 
 
 def test_weights_lie_beside_an_onnx_program_that_is_too_large(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_weights_lie_beside_an_onnx_program_that_is_too_large(tmp_path, monkeypa
     path = tmp_path / "model.onnx"
     export(model, path, k=10)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
-    same(run_onnx(path, LISTS), model.recommend(items=LISTS, k=10))
+    same(run_onnx(path, LISTS), model.recommend(history_index=LISTS, k=10))
 
 
 def test_large_catalogues_are_scored_in_pieces(monkeypatch):
@@ -124,7 +124,7 @@ def test_large_catalogues_are_scored_in_pieces(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 16)
     program = Program(model, k=20)
     assert [len(piece.value) for piece in program.item] == [16, 16, 16, 2]
-    expected = model.recommend(items=LISTS, k=20)
+    expected = model.recommend(history_index=LISTS, k=20)
     same(program(*ragged(LISTS)), expected)
     same(module._traced(program).module()(*ragged(LISTS)), expected)
 
@@ -170,8 +170,8 @@ def test_programs_in_few_bits(precision, tmp_path):
     assert path.stat().st_size < 0.7 * whole
     found = run_onnx(path, LISTS)
     # The model with rounded tables is what tells the cost.
-    same(found, rounded(model, precision).recommend(items=LISTS))
-    exact = model.recommend(items=LISTS)
+    same(found, rounded(model, precision).recommend(history_index=LISTS))
+    exact = model.recommend(history_index=LISTS)
     torch.testing.assert_close(found[1], exact[1], rtol=0.05, atol=0.05)
     assert not torch.equal(found[1], exact[1])
     assert evaluate(rounded(model, precision), data)["recall@20"] >= 0

@@ -45,32 +45,42 @@ def test_filters_are_the_models(large):
     found = RetrievalIndex(large, approximate=False)
     best = large.recommend(USERS, k=2)[0]
     exclude = (torch.tensor([0, 2]), best[[0, 2], [1, 0]])
-    same(found.recommend(USERS, 5, exclude=exclude), large.recommend(USERS, 5, exclude=exclude))
     same(
-        found.recommend(USERS, 5, exclude_seen=False), large.recommend(USERS, 5, exclude_seen=False)
+        found.recommend(USERS, k=5, exclude_index=exclude),
+        large.recommend(USERS, k=5, exclude_index=exclude),
+    )
+    same(
+        found.recommend(USERS, k=5, exclude_seen=False),
+        large.recommend(USERS, k=5, exclude_seen=False),
     )
     few = torch.tensor([17, 2900, 4, 1200, 33])
-    same(found.recommend(USERS, 4, candidates=few), large.recommend(USERS, 4, candidates=few))
+    same(
+        found.recommend(USERS, k=4, candidate_index=few),
+        large.recommend(USERS, k=4, candidate_index=few),
+    )
     mask = torch.arange(3000) % 3 == 0
-    same(found.recommend(USERS, 30, candidates=mask), large.recommend(USERS, 30, candidates=mask))
+    same(
+        found.recommend(USERS, k=30, candidate_index=mask),
+        large.recommend(USERS, k=30, candidate_index=mask),
+    )
 
 
 def test_people_are_made_from_their_items(large):
     found = RetrievalIndex(large, approximate=False)
     lists = [[5, 2, 5], [], [2999]]
-    same(found.recommend(items=lists, k=6), large.recommend(items=lists, k=6))
+    same(found.recommend(history_index=lists, k=6), large.recommend(history_index=lists, k=6))
 
 
 def test_lists_are_short_only_where_no_item_is_left(large):
     found = RetrievalIndex(large, recall=0.5, approximate=True, verbose=False)
-    items, scores = found.recommend(0, k=8, candidates=[1, 2, 3])
-    same((items, scores), large.recommend(0, k=8, candidates=[1, 2, 3]))
+    items, scores = found.recommend(0, k=8, candidate_index=[1, 2, 3])
+    same((items, scores), large.recommend(0, k=8, candidate_index=[1, 2, 3]))
     assert (items[0, 3:] == -1).all()
     assert scores[0, 3:].isneginf().all()
     # Somebody who has seen all but six of the items, beside somebody who has seen one.
     heavy = large.recommend([0, 1], k=3000, exclude_seen=False)[0][0, :-6].tolist()
     lists = [heavy, [7]]
-    items, _ = found.recommend(items=lists, k=6)
+    items, _ = found.recommend(history_index=lists, k=6)
     assert set(items[0].tolist()) == set(range(3000)) - set(heavy)
     assert (items[1] >= 0).all()
 
@@ -88,8 +98,8 @@ def test_seen_items_beyond_the_first_search_are_asked_for_again(large, monkeypat
     best = large.recommend([0, 1, 2, 3], k=200, exclude_seen=False)[0]
     # One person is to be spared their 200 best items, the others nothing.
     exclude = (torch.ones(200, dtype=torch.long), best[1])
-    expected = large.recommend([0, 1, 2, 3], 10, exclude_seen=False, exclude=exclude)
-    same(found.recommend([0, 1, 2, 3], 10, exclude_seen=False, exclude=exclude), expected)
+    expected = large.recommend([0, 1, 2, 3], k=10, exclude_seen=False, exclude_index=exclude)
+    same(found.recommend([0, 1, 2, 3], k=10, exclude_seen=False, exclude_index=exclude), expected)
     assert [num for num, _ in asked] == [4, 1]
 
 

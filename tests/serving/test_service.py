@@ -34,7 +34,7 @@ BROWSER = next(
 def make(seed=0, num_items=40):
     data = random_data(30, num_items, {"image": 6, "text": 5}, seed, density=0.15)
     model = make_model(LD4MRec, data, seed).eval()
-    model.item_ids = [f"item-{number}" for number in range(num_items)]
+    model.catalogue.item_ids = [f"item-{number}" for number in range(num_items)]
     return model
 
 
@@ -88,9 +88,9 @@ def client(model):
 
 
 def assert_same(answer, model, items, k, **options):
-    index, score = model.recommend(items=[items], k=k, **options)
+    index, score = model.recommend(history_index=[items], k=k, **options)
     assert [one["item"] for one in answer["items"]] == [
-        model.raw_item(n) for n in index[0].tolist()
+        model.catalogue.item_id(n) for n in index[0].tolist()
     ]
     assert [one["score"] for one in answer["items"]] == pytest.approx(score[0].tolist(), rel=1e-4)
 
@@ -115,7 +115,7 @@ def test_requests_that_come_together_are_answered_as_if_each_came_alone(client, 
     assert sum(sizes) == len(asked) > len(sizes)
     for (row, k), answer in zip(asked, answers, strict=True):
         assert_same(answer, model, row, k)
-        share = model.modality_preference(items=[row])
+        share = model.modality_preference(history_index=[row])
         assert answer["gate"] == pytest.approx({n: s.item() for n, s in share.items()}, abs=1e-5)
 
 
@@ -340,8 +340,8 @@ def test_the_page_shows_recommendations_and_the_gate(client, model, tmp_path):
     command = [BROWSER, *options, f"--user-data-dir={tmp_path}", "--dump-dom", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     best = done.stdout.partition('id="best"')[2].partition("</ol>")[0]
-    index, _ = model.recommend(items=[[1, 2]], k=10)
-    positions = [best.find(f">{model.raw_item(n)}</b>") for n in index[0].tolist()]
+    index, _ = model.recommend(history_index=[[1, 2]], k=10)
+    positions = [best.find(f">{model.catalogue.item_id(n)}</b>") for n in index[0].tolist()]
     assert positions == sorted(positions)
     assert positions[0] > 0, done.stdout + done.stderr
     gate = done.stdout.partition('id="gate"')[2].partition("</ul>")[0]

@@ -128,7 +128,9 @@ def test_models_without_gradient_are_solved_in_one_epoch(model_class, tmp_path):
     assert result.val == pytest.approx(evaluate(model, data, "val"))
     assert result.val["recall@20"] > 0
     again = model_class.from_pretrained(tmp_path)
-    for found, expected in zip(again.recommend([0, 7], 9), model.recommend([0, 7], 9), strict=True):
+    for found, expected in zip(
+        again.recommend([0, 7], k=9), model.recommend([0, 7], k=9), strict=True
+    ):
         assert torch.equal(found, expected)
     with open(tmp_path / "metrics.csv") as file:
         (row,) = csv.DictReader(file)

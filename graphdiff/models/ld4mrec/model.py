@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
+from graphdiff.models.catalogue import check_new_items
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
 from graphdiff.models.ld4mrec.inference import SOFT_LENGTH, SettledPass
@@ -38,8 +39,6 @@ from graphdiff.nn.signals import ModalityGate
 
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`LD4MRec`."""
-
-    EARLIER: ClassVar[Mapping[str, Any]] = {"content_rank": 0, "modality_shares": "equal"}
 
     hidden_channels: int = Field(256, ge=1, description="Width of all heads together.")
     num_heads: int = Field(
@@ -597,7 +596,7 @@ class LD4MRec(Recommender):
             self._heads(hidden), everywhere, rows.row, score, target, weight, prior[rows.item]
         )
 
-    def vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
+    def user_vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
         """Vectors ``[B, d + K]`` of people, made from their rows.
 
         Args:
@@ -649,22 +648,28 @@ class LD4MRec(Recommender):
     @torch.no_grad()
     def modality_preference(
         self,
-        user_index: Tensor | int | list[int] | None = None,
+        user_index: Any = None,
         *,
-        items: Sequence[Any] | Tensor | None = None,
+        user_id: Any = None,
+        history: Any = None,
+        history_index: Any = None,
     ) -> dict[str, Tensor]:
         """How much people lean on each modality: all people the same, unless the gate learns
         (``gated``).
 
         Args:
-            user_index: User indices, long ``[B]``, a list, or one integer.
-            items: Instead, what people have interacted with, as in :meth:`recommend`.
+            user_index: The users, by one of four arguments as in :meth:`recommend`.
+            user_id: Raw ids of training users.
+            history: Raw ids of past items.
+            history_index: Indices of past items.
 
         Returns:
             Per modality a share, float ``[B]``; they sum to one for a person whose items have any
             modality, and are zero for others.
         """
-        rows = self._query_of(user_index, items).rows
+        rows = self.query(
+            user_index, user_id=user_id, history=history, history_index=history_index
+        ).rows
         encoded = self.encoded(rows, self._item_tables())
         gate = self.read_signals(self.split(encoded)[1]).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
@@ -672,10 +677,13 @@ class LD4MRec(Recommender):
     @torch.no_grad()
     def explain(
         self,
-        user_index: int | None = None,
-        item: int | None = None,
+        item_index: Any = None,
         *,
-        items: Sequence[Any] | Tensor | None = None,
+        item_id: Any = None,
+        user_index: Any = None,
+        user_id: Any = None,
+        history: Any = None,
+        history_index: Any = None,
         num_items: int = 10,
     ) -> Explanation:
         r"""Takes the score of one item for one person apart.
@@ -689,23 +697,29 @@ class LD4MRec(Recommender):
         the item's ``bias`` come on top. The parts sum to the score.
 
         Args:
-            user_index: A training user.
-            item: Index of the item; required.
-            items: Instead, what a person has interacted with: one list, as in :meth:`recommend`.
+            item_index: The item.
+            item_id: Its raw id, instead.
+            user_index: The user, by one of four arguments as in :meth:`recommend`.
+            user_id: Raw id of a training user.
+            history: Raw ids of past items.
+            history_index: Indices of past items.
             num_items: Most contributing items to name.
 
         Raises:
-            ConfigError: If no item is given, an index is out of range, or not exactly one person
-                is given.
+            ConfigError: If not exactly one item and one user are given, or an index is out of
+                range.
+            DataError: If a raw id is unknown.
         """
-        if item is None:
-            raise ConfigError("give item, the index of the item whose score to explain")
-        self._check_items([item])
-        rows = self._query_of(user_index, items).rows
-        if rows.num != 1:
-            raise ConfigError(f"explain takes one person; {rows.num} were given")
-        with self._answering():
-            return self._explain(item, rows, self._item_tables(), num_items)
+        item = self.catalogue.items(item_index, item_id)
+        rows = self.query(
+            user_index, user_id=user_id, history=history, history_index=history_index
+        ).rows
+        if item.numel() != 1 or rows.num != 1:
+            raise ConfigError(
+                f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
+            )
+        with self.evaluation_mode():
+            return self._explain(int(item), rows, self._item_tables(), num_items)
 
     def _explain(self, item: int, rows: Rows, tables: ItemTables, num_items: int) -> Explanation:
         names, value = self.graph.modalities, self._row_value(rows)
@@ -747,16 +761,16 @@ class LD4MRec(Recommender):
             score=score.item() + parts["bias"],
             parts=parts,
             gate=dict(zip(names, signals.gate[0].tolist(), strict=True)),
-            items=list(zip(rows.item[top.indices].tolist(), top.values.tolist(), strict=True)),
+            history=list(zip(rows.item[top.indices].tolist(), top.values.tolist(), strict=True)),
         )
 
     def _item_tables(self) -> ItemTables:
-        tables = self._valid_tables()
+        tables = self.cached_tables()
         assert isinstance(tables, ItemTables)
         return tables
 
     @torch.no_grad()
-    def add_items(self, features: Mapping[str, Tensor], ids: Sequence[Any] | None = None) -> Tensor:
+    def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
         """Adds items to the catalogue without training.
 
         A new item is known by its features alone: in each modality it hears of its nearest items
@@ -768,7 +782,7 @@ class LD4MRec(Recommender):
         Args:
             features: Per modality ``[n, F_m]``; a row of NaN where an item lacks it. A modality
                 that is not given is lacking.
-            ids: Raw ids of the items, where the model has raw ids.
+            item_id: Raw ids of the items, where the model has raw ids.
 
         Returns:
             Indices of the new items, long ``[n]``.
@@ -776,7 +790,7 @@ class LD4MRec(Recommender):
         Raises:
             DataError: If features do not fit, or an id is missing or known already.
         """
-        num = self._check_new(features, ids)
+        num, ids = check_new_items(self.graph, self.catalogue, features, item_id)
         first = self.num_items
         untouched = self.graph.item_degree() == 0
         if not untouched.any():
@@ -792,7 +806,8 @@ class LD4MRec(Recommender):
             setattr(self, name, torch.nn.Parameter(torch.cat([old, new])))
         if self.linear is not None:
             self.linear.grow(num)
-        self._grown(num, ids)
+        self.catalogue.grow(num, ids)
+        self.invalidate_tables()
         self.messages.forget()
         return torch.arange(first, first + num, device=self.device)
 

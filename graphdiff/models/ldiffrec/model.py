@@ -173,7 +173,9 @@ class LDiffRec(Recommender):
         weight, bias = self.vae.decoder_tables()
         return Tables(item=weight, bias=bias)
 
-    def vectors(self, query: Query, tables: Tables, sampling_steps: int | None = None) -> Tensor:
+    def user_vectors(
+        self, query: Query, tables: Tables, sampling_steps: int | None = None
+    ) -> Tensor:
         """Return the latent vectors at the end of the reverse chain, ``[B, D]``.
 
         Args:

@@ -169,7 +169,7 @@ class MMSSL(Recommender):
                 for name in graph.modalities
             }
         )
-        self.query = torch.nn.Linear(channels, channels, bias=False)
+        self.query_projection = torch.nn.Linear(channels, channels, bias=False)
         self.key = torch.nn.Linear(channels, channels, bias=False)
         self.mix = torch.nn.Linear(num_heads * channels, channels, bias=False)
         self.critic = RowCritic(graph.num_items, config.critic_channels, config.critic_dropout)
@@ -200,7 +200,13 @@ class MMSSL(Recommender):
     def reset_parameters(self) -> None:
         """Reset all weights (Xavier uniform, the critic's Kaiming normal) and discard the learned
         graphs."""
-        for module in (self.user_embedding, self.item_embedding, self.query, self.key, self.mix):
+        for module in (
+            self.user_embedding,
+            self.item_embedding,
+            self.query_projection,
+            self.key,
+            self.mix,
+        ):
             torch.nn.init.xavier_uniform_(module.weight)
         for project in self.project.values():
             project.reset_parameters()  # type: ignore[operator]
@@ -257,7 +263,7 @@ class MMSSL(Recommender):
         """Apply attention across modalities, ``[M, N, d]`` to ``[M, N, d]``."""
         num_modalities, num, channels = modality.shape
         heads = (num_modalities, num, self.config.num_heads, channels // self.config.num_heads)
-        query, key = self.query(modality).view(heads), self.key(modality).view(heads)
+        query, key = self.query_projection(modality).view(heads), self.key(modality).view(heads)
         logit = torch.einsum("anhc,bnhc->abnh", query, key) / heads[-1] ** 0.5
         # Each head weights whole embeddings; the heads are concatenated.
         mixed = torch.einsum("abnh,bnd->anhd", logit.softmax(dim=1), modality)

@@ -239,7 +239,7 @@ def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
     lists = [graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
     model.save_pretrained(tmp_path / "model")
     for again in (model, LD4MRec.from_pretrained(tmp_path / "model")):
-        found = again.recommend(items=lists, k=5)
+        found = again.recommend(history_index=lists, k=5)
         assert torch.equal(found[0], before[0])
         torch.testing.assert_close(found[1], before[1])
     with pytest.raises(ConfigError, match="no multiple of"):
@@ -255,11 +255,11 @@ def test_no_parameter_depends_on_the_number_of_users():
 
 def test_inference_is_one_deterministic_pass():
     model = make()
-    assert all(map(torch.equal, model.recommend([0, 5], 4), model.recommend([0, 5], 4)))
+    assert all(map(torch.equal, model.recommend([0, 5], k=4), model.recommend([0, 5], k=4)))
     calls = []
     block = model._item_tables().settled.blocks[0]
     block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
-    model.recommend([0, 5], 4)
+    model.recommend([0, 5], k=4)
     assert calls == [0]
 
 
@@ -271,11 +271,11 @@ def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
     calls = []
     block = model._item_tables().settled.blocks[0]
     block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
-    first = model.recommend([0, 5], 4, num_steps=6)
+    first = model.recommend([0, 5], k=4, num_steps=6)
     assert calls == [6, 5, 4, 3, 2, 1]
-    assert all(map(torch.equal, first, model.recommend([0, 5], 4, num_steps=6)))
+    assert all(map(torch.equal, first, model.recommend([0, 5], k=4, num_steps=6)))
     with pytest.raises(ConfigError, match="diffuses in 6 steps; give 1 to 6"):
-        model.recommend([0], 4, num_steps=7)
+        model.recommend([0], k=4, num_steps=7)
 
 
 def test_reverse_chain_equals_the_chain_on_dense_rows():
@@ -301,7 +301,7 @@ def test_reverse_chain_equals_the_chain_on_dense_rows():
             x_0 = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
             x_t = model.schedule.step(value * x_0, x_t, t)
         expected = model._query(hidden)
-        found = model.vectors(Query(rows), tables, num_steps=4)
+        found = model.user_vectors(Query(rows), tables, num_steps=4)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -358,7 +358,7 @@ def test_an_item_hears_of_the_modalities_it_has_alone():
 def test_no_modality_at_all():
     model = make(features={})
     assert model.modality_preference(0) == {}
-    assert model.recommend(0, 3)[0].shape == (1, 3)
+    assert model.recommend(0, k=3)[0].shape == (1, 3)
 
 
 def test_an_item_without_interactions_is_scored_from_its_content():
@@ -389,7 +389,7 @@ def test_a_batch_without_any_interaction():
     graph = RecGraph(torch.tensor([0, 0, 1]), torch.tensor([0]), num_items=2)
     model = LD4MRec(LD4MRec.configure(hidden_channels=4), graph)
     model.loss(torch.tensor([0]), fixed()).backward()
-    items, scores = model.recommend([0], 2)
+    items, scores = model.recommend([0], k=2)
     assert sorted(items[0].tolist()) == [0, 1]
     assert scores.isfinite().all()
 

@@ -43,7 +43,7 @@ def attend(model, views):
         mixed = []
         for h in range(heads):
             own = slice(h * width, (h + 1) * width)
-            query = one @ model.query.weight[own].t()
+            query = one @ model.query_projection.weight[own].t()
             keys = [other @ model.key.weight[own].t() for other in views]
             logit = torch.stack([(query * key).sum(1) for key in keys]) / width**0.5
             share = logit.exp() / logit.exp().sum(0)

@@ -1,0 +1,343 @@
+"""The users and items of a model: raw ids, indices, and which items may be recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphdiff.errors import ConfigError, DataError
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
+from graphdiff.models import conversion
+
+
+class Catalogue(torch.nn.Module):
+    """Users and items of a model, by index and by raw id.
+
+    Raw ids are text or integers and are compared by their text: 5 and ``"5"`` are the same id.
+    Without raw ids the id of item 5 is 5.
+
+    Args:
+        num_users: Number of training users U.
+        num_items: Number of items I.
+        user_ids: Raw ids of the users, all different; None where there are none.
+        item_ids: Raw ids of the items, likewise.
+
+    Attributes:
+        available: Bool ``[I]``; False for removed items. A buffer, so that it moves and is saved
+            with the model.
+    """
+
+    available: Tensor
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        user_ids: Sequence[Any] | None = None,
+        item_ids: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_users = num_users
+        self.register_buffer("available", torch.ones(num_items, dtype=torch.bool))
+        self._all_available: tuple[Tensor, int, bool] | None = None
+        self._index: dict[str, dict[str, int]] = {}
+        self.user_ids = user_ids
+        self.item_ids = item_ids
+
+    @property
+    def num_items(self) -> int:
+        """Number of items, removed ones included."""
+        return self.available.numel()
+
+    @property
+    def user_ids(self) -> list[Any] | None:
+        """Raw ids of the users, or None."""
+        return self._user_ids
+
+    @user_ids.setter
+    def user_ids(self, ids: Sequence[Any] | Tensor | None) -> None:
+        self._user_ids = _checked_ids(ids, "user", self.num_users)
+        self._index.pop("user", None)
+
+    @property
+    def item_ids(self) -> list[Any] | None:
+        """Raw ids of the items, or None."""
+        return self._item_ids
+
+    @item_ids.setter
+    def item_ids(self, ids: Sequence[Any] | Tensor | None) -> None:
+        self._item_ids = _checked_ids(ids, "item", self.num_items)
+        self._index.pop("item", None)
+
+    def user_id(self, index: int) -> Any:
+        """Return the raw id of a user index."""
+        return index if self._user_ids is None else self._user_ids[index]
+
+    def item_id(self, index: int) -> Any:
+        """Return the raw id of an item index."""
+        return index if self._item_ids is None else self._item_ids[index]
+
+    def user_index(self, user_id: Any) -> Tensor:
+        """Return the indices of users, long ``[n]``.
+
+        Args:
+            user_id: One raw id, or a collection of raw ids.
+
+        Raises:
+            ConfigError: If a value cannot be a raw id.
+            DataError: If the model does not know a user.
+        """
+        return self._tensor(self._find(conversion.as_ids(user_id, "user_id", True), "user_id"))
+
+    def item_index(self, item_id: Any) -> Tensor:
+        """Return the indices of items, long ``[n]``; see :meth:`user_index`."""
+        return self._tensor(self._find(conversion.as_ids(item_id, "item_id", True), "item_id"))
+
+    def users(self, user_index: Any = None, user_id: Any = None) -> Tensor:
+        """Return users given by index or by raw id as indices, long ``[B]``."""
+        if user_id is not None:
+            return self.user_index(user_id)
+        if isinstance(user_index, Tensor) and user_index.dtype == torch.long:
+            index = torch.atleast_1d(user_index.to(self.available.device))
+            if index.dim() == 1:
+                if index.numel():
+                    low, high = int(index.min()), int(index.max())
+                    if low < 0 or high >= self.num_users:
+                        wrong = [low if low < 0 else high]
+                        conversion.check_positions(wrong, self.num_users, "user_index")
+                return index
+        return self._tensor(
+            conversion.as_positions(user_index, self.num_users, "user_index", ordered=True)
+        )
+
+    def items(self, item_index: Any = None, item_id: Any = None, ordered: bool = True) -> Tensor:
+        """Return items given by index or by raw id, exactly one of them, as indices, long ``[n]``.
+
+        Raises:
+            ConfigError: If both or neither are given, or an index is out of range.
+            DataError: If an id is not known.
+        """
+        if (item_index is None) == (item_id is None):
+            raise ConfigError("give either item_index or item_id")
+        if item_id is not None:
+            found = self._find(conversion.as_ids(item_id, "item_id", ordered), "item_id")
+        else:
+            found = conversion.as_positions(item_index, self.num_items, "item_index", ordered)
+        return self._tensor(found)
+
+    def rows(self, history: Any = None, history_index: Any = None) -> Rows:
+        """Return histories, given as raw ids or as indices, as rows without repeats."""
+        if history is not None:
+            lists = conversion.as_lists(history, "history")
+            indices = [self._find(one, "history") for one in lists]
+        else:
+            lists = conversion.as_lists(history_index, "history_index")
+            check, num = conversion.check_positions, self.num_items
+            indices = [check(one, num, "history_index") for one in lists]
+        # All lists at once: a tensor for each would cost more than the answer.
+        length = torch.tensor([len(one) for one in indices], dtype=torch.long)
+        item = torch.tensor([index for one in indices for index in one], dtype=torch.long)
+        row = torch.arange(len(indices)).repeat_interleave(length, output_size=item.numel())
+        key = (row * self.num_items + item).unique()
+        device = self.available.device
+        return Rows(
+            (key // self.num_items).to(device), (key % self.num_items).to(device), len(indices)
+        )
+
+    def pairs(
+        self, num_rows: int, exclude: Any = None, exclude_index: Any = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the pairs ``(row, item)`` to exclude, long ``[P]`` each; None for none.
+
+        Args:
+            num_rows: Number of users B of the request.
+            exclude: Raw ids, one list per user; for one user also a flat list.
+            exclude_index: ``(row, item)``, positions in the request and item indices.
+
+        Raises:
+            ConfigError: If both are given, the lengths do not fit or an index is out of range.
+            DataError: If an id is not known.
+        """
+        if exclude is None and exclude_index is None:
+            return None
+        if exclude is not None and exclude_index is not None:
+            raise ConfigError("give either exclude or exclude_index")
+        if exclude is not None:
+            lists = conversion.as_lists(exclude, "exclude")
+            if len(lists) != num_rows:
+                raise ConfigError(
+                    f"exclude holds {len(lists)} lists for {num_rows} users; give one list of raw "
+                    "ids per user"
+                )
+            found = [self._find(one, "exclude") for one in lists]
+            rows = [n for n, one in enumerate(found) for _ in one]
+            return self._tensor(rows), self._tensor([item for one in found for item in one])
+        return self._index_pairs(num_rows, exclude_index)
+
+    def _index_pairs(self, num_rows: int, pairs: Any) -> tuple[Tensor, Tensor]:
+        try:
+            row, item = pairs
+        except (TypeError, ValueError):
+            raise ConfigError(
+                "exclude_index is not a pair; give (row, item), two equally long vectors"
+            ) from None
+        found = []
+        for what, values, size in (("row", row, num_rows), ("item", item, self.num_items)):
+            if isinstance(values, Tensor) and values.dtype == torch.long and values.dim() == 1:
+                index = values.to(self.available.device)
+            else:
+                listed = conversion.as_list(values, "exclude_index", ordered=True)
+                listed = listed if isinstance(listed, list) else [listed]
+                index = self._tensor(conversion.as_integers(listed, "exclude_index"))
+            if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < size:
+                raise ConfigError(
+                    f"exclude_index holds {what} {int(index.min())} to {int(index.max())}; "
+                    f"expected 0 to {size - 1}"
+                )
+            found.append(index)
+        if found[0].shape != found[1].shape:
+            raise ConfigError(
+                f"exclude_index holds {found[0].numel()} rows and {found[1].numel()} items; give "
+                "two equally long vectors"
+            )
+        return found[0], found[1]
+
+    def mask(self, candidates: Any = None, candidate_index: Any = None) -> Tensor | None:
+        """Return which items may be recommended, bool ``[I]``; None for all.
+
+        Args:
+            candidates: Raw ids of the only items that may be recommended.
+            candidate_index: The same as indices, or as a bool mask ``[I]``.
+
+        Raises:
+            ConfigError: If both are given or an index is out of range.
+            DataError: If an id is not known.
+        """
+        if candidates is not None and candidate_index is not None:
+            raise ConfigError("give either candidates or candidate_index")
+        allowed: Tensor | None = None
+        if candidates is not None:
+            allowed = self._mask_of(
+                self._find(conversion.as_ids(candidates, "candidates"), "candidates")
+            )
+        elif candidate_index is not None:
+            found = conversion.as_mask(candidate_index, self.num_items, "candidate_index")
+            device = self.available.device
+            allowed = found.to(device) if isinstance(found, Tensor) else self._mask_of(found)
+        if self.all_available():
+            return allowed
+        return self.available if allowed is None else self.available & allowed
+
+    def all_available(self) -> bool:
+        """Return whether no item was removed."""
+        seen, available = self._all_available, self.available
+        if seen is None or seen[0] is not available or seen[1] != available._version:
+            seen = (available, available._version, bool(available.all()))
+            self._all_available = seen
+        return seen[2]
+
+    def remove(self, item_index: Tensor) -> None:
+        """Mark items as removed; indices stay as they are."""
+        self.available[item_index] = False
+
+    def grow(self, num: int, item_id: Sequence[Any] | None) -> None:
+        """Append ``num`` available items with the raw ids ``item_id``, where there are ids."""
+        self.available = torch.cat([self.available, self.available.new_ones(num)])
+        if self._item_ids is not None and item_id is not None:
+            self.item_ids = [*self._item_ids, *item_id]
+        self._index.pop("item", None)
+
+    def check_new_ids(self, num: int, item_id: Any) -> list[Any] | None:
+        """Return raw ids for ``num`` new items as a list, None where the model has no ids.
+
+        Raises:
+            DataError: If ids are missing, repeated, known already or not expected.
+        """
+        if (item_id is None) != (self._item_ids is None):
+            raise DataError(
+                "the model has raw item ids: give one for each new item in item_id"
+                if item_id is None
+                else "the model has no raw item ids, so new items get none; leave out item_id"
+            )
+        if item_id is None:
+            return None
+        ids = conversion.as_ids(item_id, "item_id", ordered=True)
+        texts, known = [conversion.id_text(one, "item_id") for one in ids], self._positions("item")
+        twice = [one for one, text in zip(ids, texts, strict=True) if text in known]
+        if len(ids) != num or len(set(texts)) != num or twice:
+            raise DataError(
+                f"{len(ids)} ids for {num} new items"
+                + (f", of which {twice[0]!r} is known already" if twice else "")
+                + "; give a new id for each"
+            )
+        return ids
+
+    def _positions(self, node: str) -> Mapping[str, int]:
+        if node not in self._index:
+            ids = self._user_ids if node == "user" else self._item_ids
+            size = self.num_users if node == "user" else self.num_items
+            self._index[node] = {
+                str(one): n for n, one in enumerate(range(size) if ids is None else ids)
+            }
+        return self._index[node]
+
+    def _find(self, ids: list[Any], name: str) -> list[int]:
+        node = "user" if name == "user_id" else "item"
+        size = self.num_users if node == "user" else self.num_items
+
+        def unknown(one: Any) -> DataError:
+            return DataError(
+                f"no {node} {one!r} among the {size} {node}s that this model was trained on"
+            )
+
+        return conversion.find_ids(ids, self._positions(node), name, unknown)
+
+    def _tensor(self, index: list[int]) -> Tensor:
+        return torch.tensor(index, dtype=torch.long, device=self.available.device)
+
+    def _mask_of(self, index: list[int]) -> Tensor:
+        mask = torch.zeros(self.num_items, dtype=torch.bool, device=self.available.device)
+        mask[self._tensor(index)] = True
+        return mask
+
+
+def check_new_items(
+    graph: RecGraph, catalogue: Catalogue, features: Mapping[str, Tensor], item_id: Any
+) -> tuple[int, list[Any] | None]:
+    """Return the number of items to add and their raw ids.
+
+    Raises:
+        DataError: If features do not fit the model's modalities, or ids do not fit.
+    """
+    unknown = sorted(set(features) - set(graph.modalities))
+    if unknown or not features:
+        raise DataError(
+            f"features are of {unknown or 'no modality'}; the model knows "
+            f"{', '.join(graph.modalities) or 'none'}"
+        )
+    num = len(next(iter(features.values())))
+    for name, x in features.items():
+        expected = [num, graph.features(name)[0].size(1)]
+        if list(x.shape) != expected:
+            raise DataError(f"features of {name} are {list(x.shape)}; expected {expected}")
+    return num, catalogue.check_new_ids(num, item_id)
+
+
+def _checked_ids(ids: Sequence[Any] | Tensor | None, node: str, size: int) -> list[Any] | None:
+    if ids is None:
+        return None
+    listed: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    if len(listed) != size:
+        raise DataError(f"there are {len(listed)} raw {node} ids but {size} {node}s; give one each")
+    odd = [one for one in listed if isinstance(one, bool) or not isinstance(one, (int, str))]
+    if odd:
+        raise DataError(f"raw {node} ids must be text or integers; found {odd[0]!r} among them")
+    if len(set(map(str, listed))) != size:
+        seen: set[str] = set()
+        repeated = next(one for one in listed if str(one) in seen or seen.add(str(one)))  # type: ignore[func-returns-value]
+        raise DataError(f"the raw {node} id {repeated!r} is given more than once; ids must differ")
+    return listed

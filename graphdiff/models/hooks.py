@@ -1,0 +1,190 @@
+"""The methods that a model implements: settings, training and scoring."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from graphdiff.errors import ConfigError
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.config import BaseConfig, ModelConfig, configure
+from graphdiff.models.query import Query
+from graphdiff.models.table_cache import Tables
+from graphdiff.nn.topk import inner_product_scorer
+
+
+class ModelHooks(torch.nn.Module, ABC):
+    """The methods that a model implements; :class:`~graphdiff.models.base.Recommender` adds those
+    that users call.
+
+    A model overrides :meth:`loss` (or :meth:`solve`), :meth:`tables` and, as needed, the others.
+
+    Args:
+        config: The model's settings, an instance of its :attr:`Config`.
+        graph: Training interactions and item content.
+    """
+
+    Config: ClassVar[type[BaseConfig]] = ModelConfig
+    #: What a training batch indexes: users, or positions of training interactions. A model over
+    #: nothing is not trained by gradient: :meth:`solve` computes its weights at once.
+    batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
+    #: Whether a user is computed from a history, so that new users can be folded in.
+    folds_in: ClassVar[bool] = False
+    #: Whether item features are used.
+    uses_content: ClassVar[bool] = False
+    #: Whether the item-item graphs of the modalities are used along with the features.
+    uses_similarity: ClassVar[bool] = True
+    #: Whether edges of the modality graphs are weighted by similarity; see ``ModalityGraph``.
+    weighted_similarity: ClassVar[bool] = False
+
+    def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
+        super().__init__()
+        self.config = config
+        self.graph = graph
+
+    @classmethod
+    def configure(cls, **settings: Any) -> BaseConfig:
+        """Return checked settings of the model.
+
+        Args:
+            **settings: Fields of :attr:`Config`. Settings in groups are given as a dictionary or
+                by dotted name: ``**{"diffusion.num_steps": 10}``.
+
+        Raises:
+            ConfigError: Naming the setting, the value found and the settings that exist.
+        """
+        return configure(cls.Config, settings, cls.__name__)
+
+    @classmethod
+    def search_space(cls) -> dict[str, list[Any]]:
+        """Return the values that tuning tries for each setting."""
+        return {}
+
+    def _require_content(self) -> None:
+        if not self.graph.modalities:
+            raise ConfigError(
+                f"{type(self).__name__} needs at least one modality, and the data has none; "
+                "give item features (x_image, x_text, …) or use LightGCN"
+            )
+
+    @property
+    def num_users(self) -> int:
+        """Number of training users."""
+        return self.graph.num_users
+
+    @property
+    def num_items(self) -> int:
+        """Number of items."""
+        return self.graph.num_items
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return self.graph.rowptr.device
+
+    def reset_parameters(self) -> None:
+        """Draw new values for all learnable parameters."""
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Prepare a training epoch: draw or compute what is fixed within one."""
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what resuming a training needs beside the weights: plain values and tensors.
+
+        Nothing by default; a model with an optimizer of its own
+        (:class:`~graphdiff.models.part_optimizer.PartOptimizer`) returns that optimizer's state.
+        """
+        return {}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`training_state` returned."""
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the training loss of a batch.
+
+        Args:
+            batch: Long ``[B]``, user indices or interaction positions: see :attr:`batch_over`.
+            generator: Source of all randomness, on the model's device.
+
+        Returns:
+            A scalar.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
+
+    def solve(self) -> None:
+        """Compute the weights of a model over nothing from its graph."""
+        raise NotImplementedError(f"{type(self).__name__} is trained by gradient")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's parameter groups: by default one group of all parameters.
+
+        A group may have its own ``lr`` or ``weight_decay`` beside its ``params``.
+        """
+        return [{"params": list(self.parameters())}]
+
+    @abstractmethod
+    def tables(self) -> Tables:
+        """Compute what scoring needs beside a user; ``cached_tables`` keeps it."""
+
+    def user_vectors(self, query: Query, tables: Tables) -> Tensor:
+        """Return user vectors ``[B, d]``, to be multiplied with ``tables.item``.
+
+        By default these are rows of ``tables.user``. A model that computes a user from a history
+        overrides this and sets :attr:`folds_in`.
+        """
+        assert tables.user is not None
+        assert query.user is not None
+        return tables.user[query.user]
+
+    def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
+        """Return a function ``(start, stop)`` that computes these items' scores
+        ``[B, stop - start]``.
+
+        By default the inner product of :meth:`user_vectors` with ``tables.item``; a model with
+        other scores overrides this.
+        """
+        vectors = self.user_vectors(query, tables, **options)
+        return inner_product_scorer(vectors, tables.item, tables.bias)
+
+    def forward(self, user_index: Tensor, item_index: Tensor | None = None) -> Tensor:
+        """Return scores.
+
+        Args:
+            user_index: Long ``[B]``.
+            item_index: Long ``[B]``, one item per user; by default all items.
+
+        Returns:
+            ``[B]``, or ``[B, I]`` without ``item_index``.
+        """
+        query = Query(self.graph.rows(user_index), user_index)
+        score = self.scorer(query, self.tables())(0, self.num_items)
+        return score if item_index is None else score.gather(1, item_index.unsqueeze(1)).squeeze(1)
+
+    @classmethod
+    def scores_by_inner_product(cls) -> bool:
+        """Return whether scores are inner products of :meth:`user_vectors` with
+        ``tables.item``."""
+        return cls.scorer is ModelHooks.scorer
+
+    def require_inner_product(self) -> None:
+        """Raise ConfigError unless :meth:`scores_by_inner_product`."""
+        if not self.scores_by_inner_product():
+            raise ConfigError(
+                f"{type(self).__name__} does not score by inner products with item vectors; use "
+                "a model that does, such as LD4MRec or LightGCN"
+            )
+
+    def num_parameters(self) -> int:
+        """Return the number of learnable values."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def __repr__(self) -> str:
+        shown = {"parameters": self.num_parameters()}
+        if isinstance(self.config, ModelConfig):
+            shown = {"hidden_channels": self.config.hidden_channels, **shown}
+        sizes = ", ".join(f"{name}={value}" for name, value in shown.items())
+        return f"{type(self).__name__}({self.num_users}, {self.num_items}, {sizes})"
