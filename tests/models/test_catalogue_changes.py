@@ -144,7 +144,7 @@ def test_models_of_interactions_alone_take_no_new_items():
     with pytest.raises(ConfigError, match="cannot add items"):
         model.add_items({"image": torch.zeros(1, 6)})
     with pytest.raises(ConfigError, match="cannot explain"):
-        model.explain(0, 0)
+        model.explain(0, user_index=0)
 
 
 @pytest.mark.parametrize(("linear_rank", "content_rank"), [(0, 4), (8, 4), (0, 0)])
