@@ -165,7 +165,7 @@ def test_bad_requests_are_refused(large, monkeypatch):
     found = RetrievalIndex(large, approximate=False)
     with pytest.raises(ConfigError, match="k = 3001 with an index of 3000 items"):
         found.recommend(0, k=3001)
-    with pytest.raises(ConfigError, match="either user_index or items"):
+    with pytest.raises(ConfigError, match="exactly one of user_index, user_id, history"):
         found.recommend()
     with pytest.raises(ConfigError, match="recall = 0"):
         RetrievalIndex(large, recall=0)

@@ -99,7 +99,7 @@ def test_requests_that_come_together_are_answered_as_if_each_came_alone(client, 
     sizes, recommend = [], model.recommend
 
     def counting(*args, **kwargs):
-        sizes.append(len(kwargs["items"]))
+        sizes.append(len(kwargs["history_index"]))
         return recommend(*args, **kwargs)
 
     monkeypatch.setattr(model, "recommend", counting)
@@ -124,7 +124,7 @@ def test_raw_ids_exclusion_and_candidates(client, model):
         "/recommend", json={"items": ["item-0", 1], "exclude": ["item-9"], "k": 25}
     )
     pair = (torch.tensor([0]), torch.tensor([9]))
-    assert_same(answer.json(), model, [0, 1], 25, exclude=pair)
+    assert_same(answer.json(), model, [0, 1], 25, exclude_index=pair)
     few = {"items": [0], "candidates": ["item-7", 8, 0], "k": 25}
     found = client.post("/recommend", json=few).json()["items"]
     assert {one["item"] for one in found} == {"item-7", "item-8"}
