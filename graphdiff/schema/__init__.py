@@ -30,6 +30,7 @@ a graph that still holds NaN, so the step cannot be forgotten.
 
 from graphdiff.schema.build import build_data, complete_masks, prepare
 from graphdiff.schema.checks import validate
+from graphdiff.schema.features import read_features
 from graphdiff.schema.identity import fingerprint
 from graphdiff.schema.ids import index_of, raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, similar
@@ -46,6 +47,7 @@ __all__ = [
     "modalities",
     "prepare",
     "raw_ids",
+    "read_features",
     "similar",
     "validate",
 ]

@@ -12,8 +12,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
-from graphdiff.schema.checks import is_dense, validate
+from graphdiff.schema.checks import validate
+from graphdiff.schema.features import as_features, check_modality
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities
+from graphdiff.schema.words import is_dense, kind
 
 
 def build_data(
@@ -34,8 +36,10 @@ def build_data(
         train: Training pairs (user, item): integer tensor or array ``[2, E]``.
         val: Validation pairs, integer ``[2, *]`` (default: none).
         test: Test pairs, integer ``[2, *]`` (default: none).
-        features: Per modality, a tensor or array ``[I, F]`` of any real dtype, cast to float32; a
-            row is all NaN where an item lacks the modality (default: no modality).
+        features: Per modality ``[I, F]`` real numbers, cast to float32 by
+            :func:`~graphdiff.schema.read_features`: a tensor, array, data frame, scipy sparse
+            matrix or lists; a row is all NaN where an item lacks the modality (default: no
+            modality).
         user_ids: Raw user ids, U integers or strings, all different (default: the indices).
         item_ids: Raw item ids, likewise.
 
@@ -52,15 +56,22 @@ def build_data(
             data[node].raw_id = _as_ids(ids, node)
     for (split, attribute), pairs in zip(SPLITS.items(), (train, val, test), strict=True):
         data[INTERACTS][attribute] = _as_pairs(pairs, split)
+    if features is not None and not isinstance(features, Mapping):
+        raise DataError(
+            f"features is {kind(features)}; give a mapping from modality to an array "
+            f"[{num_items}, F]"
+        )
     for name, values in (features or {}).items():
-        data[ITEM][f"x_{name}"] = _as_features(values, name)
+        check_modality(name)
+        data[ITEM][f"x_{name}"] = values
     return prepare(data)
 
 
 def prepare(data: HeteroData) -> HeteroData:
     """Completes and checks a graph made by hand.
 
-    Masks are completed as by :func:`complete_masks`, and absent held-out pairs become empty.
+    Features are converted to float32 tensors, masks completed as by :func:`complete_masks`, and
+    absent held-out pairs become empty.
 
     Args:
         data: The graph; it is left as it was.
@@ -71,6 +82,9 @@ def prepare(data: HeteroData) -> HeteroData:
     Raises:
         DataError: If it does not fit, saying what was found and what was expected.
     """
+    data = copy.copy(data)
+    for name in modalities(data):
+        data[ITEM][f"x_{name}"] = as_features(data[ITEM][f"x_{name}"], name)
     data = complete_masks(data)
     if INTERACTS in data.edge_types:
         for attribute in ("val_edge_label_index", "test_edge_label_index"):
@@ -119,13 +133,6 @@ def _as_pairs(pairs: Any, split: str) -> Tensor:
     if pairs.numel() == 0:
         return torch.empty(2, 0, dtype=torch.long)
     return pairs.long()
-
-
-def _as_features(values: Any, name: str) -> Tensor:
-    values = _as_tensor(values, f"x_{name}")
-    if values.is_complex():
-        raise DataError(f"x_{name} is {values.dtype}; give real numbers")
-    return values.float()
 
 
 def _as_tensor(values: Any, what: str) -> Tensor:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
+from graphdiff.schema.features import check_features, check_modality
 from graphdiff.schema.ids import raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
+from graphdiff.schema.words import SHOWN, count, is_dense, kind, offending, show
 
 # A pair is handled as one int64, user * I + item, so neither side may be larger.
 MAX_NODES = 2**31 - 1
-# Products of features, summed over items and columns, have to stay in the range of float32.
-MAX_FEATURE = 1e15
-SHOWN = 3
 
 
 def validate(data: HeteroData) -> None:
@@ -32,7 +31,7 @@ def validate(data: HeteroData) -> None:
             few of them by raw id.
     """
     if not isinstance(data, HeteroData):
-        raise DataError(f"expected a torch_geometric.data.HeteroData, found {_kind(data)}")
+        raise DataError(f"expected a torch_geometric.data.HeteroData, found {kind(data)}")
     for node in (USER, ITEM):
         _check_nodes(data, node)
     if INTERACTS not in data.edge_types:
@@ -51,7 +50,7 @@ def validate(data: HeteroData) -> None:
         both = keys[held_out][torch.isin(keys[held_out], keys[kept])]
         if both.numel():
             raise DataError(
-                f"{_count(both.numel(), held_out + ' pair')} also found among the {kept} pairs: "
+                f"{count(both.numel(), held_out + ' pair')} also found among the {kept} pairs: "
                 f"{_show_pairs(data, both)}; a pair belongs to one of training, validation, test"
             )
     for name in modalities(data):
@@ -68,7 +67,7 @@ def _check_nodes(data: HeteroData, node: str) -> None:
         )
     size = data[node].num_nodes
     if isinstance(size, bool) or not isinstance(size, int):
-        raise DataError(f"data['{node}'].num_nodes is {_kind(size)}; give an int")
+        raise DataError(f"data['{node}'].num_nodes is {kind(size)}; give an int")
     if not 1 <= size <= MAX_NODES:
         raise DataError(f"the graph has {size} {node}s; give from 1 to {MAX_NODES}")
     if "raw_id" in data[node]:
@@ -79,20 +78,20 @@ def _check_ids(ids: Any, node: str, size: int) -> None:
     if isinstance(ids, Tensor):
         if not is_dense(ids) or ids.dtype != torch.long or ids.dim() != 1:
             raise DataError(
-                f"raw {node} ids are {_kind(ids)}; give a long tensor [{size}] or a list of str"
+                f"raw {node} ids are {kind(ids)}; give a long tensor [{size}] or a list of str"
             )
         ids = ids.tolist()
     elif not (isinstance(ids, list) and all(isinstance(i, str) for i in ids)):
         raise DataError(
-            f"raw {node} ids are {_kind(ids)}; give a long tensor [{size}] or a list of str"
+            f"raw {node} ids are {kind(ids)}; give a long tensor [{size}] or a list of str"
         )
     if len(ids) != size:
         raise DataError(f"there are {len(ids)} raw {node} ids but {size} {node}s; give one each")
     if len(set(ids)) != size:
         repeated = [i for i, times in Counter(ids).items() if times > 1]
         raise DataError(
-            f"{_count(len(repeated), f'raw {node} id')} given more than once: "
-            f"{_show(repeated)}; ids must differ"
+            f"{count(len(repeated), f'raw {node} id')} given more than once: "
+            f"{show(repeated)}; ids must differ"
         )
 
 
@@ -111,28 +110,23 @@ def _check_pairs(data: HeteroData, split: str) -> Tensor:
         outside = (pairs[row] < 0) | (pairs[row] >= size)
         if outside.any():
             raise DataError(
-                f"{_count(int(outside.sum()), f'{split} pair')} out of range: {node} index "
-                f"{_show(pairs[row][outside][: SHOWN + 1].tolist())}; the graph has {size} "
+                f"{count(int(outside.sum()), f'{split} pair')} out of range: {node} index "
+                f"{show(pairs[row][outside][: SHOWN + 1].tolist())}; the graph has {size} "
                 f"{node}s, 0 to {size - 1}"
             )
     keys, times = pair_keys(data, pairs).unique(return_counts=True)
     repeated = keys[times > 1]
     if repeated.numel():
         raise DataError(
-            f"{_count(repeated.numel(), f'{split} pair')} given more than once: "
+            f"{count(repeated.numel(), f'{split} pair')} given more than once: "
             f"{_show_pairs(data, repeated)}; give each pair once"
         )
     return keys
 
 
-def is_dense(value: Any) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor that is not sparse."""
-    return isinstance(value, Tensor) and value.layout == torch.strided
-
-
 def _check_index(index: Any, what: str) -> None:
     if not is_dense(index) or index.dtype != torch.long:
-        raise DataError(f"{what} is {_kind(index)}; give a long tensor [2, *]")
+        raise DataError(f"{what} is {kind(index)}; give a long tensor [2, *]")
     if index.dim() != 2 or index.size(0) != 2:
         raise DataError(
             f"{what} has shape {list(index.shape)}; give [2, *], users or sources "
@@ -142,46 +136,28 @@ def _check_index(index: Any, what: str) -> None:
 
 def _check_features(data: HeteroData, name: str) -> None:
     x, has, size = data[ITEM][f"x_{name}"], data[ITEM].get(f"has_{name}"), data[ITEM].num_nodes
-    if not name.isidentifier():
-        raise DataError(f"{name!r} cannot name a modality; use letters, digits and underscores")
-    if not is_dense(x) or x.dtype != torch.float32:
-        raise DataError(f"x_{name} is {_kind(x)}; give a float32 tensor [{size}, F]")
-    if x.dim() != 2 or x.size(1) == 0:
-        raise DataError(f"x_{name} has shape {list(x.shape)}; give [{size}, F] with F at least 1")
-    if x.size(0) != size:
+    if not is_dense(x) or x.dtype != torch.float32 or x.requires_grad:
+        check_modality(name)
+        grad = " that requires grad" if isinstance(x, Tensor) and x.requires_grad else ""
         raise DataError(
-            f"x_{name} has {x.size(0)} rows but the graph has {size} items; give one row per item, "
-            f"NaN where an item has no {name}"
+            f"x_{name} is {kind(x)}{grad}; give a float32 tensor [{size}, F]; "
+            "graphdiff.schema.prepare(data) converts it"
         )
-    infinite, nan = x.isinf().any(dim=1), x.isnan()
-    if infinite.any():
-        raise DataError(
-            f"{_show_items(data, infinite)} an infinite value in x_{name}; give finite "
-            f"numbers, or a row all NaN where an item has no {name}"
-        )
-    huge = (x.abs() > MAX_FEATURE).any(dim=1)
-    if huge.any():
-        raise DataError(
-            f"{_show_items(data, huge)} a value beyond ±{MAX_FEATURE:g} in x_{name}, whose square "
-            "would leave the range of float32; scale the features"
-        )
-    partial = nan.any(dim=1) & ~nan.all(dim=1)
-    if partial.any():
-        raise DataError(
-            f"{_show_items(data, partial)} NaN in part of the row of x_{name}; a row "
-            f"is finite, or all NaN where an item has no {name}"
-        )
+    expected = f"the graph has {size} items"
+    ids = partial(raw_ids, data, ITEM)
+    check_features(x, name, expected, size, ids)
+    nan = x.isnan()
     if nan.any() or has is None:
         raise DataError(
             f"x_{name} has no mask has_{name} that accounts for its missing rows; pass "
             "the graph through graphdiff.schema.prepare(data)"
         )
     if not is_dense(has) or has.dtype != torch.bool or has.shape != (size,):
-        raise DataError(f"has_{name} is {_kind(has)}; give a bool tensor [{size}]")
+        raise DataError(f"has_{name} is {kind(has)}; give a bool tensor [{size}]")
     silent = ~has & (x != 0).any(dim=1)
     if silent.any():
         raise DataError(
-            f"{_show_items(data, silent)} values in x_{name} though has_{name} is "
+            f"{offending(silent, ids)} values in x_{name} though has_{name} is "
             "False; pass the graph through graphdiff.schema.prepare(data)"
         )
 
@@ -193,41 +169,19 @@ def _check_similar(data: HeteroData, edge_type: tuple[str, str, str]) -> None:
     outside = ((index < 0) | (index >= size)).any(dim=0)
     if outside.any():
         raise DataError(
-            f"{_count(int(outside.sum()), f'{name} edge')} out of range; the graph has {size} "
+            f"{count(int(outside.sum()), f'{name} edge')} out of range; the graph has {size} "
             f"items, 0 to {size - 1}"
         )
     if not is_dense(weight) or not weight.is_floating_point():
-        raise DataError(f"edge_weight of {name} is {_kind(weight)}; give a floating tensor")
+        raise DataError(f"edge_weight of {name} is {kind(weight)}; give a floating tensor")
     if weight.shape != index.shape[1:] or not weight.isfinite().all():
         raise DataError(
             f"edge_weight of {name} must hold one finite number for each of the "
-            f"{index.size(1)} edges; found {_kind(weight)}"
+            f"{index.size(1)} edges; found {kind(weight)}"
         )
 
 
 def _show_pairs(data: HeteroData, keys: Tensor) -> str:
     keys, size = keys[: SHOWN + 1], data[ITEM].num_nodes
     users, items = raw_ids(data, USER, keys // size), raw_ids(data, ITEM, keys % size)
-    return _show([f"user {u!r} item {i!r}" for u, i in zip(users, items, strict=True)], str)
-
-
-def _show_items(data: HeteroData, offends: Tensor) -> str:
-    index = offends.nonzero().flatten()
-    shown = _show(raw_ids(data, ITEM, index[: SHOWN + 1].cpu()))
-    verb = "has" if index.numel() == 1 else "have"
-    return f"{index.numel()} of {offends.numel()} items ({shown}) {verb}"
-
-
-def _show(values: Sequence[Any], write: Callable[[Any], str] = repr) -> str:
-    return ", ".join(map(write, values[:SHOWN])) + (", …" if len(values) > SHOWN else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"1 {what} is" if number == 1 else f"{number} {what}s are"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Tensor):
-        layout = "" if is_dense(value) else f"{str(value.layout).removeprefix('torch.')} "
-        return f"a {layout}{str(value.dtype).removeprefix('torch.')} tensor {list(value.shape)}"
-    return f"of type {type(value).__name__}"
+    return show([f"user {u!r} item {i!r}" for u, i in zip(users, items, strict=True)], str)
