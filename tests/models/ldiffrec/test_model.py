@@ -136,7 +136,7 @@ def test_latent_channels_are_proportional_to_cluster_sizes():
     assert [(e.in_features, e.out_features) for e in vae.encoders] == [(5, 10), (1, 2), (2, 4)]
     tiny = ClusterVAE(torch.tensor([0] * 9 + [1]), 2)
     assert [e.out_features for e in tiny.encoders] == [2, 2]
-    with pytest.raises(ConfigError, match="3 clusters of items cannot share 2 latent channels"):
+    with pytest.raises(ConfigError, match="3 item clusters cannot share 2 latent channels"):
         ClusterVAE(cluster, 2)
 
 

@@ -240,7 +240,7 @@ def test_a_saved_model_keeps_its_graphs(multimodal_data, tmp_path):
 
 
 def test_invalid_settings_are_rejected(multimodal_data, plain_data):
-    with pytest.raises(ConfigError, match="no multiple of num_heads=3"):
+    with pytest.raises(ConfigError, match="not a multiple of num_heads=3"):
         MMSSL.from_data(multimodal_data, hidden_channels=4, num_heads=3)
     with pytest.raises(ConfigError, match="MMSSL needs at least one modality"):
         MMSSL.from_data(plain_data)
