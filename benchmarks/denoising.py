@@ -7,7 +7,7 @@ Each model is trained with the settings that tuning found, on training interacti
 are noise: those of the data itself (synthetic), or fakes added to it (``--noise``; the seed draws
 them). It then judges what it was trained on (``model.interaction_scores()``); and
 models trained on all folds but one judge the one that they have not seen
-(graphdiff.evaluation.denoising.cross_fitted). A figure is the chance that a true interaction is
+(graphdiff.evaluation.noise.cross_fitted_scores). A figure is the chance that a true interaction is
 believed more than a noisy one: over all pairs, and within users.
 """
 

@@ -39,6 +39,7 @@ from graphdiff import LD4MRec
 from graphdiff.files import write_text
 from graphdiff.graph.store import RecGraph
 from graphdiff.runs import train_run
+from graphdiff.training.config import run_config
 
 OVERLOAD_QUEUE, OVERLOAD_BATCH = 16, 1
 #: Requests at a time that find out how many the service answers.
@@ -73,7 +74,8 @@ def parse() -> argparse.Namespace:
 
 
 def trained(folder: Path) -> Path:
-    train_run(folder, "synthetic", "ld4mrec", epochs=2, accelerator="cpu", progress=False)
+    config = run_config({"training": {"epochs": 2, "accelerator": "cpu"}})
+    train_run(folder, config, progress=False)
     return folder
 
 

@@ -26,8 +26,8 @@ import graphdiff
 from graphdiff import datasets
 from graphdiff.datasets.io.storage import load_graph
 from graphdiff.errors import ConfigError, RunError
-from graphdiff.evaluation.denoising import belief_auc, cross_fitted, noise_auc
 from graphdiff.evaluation.groups import item_groups, user_groups
+from graphdiff.evaluation.noise import cross_fitted_scores, noise_auc, score_auc
 from graphdiff.evaluation.ranking import Ranking, RecommendsItems, rank
 from graphdiff.models.registry import MODELS, get_model
 from graphdiff.schema import INTERACTS
@@ -149,9 +149,9 @@ def run_cell(
 
     With ``test=False`` the test pairs are not looked at. With ``noise`` the figures hold how well
     the model tells noise among its training interactions
-    (:func:`graphdiff.evaluation.denoising.noise_auc`), where some are known to be noise and some
+    (:func:`graphdiff.evaluation.noise.noise_auc`), where some are known to be noise and some
     not, and with ``folds`` also how well so many further models tell, each by interactions that it
-    was not trained on (:func:`graphdiff.evaluation.denoising.cross_fitted`). ``recommend`` are
+    was not trained on (:func:`graphdiff.evaluation.noise.cross_fitted_scores`). ``recommend`` are
     options of the model's ``recommend`` that everything is measured with once it is trained; the
     epoch was chosen without. ``kept`` is a folder for the state of the training after each epoch;
     one that was stopped there is gone on with.
@@ -193,8 +193,8 @@ def run_cell(
                 fit(other, rest, seed=seed, progress=progress, **training)
                 return other
 
-            belief = cross_fitted(trained, data, folds, seed)
-            cell["cross_fitted"] = belief_auc(belief, data)
+            belief = cross_fitted_scores(trained, data, folds, seed)
+            cell["cross_fitted"] = score_auc(belief, data)
     asked: RecommendsItems = recommender
     if recommend:
         asked = AskedWith(recommender, recommend)

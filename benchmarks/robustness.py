@@ -7,7 +7,7 @@ Fake interactions are added to training, or real ones dropped (graphdiff.transfo
 validation and test stay as they are. Each level, model and seed is trained anew with the settings
 that tuning found on the clean data; the seed draws the noise too. Figures: accuracy, its loss
 relative to level 0, and how well the model tells noise from truth among what it was trained on
-(graphdiff.evaluation.denoising), where there is both. A plot NAME.svg comes beside the JSON.
+(graphdiff.evaluation.noise), where there is both. A plot NAME.svg comes beside the JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is installed here, and does it work together."""
+"""Check of the installation: packages, devices, and a tiny model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from packaging.requirements import Requirement
 
 
 class Finding(NamedTuple):
-    """One line of the examination."""
+    """Result of one check."""
 
-    what: str
+    component: str
     found: str
     ok: bool
     needed: bool
 
 
 def examine() -> list[Finding]:
-    """Looks at Python, every declared dependency, the devices, and a tiny model."""
+    """Check Python, every declared dependency, the devices, and a tiny model."""
     findings = [Finding("python", platform.python_version(), True, True)]
     for line in requires("graphdiff") or []:
         requirement = Requirement(line)
@@ -51,7 +51,7 @@ def _device(kind: str, there: bool) -> Finding:
 
 
 def _tiny_model() -> Finding:
-    """Trains for one epoch and recommends: what fails here fails everywhere."""
+    """Train a small model for one epoch and recommend with it."""
     from graphdiff import LD4MRec, fit
     from graphdiff.datasets import SyntheticMultimedia
 

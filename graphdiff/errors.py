@@ -1,8 +1,8 @@
-"""What graphdiff raises when a person, a file or a folder is at fault.
+"""Errors that graphdiff raises about a request, a file, a folder or data.
 
-Every message says what was found, what was expected and what to do. All of them
-derive from :class:`GraphDiffError`, so that one ``except`` catches them and the
-command line can print them on one line. ``docs/errors.md`` tells the cure of each.
+Every message states what was found, what was expected and what to do. All of them derive from
+:class:`GraphDiffError`, so that one ``except`` catches them and the command line can print them on
+one line. ``docs/errors.md`` lists the remedy of each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class GraphDiffError(Exception):
 
 
 class DataError(GraphDiffError, ValueError):
-    """Data that does not fit the schema, or a file that does not hold what it should."""
+    """Data that does not fit the schema, or a file without the expected content."""
 
 
 class ConfigError(GraphDiffError, ValueError):
@@ -27,11 +27,11 @@ class RunError(GraphDiffError):
 
 
 class TrainingError(GraphDiffError, ArithmeticError):
-    """A training that cannot go on, because a loss or a gradient is not a finite number."""
+    """A training that cannot continue, because a loss or a gradient is not finite."""
 
 
 class StorageError(GraphDiffError, OSError):
-    """A file or folder that cannot be written. What was there before is still whole.
+    """A file or folder that cannot be written. Files that were there are unchanged.
 
     Raised like any :class:`OSError`, with ``errno``, ``strerror`` and ``filename``.
     """
@@ -44,14 +44,14 @@ class StorageError(GraphDiffError, OSError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training stopped by Ctrl-C or by a request to end, after the batch at hand.
+    """A training stopped by Ctrl-C or SIGTERM, after the current batch.
 
-    It is no :class:`GraphDiffError`: who asks a program to stop does not want it to go on with the
-    next training because errors are caught.
+    It is not a :class:`GraphDiffError`, so that a loop that catches errors does not continue with
+    its next training after a request to stop.
 
     Args:
-        message: What was kept, and how to go on.
-        signal: The signal's number.
+        message: What was saved, and how to resume.
+        signal: Number of the signal.
     """
 
     def __init__(self, message: str, signal: int = signal.SIGINT) -> None:

@@ -12,37 +12,53 @@ from graphdiff.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Okabe and Ito's blue and orange, which colour-blind readers tell apart.
+#: Blue and orange of Okabe and Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE = "#0072b2", "#e69f00"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, drawn without a display."""
-    from matplotlib.figure import Figure  # Half a second that nothing else needs.
+    """Return an empty figure of a size in inches, drawn without a display."""
+    from matplotlib.figure import Figure  # Takes half a second, which nothing else needs.
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def write_figure(figure: Figure, path: str | Path) -> None:
-    """Writes a figure, atomically; the same figure gives the same file.
-
-    Args:
-        figure: What was drawn.
-        path: Where it goes; the suffix says the format, such as ``.png`` or ``.svg``.
+def check_figure(path: str | Path) -> None:
+    """Check that a figure can be written as ``path``, by its suffix.
 
     Raises:
         ConfigError: If there is no such format.
-        OSError: If it cannot be written.
+    """
+    kind = _kind(path)
+    if kind not in new_figure(1, 1).canvas.get_supported_filetypes():
+        raise ConfigError(
+            f"{path} has no suffix of a figure; give a name that ends in .png, .svg or .pdf"
+        )
+
+
+def write_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure atomically; the same figure gives the same file.
+
+    Args:
+        figure: The figure.
+        path: The file; its suffix determines the format, such as ``.png`` or ``.svg``.
+
+    Raises:
+        ConfigError: If there is no such format.
+        OSError: If the file cannot be written.
     """
     from matplotlib import rc_context
 
-    path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise ConfigError(f"{path} is no figure; give a name that ends in .png, .svg or .pdf")
+    check_figure(path)
+    kind = _kind(path)
     content = io.BytesIO()
     with rc_context({"svg.hashsalt": "graphdiff"}):
         undated = {"Date": None} if kind == "svg" else None
         figure.savefig(content, format=kind, dpi=150, metadata=undated)
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content.getvalue())
+
+
+def _kind(path: str | Path) -> str:
+    return Path(path).suffix.lower().removeprefix(".")

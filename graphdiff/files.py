@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from graphdiff.errors import StorageError
 
-# What a file is called until it is whole: ".NAME.<random>.part" beside its final place.
+# A file is named ".NAME.<random>.part" beside its final place until it is complete.
 PART = ".part"
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file atomically: readers see the old content or the new, never a part.
+    """Write a file atomically: readers see the old content or the new, never a part.
 
     The content goes to a temporary file in the same folder, is forced to disk, and is renamed;
-    then the folder is forced to disk, so that the new name outlives a power cut. On any error the
-    old file stays as it was. A killed process can leave its temporary file to
-    :func:`remove_parts`.
+    then the folder is forced to disk, so that the new name survives a power failure. On any error
+    the old file is unchanged. A killed process may leave its temporary file, which
+    :func:`remove_parts` removes.
 
     Args:
-        path: The file; its folder is there.
-        content: All of it.
+        path: The file, in an existing folder.
+        content: Its complete content.
 
     Raises:
         StorageError: If it cannot be written: no space, no permission, no folder.
@@ -49,17 +49,17 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes UTF-8 text as :func:`write_bytes` does."""
+    """Write UTF-8 text atomically; see :func:`write_bytes`."""
     write_bytes(path, content.encode())
 
 
 @contextmanager
 def written_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """For files that another library writes: ``with written_together(folder, names) as place``.
+    """Write files with another library: ``with written_together(folder, names) as place``.
 
-    The files are to be written into the folder ``place``. When the block ends they are forced to
-    disk and renamed into ``folder``, one after the other, in the order of ``names``: a file that
-    refers to another comes after it. On any error in the block, nothing in ``folder`` changes.
+    The block writes the files into the folder ``place``. When it ends they are forced to disk and
+    renamed into ``folder``, one after the other, in the order of ``names``: a file that refers to
+    another comes after it. On any error in the block, nothing in ``folder`` changes.
 
     Raises:
         StorageError: If they cannot be written: no space, no permission, no folder.
@@ -78,10 +78,10 @@ def written_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, where they are not there.
+    """Create a folder and its parents, where they do not exist.
 
     Raises:
-        StorageError: If it cannot be made.
+        StorageError: If it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -90,9 +90,9 @@ def make_folder(path: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Removes what a killed process has left of files that it was writing into ``folder``.
+    """Remove incomplete files that a killed process has left in ``folder``.
 
-    Only for folders that nobody else is writing to.
+    Only for folders that no other process is writing to.
     """
     for path in folder.glob(f".*{PART}"):
         if path.is_dir():
@@ -107,12 +107,12 @@ def _storage_error(error: OSError, path: Path) -> StorageError:
 
 def _sync_folder(folder: Path) -> None:
     if os.name != "posix":
-        return  # Elsewhere a folder cannot be opened, and a rename needs no more.
+        return  # Elsewhere a folder cannot be opened, and a rename needs no sync.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems do not know how.
+        # Some network file systems do not support it.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

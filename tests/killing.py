@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from graphdiff.files import PART
 from graphdiff.runs import resume_run, train_run
 from graphdiff.training.checkpoints import checkpoint_of
+from graphdiff.training.config import run_config
 
 KILLS = 20
 MODELS = {"lightgcn": {}, "ld4mrec": {"num_negatives": 16}, "freedom": {}}
@@ -34,25 +35,31 @@ WALL_CLOCK = ("train_seconds", "seconds_per_epoch", "seconds")
 
 
 def train(folder: Path, model: str) -> None:
-    train_run(
-        folder,
-        "synthetic",
-        model,
-        options={"seed": 3, "num_users": 60, "num_items": 40},
-        settings={"hidden_channels": 8, "batch_size": 64, "lr": 0.01, **MODELS[model]},
-        epochs=5,
-        patience=3,
-        eval_every=2 if model == "freedom" else 1,
-        accelerator="cpu",
-        progress=False,
+    settings = {"hidden_channels": 8, "batch_size": 64, "lr": 0.01, **MODELS[model]}
+    training = {
+        "epochs": 5,
+        "patience": 3,
+        "eval_every": 2 if model == "freedom" else 1,
+        "accelerator": "cpu",
+    }
+    config = run_config(
+        {
+            "model": {"name": model, "settings": settings},
+            "dataset": {
+                "name": "synthetic",
+                "options": {"seed": 3, "num_users": 60, "num_items": 40},
+            },
+            "training": training,
+        }
     )
+    train_run(folder, config, progress=False)
 
 
 def resume(folder: Path, model: str) -> None:
     if (folder / "config.yaml").exists():
         resume_run(folder, progress=False)
     else:
-        train(folder, model)  # Killed before there was anything to go on with.
+        train(folder, model)  # Killed before there was anything to resume.
 
 
 class WritingSteps:

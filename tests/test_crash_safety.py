@@ -22,6 +22,7 @@ from graphdiff.errors import ConfigError, Interrupted, RunError, StorageError
 from graphdiff.files import write_bytes
 from graphdiff.runs import resume_run, train_run
 from graphdiff.training.checkpoints import checkpoint_of
+from graphdiff.training.config import run_config
 from tests.conftest import random_data
 
 SIZES = {"num_users": 40, "num_items": 30}
@@ -48,10 +49,18 @@ def test_kill_and_resume_end_where_an_uninterrupted_training_does(tmp_path):
     assert result["parts"]  # Some kills came while a file was being written.
 
 
-def begun(folder, epochs=2, model="lightgcn"):
-    return train_run(
-        folder, "synthetic", model, options=TINY, settings=SETTINGS, epochs=epochs, **ARGUMENTS
+def tiny(model, epochs):
+    return run_config(
+        {
+            "model": {"name": model, "settings": SETTINGS},
+            "dataset": {"name": "synthetic", "options": TINY},
+            "training": {"epochs": epochs, "accelerator": "cpu"},
+        }
     )
+
+
+def begun(folder, epochs=2, model="lightgcn"):
+    return train_run(folder, tiny(model, epochs), progress=False)
 
 
 def everything(folder):
@@ -83,14 +92,16 @@ class TestInterrupt:
         data = random_data(**SIZES)
         return LightGCN.from_data(data, hidden_channels=8, batch_size=32, lr=0.01), data
 
-    def test_the_epoch_is_done_anew(self, tmp_path, monkeypatch):
+    def test_the_epoch_is_repeated(self, tmp_path, monkeypatch):
         whole, data = self.model()
         fit(whole, data, epochs=4, **ARGUMENTS)
         steps = -(-whole.graph.num_interactions // 32)
         for step, epochs in ((2, 0), (steps, 1), (2 * steps + 1, 2)):
             with monkeypatch.context() as patch:
                 taken = interrupting(patch, step)
-                with pytest.raises(Interrupted, match=f"after epoch {epochs}, which .* holds") as e:
+                with pytest.raises(
+                    Interrupted, match=f"after epoch {epochs}, which .* holds complete"
+                ) as e:
                     fit(self.model()[0], data, epochs=4, out=tmp_path / str(step), **ARGUMENTS)
             assert e.value.signal == signal.SIGINT
             assert len(taken) == step  # The batch at hand was finished, and no other begun.
@@ -115,7 +126,7 @@ class TestInterrupt:
     def test_without_a_folder_it_says_so(self, monkeypatch):
         model, data = self.model()
         interrupting(monkeypatch, 1)
-        with pytest.raises(Interrupted, match="nothing was kept"):
+        with pytest.raises(Interrupted, match="nothing was saved"):
             fit(model, data, epochs=4, **ARGUMENTS)
 
     def test_the_command_exits_with_130_and_says_how_to_go_on(self, tmp_path, monkeypatch, capsys):
@@ -129,7 +140,7 @@ class TestInterrupt:
         assert e.value.code == 130
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("graphdiff: stopped after epoch 0, which")
-        assert error.endswith(f"; go on with: graphdiff train --resume {out}")
+        assert error.endswith(f"; resume with: graphdiff train --resume {out}")
 
 
 class TestResume:
@@ -161,19 +172,16 @@ class TestResume:
     def test_a_training_is_not_written_over(self, tmp_path):
         begun(tmp_path)
         before = everything(tmp_path)
-        with pytest.raises(RunError, match=r"holds a training already \(model\.safetensors, .*"):
+        with pytest.raises(RunError, match=r"already holds a training \(model\.safetensors, .*"):
             begun(tmp_path, model="freedom")
         assert everything(tmp_path) == before
-        again = train_run(
-            tmp_path, "synthetic", "freedom", options=TINY, settings=SETTINGS, overwrite=True,
-            epochs=1, **ARGUMENTS,
-        )  # fmt: skip
+        again = train_run(tmp_path, tiny("freedom", 1), overwrite=True, progress=False)
         assert again["model"] == "FREEDOM"
         assert len(history(tmp_path)) == 1
 
     def test_what_would_be_another_training_is_refused(self, tmp_path):
         begun(tmp_path)
-        with pytest.raises(ConfigError, match="goes on as it was begun, so 'seed' cannot be given"):
+        with pytest.raises(ConfigError, match="keeps its settings, so 'seed' cannot be given"):
             resume_run(tmp_path, seed=3)
         with pytest.raises(RunError, match="is not a RUN folder"):
             resume_run(tmp_path / "none")
@@ -185,7 +193,7 @@ class TestResume:
             resume_run(tmp_path, progress=False)
         config["training"]["speed"] = 3
         path.write_text(yaml.safe_dump(config))
-        with pytest.raises(RunError, match="speed=3 is no option of training"):
+        with pytest.raises(RunError, match=r"no setting 'training\.speed'; there are epochs, pat"):
             resume_run(tmp_path, progress=False)
 
     def test_a_fresh_fit_does_not_leave_an_older_checkpoint(self, tmp_path):
@@ -205,7 +213,7 @@ class TestResume:
         fit(model, data, epochs=1, out=tmp_path, **ARGUMENTS)
         path = checkpoint_of(tmp_path)
         path.write_bytes(damage(path.read_bytes()))
-        with pytest.raises(RunError, match="is not a whole checkpoint"):
+        with pytest.raises(RunError, match="is not a complete checkpoint"):
             fit(model, data, epochs=2, out=tmp_path, resume=True, **ARGUMENTS)
 
     def test_a_checkpoint_that_would_run_code_is_refused(self, tmp_path):
@@ -218,7 +226,7 @@ class TestResume:
         path = checkpoint_of(tmp_path)
         path.parent.mkdir()
         torch.save({"graphdiff": Evil()}, path)
-        with pytest.raises(RunError, match="is not a whole checkpoint"):
+        with pytest.raises(RunError, match="is not a complete checkpoint"):
             fit(model, data, out=tmp_path, resume=True, **ARGUMENTS)
         assert not (tmp_path / "canary").exists()
         torch.save({"state_dict": {}}, path)

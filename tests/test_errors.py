@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graphdiff import cli, errors
+from graphdiff import errors
 from graphdiff.cli.main import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
@@ -54,7 +54,7 @@ def command(monkeypatch, capsys, *arguments):
         (["recommend", "x", "--user", "1", "-k", "0"], "Invalid value for '-k'"),
         (["evaluate", "x", "--split", "all"], "Invalid value for '--split'"),
         (["train", "--out", "x", "--accelerator", "abacus"], "accelerator='abacus'"),
-        (["train", "--out", "x", "--precision", "7"], "precision='7'"),
+        (["train", "--out", "x", "--precision", "7"], "training.precision is '7'"),
         (["train", "--out", "x", "--monitor", "recall"], "no metric 'recall' to monitor"),
         (["train", "--out", "x", "--set", "lr=[1"], "--set lr is not readable YAML"),
         (["train", "--out", "x", "--set", "lr=-1"], "lr=-1"),
@@ -125,7 +125,7 @@ def test_help_and_no_arguments_are_no_mistake(monkeypatch, capsys):
 
 def test_a_reader_that_goes_away_is_no_error(monkeypatch):
     closed = []
-    monkeypatch.setattr(cli.os, "dup2", lambda *a: closed.append(a))
+    monkeypatch.setattr("graphdiff.cli.main.os.dup2", lambda *a: closed.append(a))
     monkeypatch.setattr(sys, "argv", ["graphdiff", "doctor"])
 
     def examine():

@@ -1,5 +1,5 @@
-"""Full-ranking evaluation, user groups, significance tests and scores of interactions."""
+"""Evaluation: full ranking, metrics, groups of users and items, significance tests, noise."""
 
-from graphdiff.evaluation.ranking import evaluate, evaluate_users
+from graphdiff.evaluation.ranking import describe_masking, evaluate, evaluate_users
 
-__all__ = ["evaluate", "evaluate_users"]
+__all__ = ["describe_masking", "evaluate", "evaluate_users"]

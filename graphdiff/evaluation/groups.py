@@ -1,7 +1,7 @@
-"""Users by how active they are, and items by how popular, to see for whom a model works.
+"""Groups of users by activity and of items by popularity, to compare models on each.
 
-Both count *training* interactions alone, so that a group is known before anything is held against
-a model, and is the same for every model.
+Only *training* interactions are counted, so that groups do not depend on the held-out pairs and are
+the same for every model.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.schema import INTERACTS, ITEM, USER
 
-#: From the least popular on.
+#: Groups of items, from the least popular to the most popular.
 ITEM_GROUPS = ("cold", "tail", "mid", "head")
 
 
 def user_groups(data: HeteroData, users: Tensor | None = None) -> dict[str, Tensor]:
-    """Users in up to four groups of about equal size, by their number of training interactions.
+    """Divide users into up to four groups of about equal size by activity.
 
-    The borders are the quartiles of the users that have any; where quartiles are equal, groups are
-    one. Users without any are a group of their own, ``"0"``.
+    Activity is the number of training interactions. The borders are the quartiles of the users
+    that have any; groups with equal quartiles are merged. Users without any form the group ``"0"``.
 
     Args:
         data: A graph that fits :mod:`graphdiff.schema`.
         users: The users to divide, long ``[n]``, such as those of the test pairs; all by default.
 
     Returns:
-        For each group that somebody is in, from the least active on, its members as bool ``[U]``.
-        The name tells the numbers of interactions, such as ``"3–5"`` or ``"12+"``.
+        For each group that is not empty, from the least active on, its members as bool ``[U]``.
+        The name states the numbers of interactions, such as ``"3–5"`` or ``"12+"``.
     """
     activity = _degrees(data, USER)
     chosen = torch.ones_like(activity, dtype=torch.bool)
@@ -48,17 +48,17 @@ def user_groups(data: HeteroData, users: Tensor | None = None) -> dict[str, Tens
 
 
 def item_groups(data: HeteroData) -> dict[str, Tensor]:
-    """Items by popularity: cold, tail, mid and head.
+    """Divide items into cold, tail, mid and head by popularity.
 
     Cold items have no training interaction. The others, from the most popular down, are the head
-    until they hold a third of all training interactions, then mid until they hold two thirds, then
+    until they have a third of all training interactions, then mid until they have two thirds, then
     tail. Equally popular items are in the same group.
 
     Args:
         data: A graph that fits :mod:`graphdiff.schema`.
 
     Returns:
-        For each group that has an item, in the order of :data:`ITEM_GROUPS`, its members as bool
+        For each group that is not empty, in the order of :data:`ITEM_GROUPS`, its members as bool
         ``[I]``.
     """
     popularity = _degrees(data, ITEM)
@@ -80,6 +80,6 @@ def _range(low: int, high: int | None) -> str:
 
 
 def _degrees(data: HeteroData, node: str) -> Tensor:
-    """Training interactions of each user or item, long ``[N]``, on the CPU."""
+    """Return the number of training interactions of each user or item, long ``[N]``, on the CPU."""
     index = data[INTERACTS].edge_index[0 if node == USER else 1].cpu()
     return torch.bincount(index, minlength=data[node].num_nodes)

@@ -1,27 +1,13 @@
-"""Full-ranking evaluation: every item of the catalogue competes for every place.
+"""Full-ranking evaluation: every item of the catalogue is a candidate for every place.
 
-For a user with held-out items ``H`` and recommended list ``r_1, ..., r_k``, with ``rel_j = 1`` if
-``r_j`` is in ``H`` and 0 otherwise:
-
-==============  =========================================================================
-``recall@k``    ``Σ_j rel_j / |H|``
-``ndcg@k``      ``Σ_j rel_j / log2(j + 1)`` over its largest possible value, which is
-                ``Σ_{j ≤ min(k, |H|)} 1 / log2(j + 1)``
-``precision@k`` ``Σ_j rel_j / k``, also where fewer than k items could be recommended
-``map@k``       ``Σ_j rel_j · (hits up to j) / j``, over ``min(k, |H|)``
-``mrr@k``       ``1 / j`` of the first hit, 0 without one
-``hit_ratio@k`` 1 if there is a hit, 0 otherwise
-``coverage@k``  share of the catalogue that is recommended to at least one of the users
-==============  =========================================================================
-
-All but coverage are averaged over the users that have held-out items; the others are left out,
-of coverage too. The values are those of :mod:`torch_geometric.metrics`.
+Training items are masked; :func:`describe_masking` states what a ranking masks. The metrics are
+defined in :mod:`graphdiff.evaluation.metrics`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -30,34 +16,17 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import (
-    LinkPredCoverage,
-    LinkPredHitRatio,
-    LinkPredMAP,
-    LinkPredMetric,
-    LinkPredMRR,
-    LinkPredNDCG,
-    LinkPredPrecision,
-    LinkPredRecall,
-)
 from torch_geometric.metrics.link_pred import LinkPredMetricData
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
+from graphdiff.evaluation.metrics import DEFAULT_KS, coverage, user_metrics
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
 
-_PER_USER: dict[str, type[LinkPredMetric]] = {
-    "recall": LinkPredRecall,
-    "ndcg": LinkPredNDCG,
-    "precision": LinkPredPrecision,
-    "map": LinkPredMAP,
-    "mrr": LinkPredMRR,
-    "hit_ratio": LinkPredHitRatio,
-}
 _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
 class RecommendsItems(Protocol):
-    """What can be evaluated: anything that recommends items to training users."""
+    """A model that recommends items to training users, which is all that evaluation needs."""
 
     def recommend(
         self,
@@ -67,14 +36,14 @@ class RecommendsItems(Protocol):
         exclude_seen: bool = True,
         exclude_index: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The k best items of each user.
+        """Return the top-k items of each user.
 
         Args:
             user_index: Int64 ``[B]``.
             k: Items per user.
-            exclude_seen: Leave out the user's training items.
-            exclude_index: More pairs to leave out, ``(row, item)``, int64 ``[P]`` each, where
-                ``row`` is a position in ``user_index``.
+            exclude_seen: Mask the user's training items.
+            exclude_index: Further pairs to mask, ``(row, item)``, int64 ``[P]`` each, where ``row``
+                is a position in ``user_index``.
 
         Returns:
             Item indices, int64 ``[B, k]``, best first, -1 at the end where candidates ran out,
@@ -86,38 +55,38 @@ def evaluate(
     model: RecommendsItems,
     data: HeteroData,
     split: Literal["val", "test"] = "test",
-    ks: Sequence[int] = (10, 20),
+    ks: Sequence[int] = DEFAULT_KS,
     mask_validation: bool = False,
     batch_size: int = 1024,
     progress: bool = False,
 ) -> dict[str, float]:
-    """Metrics of a model on a split's held-out items, averaged over users.
+    """Return the metrics of a model on the held-out items of a split, averaged over users.
 
-    Training items are never recommended. All other items are, those without any training
-    interaction included. The mean is taken over the values of :func:`evaluate_users`.
+    Training items are masked. All other items are candidates, those without any training
+    interaction included. The means are taken over the values of :func:`evaluate_users`.
 
     Args:
-        model: Anything with :meth:`RecommendsItems.recommend`. A module is put in eval mode for the
-            time of the evaluation.
+        model: An object with :meth:`RecommendsItems.recommend`. A module is in eval mode during
+            the evaluation.
         data: A graph that fits :mod:`graphdiff.schema`, with held-out pairs in the attribute
             ``val_edge_label_index`` or ``test_edge_label_index`` of its interactions.
         split: ``"val"`` or ``"test"``. (default: ``"test"``)
         ks: Lengths of the list to evaluate, each from 1 to the number of items.
             (default: ``(10, 20)``)
-        mask_validation: For ``"test"``, leave a user's validation items out of the ranking too, as
-            DiffRec does. (default: False)
+        mask_validation: For ``"test"``, mask a user's validation items too, as DiffRec does; see
+            :func:`describe_masking`. (default: False)
         batch_size: Users ranked at a time. (default: 1024)
         progress: Show a progress bar on standard error. (default: False)
 
     Returns:
         ``{"recall@10": ..., "ndcg@10": ..., "precision@10": ..., "map@10": ..., "mrr@10": ...,
         "hit_ratio@10": ..., "coverage@10": ..., "recall@20": ..., ...}``, all from 0 to 1. See
-        :mod:`graphdiff.evaluation.ranking` for their definitions.
+        :mod:`graphdiff.evaluation.metrics` for their definitions.
 
     Raises:
         ConfigError: If ``split``, ``ks``, ``batch_size`` or ``mask_validation`` does not fit.
         DataError: If the split has no held-out pairs.
-        GraphDiffError: If the model's answer is not a ranking.
+        GraphDiffError: If what the model returns is not a ranking.
     """
     return rank(model, data, split, ks, mask_validation, batch_size, progress).mean()
 
@@ -126,26 +95,65 @@ def evaluate_users(
     model: RecommendsItems,
     data: HeteroData,
     split: Literal["val", "test"] = "test",
-    ks: Sequence[int] = (10, 20),
+    ks: Sequence[int] = DEFAULT_KS,
     mask_validation: bool = False,
     batch_size: int = 1024,
     progress: bool = False,
 ) -> dict[str, Tensor]:
-    """Metrics of a model for each user, for a paired test against another model.
+    """Return the metrics of a model for each user, for a paired test against another model.
 
     Arguments and errors are those of :func:`evaluate`, whose values are the means of these.
 
     Returns:
         ``"user"``: the users with held-out items, ascending, int64 ``[n]``; and for each of
-        ``"recall@10"``, ``"ndcg@10"``, ... their values, float32 ``[n]``. There is no coverage,
-        which belongs to no single user. All on the CPU.
+        ``"recall@10"``, ``"ndcg@10"``, ... their values, float32 ``[n]``. Coverage is missing,
+        since it is not a property of one user. All on the CPU.
     """
     return rank(model, data, split, ks, mask_validation, batch_size, progress).users()
 
 
+def describe_masking(mask_validation: bool) -> str:
+    """Return which items a test ranking masks, for captions and ``results.json``."""
+    return "training and validation items" if mask_validation else "training items"
+
+
+def check_evaluation(
+    data: HeteroData,
+    split: str,
+    ks: Sequence[int] = DEFAULT_KS,
+    mask_validation: bool = False,
+    batch_size: int = 1024,
+) -> None:
+    """Check the arguments of :func:`evaluate` without a model, such as before training one.
+
+    Raises:
+        ConfigError: If ``split``, ``ks``, ``batch_size`` or ``mask_validation`` does not fit.
+        DataError: If the split has no held-out pairs.
+    """
+    num_items = int(data[ITEM].num_nodes)
+    if split not in _SPLIT_NAMES:
+        raise ConfigError(f"split is {split!r}; expected 'val' or 'test'")
+    if mask_validation and split == "val":
+        raise ConfigError(
+            "mask_validation=True would mask what split='val' measures; use it with split='test'"
+        )
+    if not ks or not all(1 <= k <= num_items for k in ks):
+        raise ConfigError(
+            f"ks is {list(ks)} with a catalogue of {num_items} items; give one or more list "
+            f"lengths from 1 to {num_items}"
+        )
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+    if _held_out(data, split).size(1) == 0:
+        raise DataError(
+            f"the data has no {_SPLIT_NAMES[split]} pairs to evaluate on; give at least one in "
+            f"data[{INTERACTS}].{SPLITS[_SPLIT_NAMES[split]]}"
+        )
+
+
 @dataclass
 class Ranking:
-    """What a model recommends to the users of a split, and what they were to get. On the CPU.
+    """Recommended and held-out items of the users of a split, on the CPU.
 
     Attributes:
         user: The users with held-out items, ascending, int64 ``[n]``.
@@ -160,26 +168,26 @@ class Ranking:
     num_items: int
 
     def users(self) -> dict[str, Tensor]:
-        """Each user's metrics, as :func:`evaluate_users` gives them."""
+        """Return each user's metrics; see :func:`evaluate_users`."""
         result = {"user": self.user}
         for k in self.ks:
-            result |= _per_user(self.pairs, k)
+            result |= user_metrics(self.pairs, k)
         return result
 
     def mean(self) -> dict[str, float]:
-        """Metrics averaged over the users, as :func:`evaluate` gives them."""
+        """Return the metrics averaged over users; see :func:`evaluate`."""
         result = {}
         for k in self.ks:
-            for name, value in _per_user(self.pairs, k).items():
+            for name, value in user_metrics(self.pairs, k).items():
                 result[name] = value.double().mean().item()
-            result[f"coverage@{k}"] = _coverage(self.pairs, k, self.num_items)
+            result[f"coverage@{k}"] = coverage(self.pairs, k, self.num_items)
         return result
 
     def of_items(self, items: Tensor) -> Ranking:
-        """The same recommendations, where only some of the held-out items were to be found.
+        """Return the same recommendations with only some of the held-out items as relevant.
 
         Args:
-            items: Which items count, bool ``[I]``. The others keep the places that they have in
+            items: The items that count as relevant, bool ``[I]``. The others keep their places in
                 the lists.
 
         Returns:
@@ -197,30 +205,26 @@ def rank(
     model: RecommendsItems,
     data: HeteroData,
     split: Literal["val", "test"] = "test",
-    ks: Sequence[int] = (10, 20),
+    ks: Sequence[int] = DEFAULT_KS,
     mask_validation: bool = False,
     batch_size: int = 1024,
     progress: bool = False,
 ) -> Ranking:
-    """Ranks the catalogue for the users of a split, once for all that is to be measured on it.
+    """Rank the catalogue for the users of a split, once for everything to be measured on it.
 
-    Arguments and errors are those of :func:`evaluate`.
+    Scores are computed in the precision of the model's weights, without autocast. Arguments and
+    errors are those of :func:`evaluate`.
     """
+    check_evaluation(data, split, ks, mask_validation, batch_size)
     num_items = int(data[ITEM].num_nodes)
-    _check_settings(split, ks, mask_validation, batch_size, num_items)
     held_out = _held_out(data, split)
     user = held_out[0].unique()
-    if user.numel() == 0:
-        raise DataError(
-            f"the data has no {_SPLIT_NAMES[split]} pairs to evaluate on; give at least one in "
-            f"data[{INTERACTS}].{SPLITS[_SPLIT_NAMES[split]]}"
-        )
     masked = _held_out(data, "val") if mask_validation else held_out[:, :0]
     exclude = _PairsOfUsers(masked, user, int(data[USER].num_nodes))
     label = _PairsOfUsers(held_out, user, int(data[USER].num_nodes))
 
     top = []
-    with _eval_mode(model):
+    with _eval_mode(model), _without_autocast():
         for start in track(
             range(0, user.numel(), batch_size),
             description=f"Ranking {split}",
@@ -233,15 +237,15 @@ def rank(
             _check_ranking(item, batch.numel(), max(ks), num_items)
             top.append(item.cpu())
     ranked = torch.cat(top)
-    # PyG would take -1 for the last item of the user before. In its place comes an item beyond the
-    # catalogue, which nobody holds out.
+    # PyG would take -1 for the last item of the user before. It is replaced by an item beyond the
+    # catalogue, which no user holds out.
     ranked[ranked < 0] = num_items
     pairs = LinkPredMetricData(ranked, label.rows(0, user.numel()))
     return Ranking(user, pairs, ks, num_items)
 
 
 class _PairsOfUsers:
-    """Pairs (user, item) of some users, sorted once, so that those of a batch are one slice."""
+    """Pairs (user, item) of some users, sorted once so that those of a batch are one slice."""
 
     def __init__(self, pairs: Tensor, user: Tensor, num_users: int) -> None:
         row_of_user = torch.full((num_users,), -1)
@@ -251,21 +255,9 @@ class _PairsOfUsers:
         self.item = pairs[1][order]
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Pairs of the users ``start, ..., stop - 1``, as (row counted from ``start``, item)."""
+        """Return the pairs of users ``start, ..., stop - 1`` as (row from ``start`` on, item)."""
         first, last = torch.searchsorted(self.row, torch.tensor([start, stop])).tolist()
         return self.row[first:last] - start, self.item[first:last]
-
-
-def _per_user(pairs: LinkPredMetricData, k: int) -> dict[str, Tensor]:
-    # PyG's public interface gives means only; the hook of its metric classes gives users.
-    return {f"{name}@{k}": metric(k)._compute(pairs) for name, metric in _PER_USER.items()}
-
-
-def _coverage(pairs: LinkPredMetricData, k: int, num_items: int) -> float:
-    item = pairs.pred_index_mat[:, :k]
-    metric = LinkPredCoverage(k, num_items)
-    metric.update(item[item < num_items].unsqueeze(1), pairs.edge_label_index)
-    return metric.compute().item()
 
 
 def _held_out(data: HeteroData, split: str) -> Tensor:
@@ -275,7 +267,7 @@ def _held_out(data: HeteroData, split: str) -> Tensor:
 
 @contextmanager
 def _eval_mode(model: object) -> Iterator[None]:
-    """Eval mode for a module and its parts, each put back to the mode it was in."""
+    """Set a module and its parts to eval mode, and restore the mode of each afterwards."""
     modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
     modes = [module.training for module in modules]
     try:
@@ -287,26 +279,18 @@ def _eval_mode(model: object) -> Iterator[None]:
             module.training = mode
 
 
-def _check_settings(
-    split: str, ks: Sequence[int], mask_validation: bool, batch_size: int, num_items: int
-) -> None:
-    if split not in _SPLIT_NAMES:
-        raise ConfigError(f"split is {split!r}; expected 'val' or 'test'")
-    if mask_validation and split == "val":
-        raise ConfigError(
-            "mask_validation=True would mask what split='val' measures; use it with split='test'"
-        )
-    if not ks or not all(1 <= k <= num_items for k in ks):
-        raise ConfigError(
-            f"ks is {list(ks)} with a catalogue of {num_items} items; give one or more list "
-            f"lengths from 1 to {num_items}"
-        )
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Disable autocast, under which matrix products with a given output do not work."""
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def _check_ranking(item: Tensor, num_users: int, k: int, num_items: int) -> None:
-    """Refuses what would count wrongly: metrics trust that no item comes twice."""
+    """Refuse lists that would be measured wrongly: metrics rely on distinct items."""
     if item.shape != (num_users, k):
         raise GraphDiffError(
             f"recommend returned items of shape {list(item.shape)}; expected [{num_users}, {k}]"

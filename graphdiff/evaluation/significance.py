@@ -1,15 +1,15 @@
-"""Whether one model is better than another, or was only lucky with its users.
+"""Significance tests of differences between models.
 
 Users are the sample: each model has one value per user (a metric, averaged over seeds), and models
 are compared on the same users, so that all tests are paired.
 
-* :func:`paired_t_test` and :func:`wilcoxon_test` ask whether a difference can be chance.
-* :func:`holm` corrects for asking more than once.
-* :func:`bootstrap_interval` says how far a mean may be from that of other users.
+* :func:`paired_t_test` and :func:`wilcoxon_test` test whether a difference may be chance.
+* :func:`holm` corrects for the number of tests.
+* :func:`bootstrap_interval` gives a confidence interval of a mean over users.
 * :func:`compare_models` does all of this for the models of a table.
 
-Users tell how far the figures carry to other users of the same kind. How far they carry to other
-draws of the weights is what the spread over seeds tells.
+These tests cover the variation between users of the same kind. The variation between random
+initialisations is covered by the standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.seeds import as_seed
 
 # Users drawn at a time, so that memory does not grow with the number of resamples.
 BLOCK_ENTRIES = 2**22
 
 
 def paired_t_test(a: ArrayLike, b: ArrayLike) -> float:
-    """Student's paired t-test of equal means.
+    """Return the p-value of Student's paired t-test of equal means.
 
     Args:
         a: Values of one model, ``[n]``, one per user.
@@ -38,7 +39,7 @@ def paired_t_test(a: ArrayLike, b: ArrayLike) -> float:
         The two-sided p-value; 1 where no user differs.
 
     Raises:
-        DataError: If the two are not equally many finite values, at least two.
+        DataError: If the two do not have the same number of finite values, at least two.
     """
     a, b = _paired(a, b)
     if np.array_equal(a, b):
@@ -48,7 +49,7 @@ def paired_t_test(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def wilcoxon_test(a: ArrayLike, b: ArrayLike) -> float:
-    """Wilcoxon's signed-rank test of differences that are symmetric around zero.
+    """Return the p-value of Wilcoxon's signed-rank test of differences symmetric around zero.
 
     Users without a difference are left out, as Wilcoxon does; equal differences share their rank.
 
@@ -60,7 +61,7 @@ def wilcoxon_test(a: ArrayLike, b: ArrayLike) -> float:
         The two-sided p-value; 1 where no user differs.
 
     Raises:
-        DataError: If the two are not equally many finite values, at least two.
+        DataError: If the two do not have the same number of finite values, at least two.
     """
     a, b = _paired(a, b)
     if np.array_equal(a, b):
@@ -69,12 +70,12 @@ def wilcoxon_test(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down correction of p-values for their number.
+    """Correct p-values for their number by Holm's step-down procedure.
 
     The k-th smallest of m is multiplied by m − k + 1, and raised to the one before it where it
-    would be smaller. Calling a result significant where the corrected value is below α keeps the
-    chance of a single false one among the m below α, whatever depends on what. (S. Holm, A Simple
-    Sequentially Rejective Multiple Test Procedure, 1979.)
+    would be smaller. If results with a corrected value below α are called significant, the
+    probability of any false one among the m is below α, whatever the dependence between the tests.
+    (S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.)
 
     Args:
         p_values: From 0 to 1, ``[m]``.
@@ -83,7 +84,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
         The corrected p-values in the same order, float64 ``[m]``, at most 1.
 
     Raises:
-        DataError: If a value is no probability.
+        DataError: If a value is not a probability.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
@@ -97,17 +98,17 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def bootstrap_interval(
     values: ArrayLike, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Percentile bootstrap interval of means over users.
+    """Return the percentile bootstrap interval of means over users.
 
-    Users are drawn with replacement, as many as there are, ``resamples`` times; the interval holds
-    the middle ``confidence`` of the means. (B. Efron, Nonparametric Standard Errors and Confidence
-    Intervals, 1981.)
+    Users are drawn with replacement, as many as there are, ``resamples`` times; the interval
+    contains the middle ``confidence`` of the means. (B. Efron, Nonparametric Standard Errors and
+    Confidence Intervals, 1981.)
 
     Args:
         values: ``[n]``, or ``[n, C]`` for C means at once, for which the same users are drawn.
-        resamples: How often users are drawn (default: 10,000).
+        resamples: Number of bootstrap samples (default: 10,000).
         confidence: Share of the means inside, between 0 and 1 (default: 0.95).
-        seed: The same seed draws the same users (default: 0).
+        seed: Seed of the samples, any non-negative integer (default: 0).
 
     Returns:
         Lower and upper end, float64 ``[2]`` or ``[2, C]``.
@@ -125,11 +126,11 @@ def bootstrap_interval(
     if x.ndim not in (1, 2) or x.shape[0] == 0 or not np.isfinite(x).all():
         raise DataError(f"values are of shape {list(x.shape)}; give finite [n] or [n, C], n > 0")
     num = x.shape[0]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(as_seed(seed))
     means = []
     for start in range(0, resamples, block := max(1, BLOCK_ENTRIES // num)):
         size = min(block, resamples - start)
-        # How often each user is drawn makes all columns' sums one product.
+        # The number of draws of each user makes the sums of all columns one product.
         drawn = rng.integers(num, size=(size, num)) + num * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * num).reshape(size, num)
         means.append(times @ x / num)
@@ -139,19 +140,19 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model beside the best of the others, on one metric.
+    """Comparison of a model with the best of the others, on one metric.
 
     Attributes:
         mean: Over users.
         interval: Bootstrap interval of ``mean``.
-        rival: The best other model: the second for the best one, the best for all others. None
-            for a model on its own, which leaves the rest at None too.
-        difference: ``mean`` less the rival's.
+        rival: The best other model: the second for the best one, the best for all others. None,
+            as are the fields below, where there is no other model.
+        difference: ``mean`` minus the rival's.
         difference_interval: Bootstrap interval of ``difference``.
         p_t: Paired t-test against the rival.
         p_wilcoxon: Wilcoxon's signed-rank test against the rival.
         p_t_holm: ``p_t``, corrected for all models compared.
-        p_wilcoxon_holm: ``p_wilcoxon``, corrected likewise.
+        p_wilcoxon_holm: ``p_wilcoxon``, corrected in the same way.
     """
 
     mean: float
@@ -171,15 +172,15 @@ def compare_models(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Compares each model with the best of the others.
+    """Compare each model with the best of the others.
 
-    The family for Holm's correction is the table: one test per model. That of the best against the
-    second and that of the second against the best are the same and count twice, which errs on the
-    side of caution.
+    The family for Holm's correction is the table: one test per model. The test of the best against
+    the second and that of the second against the best are the same and count twice, which makes
+    the correction conservative.
 
     Args:
         values: For each model its values ``[n]``, one per user, on the same users in the same
-            order. Several seeds are averaged before.
+            order. Average over seeds before.
         resamples: See :func:`bootstrap_interval`.
         confidence: See :func:`bootstrap_interval`.
         seed: See :func:`bootstrap_interval`.
@@ -188,7 +189,8 @@ def compare_models(
         A :class:`Comparison` for each model.
 
     Raises:
-        DataError: If there is no model, or values are not equally many finite ones, at least two.
+        DataError: If there is no model, or the models do not have the same number of finite
+            values, at least two.
         ConfigError: If ``resamples`` or ``confidence`` is out of range.
     """
     names = list(values)
@@ -226,7 +228,7 @@ def compare_models(
 
 
 def _rivals(mean: NDArray[np.float64]) -> list[int]:
-    """For each model the position of the best other one."""
+    """Return, for each model, the position of the best other one."""
     order = np.argsort(-mean, kind="stable")
     best, second = int(order[0]), int(order[1 % len(order)])
     return [second if n == best else best for n in range(len(mean))]

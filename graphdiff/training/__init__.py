@@ -1,5 +1,1 @@
-"""Training: :func:`fit` around any model, its callbacks and checkpoints."""
-
-from graphdiff.training.fit import FitResult, fit
-
-__all__ = ["FitResult", "fit"]
+"""Training: :func:`graphdiff.fit` for any model, with its settings, callbacks and checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints: a training's whole state after each epoch, on disk whole or not at all."""
+"""Checkpoints: the complete state of a training after each epoch, written atomically."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from graphdiff.files import make_folder, write_bytes
 
 
 def checkpoint_of(folder: Path) -> Path:
-    """Where a RUN folder keeps its checkpoint."""
+    """Return the path of a RUN folder's checkpoint."""
     return folder / "checkpoints" / "last.ckpt"
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Lightning's door to checkpoint files: writes atomically, and reads without running anything.
+    """Checkpoint files for Lightning, written atomically and read without running any code.
 
-    Lightning's own writes to the system's temporary folder and moves the file, which copies it
-    where that is another disk, and forces nothing to disk.
+    Lightning's own implementation writes to the system's temporary folder and moves the file, which
+    copies it where that is another disk, and does not force it to disk.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Writes a checkpoint as :func:`~graphdiff.files.write_bytes` does.
+        """Write a checkpoint with :func:`~graphdiff.files.write_bytes`.
 
         Raises:
-            StorageError: If it cannot be written; an earlier one is still whole.
+            StorageError: If it cannot be written; an earlier one is unchanged.
         """
         content = io.BytesIO()
         torch.save(checkpoint, content)
@@ -43,28 +43,30 @@ class WholeCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Reads a checkpoint of tensors and plain values; anything else in it is refused.
+        """Read a checkpoint of tensors and plain values, and refuse anything else in it.
 
         Raises:
-            RunError: If it is damaged or something else.
+            RunError: If it is damaged or not a checkpoint.
         """
         with open(path, "rb") as file:
             try:
                 checkpoint = torch.load(file, map_location=map_location, weights_only=True)
-            except Exception as error:  # What a parser meets in a damaged file cannot be listed.
+            except Exception as error:  # A damaged file may raise any error.
                 reason = str(error).partition("\n")[0]
-                raise RunError(f"{path} is not a whole checkpoint ({reason}); train anew") from None
+                raise RunError(
+                    f"{path} is not a complete checkpoint ({reason}); train again"
+                ) from None
         if not isinstance(checkpoint, dict) or "graphdiff" not in checkpoint:
-            raise RunError(f"{path} is not a checkpoint written by graphdiff; train anew")
+            raise RunError(f"{path} is not a checkpoint written by graphdiff; train again")
         return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Removes a checkpoint, if it is there."""
+        """Remove a checkpoint, if it exists."""
         Path(path).unlink(missing_ok=True)
 
 
 class KeepLast(Checkpoint):
-    """Saves the training's whole state at the start and after each epoch, always to one file.
+    """Saver of the complete state, at the start and after each epoch, always to the same file.
 
     Args:
         path: The file.
@@ -74,10 +76,10 @@ class KeepLast(Checkpoint):
         self.path = path
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves the start, so that there is always something to go on with."""
+        """Save the initial state, so that there is always a checkpoint to resume from."""
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(self.path)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves an epoch that is done and, where it was due, validated."""
+        """Save the state after an epoch and its validation, where one was due."""
         trainer.save_checkpoint(self.path)

@@ -1,4 +1,4 @@
-"""A request to stop that waits for a good moment."""
+"""Stop requests by signals, to be acted on between two batches."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """Within its block, Ctrl-C (SIGINT) and SIGTERM only leave a note in :attr:`signal`.
+    """Context in which Ctrl-C (SIGINT) and SIGTERM only set :attr:`signal`.
 
-    A second Ctrl-C raises :class:`KeyboardInterrupt` at once, as ever. Only the main thread can
-    listen to signals; in another thread nothing is changed.
+    A second Ctrl-C raises :class:`KeyboardInterrupt` at once, as usual. Python delivers signals to
+    the main thread alone; in another thread nothing is changed.
     """
 
-    #: Number of the signal that came; None as long as none has.
+    #: Number of the signal received; None until then.
     signal: int | None = None
 
     def __enter__(self) -> Self:
@@ -37,5 +37,5 @@ class StopRequest:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            # A handler that Python has not set comes as None and cannot be set again.
+            # A handler that was not set from Python comes as None and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

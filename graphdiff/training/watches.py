@@ -1,4 +1,4 @@
-"""Watching a training for numbers that are not finite."""
+"""Detection of losses and gradients that are not finite."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from graphdiff.models.base import Recommender
-
 
 class FiniteWatch:
-    """Notes the first step of an epoch at which a loss or a gradient is not finite, without making
-    the device wait.
+    """Record of the first step of an epoch whose loss or gradient is not finite.
+
+    Recording does not make the device wait; :meth:`first` does.
 
     Args:
-        device: Where the losses are.
+        device: Device of the losses.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((2,), -1, device=device)
 
     def loss(self, step: int, loss: Tensor) -> None:
-        """Looks at a step's loss."""
+        """Check the loss of a step."""
         self._note(0, step, loss.detach().isfinite().all())
 
     def gradients(self, step: int, parameters: Iterable[Tensor]) -> None:
-        """Looks at the gradients that parameters have."""
+        """Check the gradients of a step, of those parameters that have one."""
         gradients = [p.grad for p in parameters if p.grad is not None and p.grad.numel()]
         if gradients:
             # The largest entry, since a sum of squares may overflow where no entry does.
@@ -38,20 +37,8 @@ class FiniteWatch:
         first.copy_(torch.where((first < 0) & ~finite, step, first))
 
     def first(self) -> tuple[int, str] | None:
-        """The step, from 0, and ``"loss"`` or ``"gradient"``; None if all was finite."""
+        """Return the first such step, from 0, with ``"loss"`` or ``"gradient"``, or None."""
         steps = self._first.tolist()
         found = [(step, what) for step, what in zip(steps, ("loss", "gradient"), strict=True)]
-        # Where a loss is not finite its gradient is not either.
+        # Where a loss is not finite its gradient is not either, so the loss comes first.
         return min((f for f in found if f[0] >= 0), key=lambda f: f[0], default=None)
-
-
-def describe_batch(model: Recommender, batch: Tensor, shown: int = 3) -> str:
-    """The first users or interactions of a batch, by raw ids."""
-    first, more = batch[:shown].to(model.device), ", …" if batch.numel() > shown else ""
-    if model.batch_over == "users":
-        return "users " + ", ".join(str(model.catalogue.user_id(u)) for u in first.tolist()) + more
-    pairs = zip(model.graph.user_of(first).tolist(), model.graph.col[first].tolist(), strict=True)
-    told = (
-        f"user {model.catalogue.user_id(u)} item {model.catalogue.item_id(i)}" for u, i in pairs
-    )
-    return "interactions " + ", ".join(told) + more

@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from graphdiff.cli.main import _settings
+from graphdiff.cli.arguments import model_settings
 from graphdiff.datasets import (
     DiffMMLayout,
     InteractionLog,
@@ -237,5 +237,5 @@ TARGETS = [
         lambda f: WholeCheckpoints().load_checkpoint(f / "last.ckpt"),
         _hostile_checkpoints,
     ),
-    Target("settings in YAML", _yaml, lambda f: _settings(f / "s.yaml", []), _hostile_yaml),
+    Target("settings in YAML", _yaml, lambda f: model_settings(f / "s.yaml", []), _hostile_yaml),
 ]

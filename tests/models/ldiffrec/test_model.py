@@ -10,8 +10,8 @@ from graphdiff.errors import ConfigError
 from graphdiff.models.ldiffrec.cluster_vae import ClusterVAE
 from graphdiff.models.ldiffrec.model import LDiffRec
 from graphdiff.schema import build_data
-from graphdiff.training.fit import RecommenderModule
 from graphdiff.training.interrupts import StopRequest
+from graphdiff.training.module import RecommenderModule
 from tests.conftest import random_data
 
 SMALL = {"hidden_channels": 7, "denoiser_channels": 6, "time_channels": 4}

@@ -1,4 +1,4 @@
-"""Does a model tell the training interactions that are true from those that are noise?"""
+"""How well a model separates true training interactions from noise, as an AUC."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from graphdiff.models.base import Recommender
 from graphdiff.models.interaction_scores import pair_scores
 from graphdiff.schema import INTERACTS
 from graphdiff.schema.names import keep_edges, pair_keys
+from graphdiff.seeds import torch_seed
 
 
 def noise_auc(model: Recommender, data: HeteroData) -> dict[str, Any]:
-    """Return how well ``model.interaction_scores`` separates true interactions from noise.
+    """Return how well the interaction scores of a model separate truth from noise.
+
+    The scores are those of :meth:`~graphdiff.models.base.Recommender.interaction_scores`.
 
     Args:
         model: Trained on the training interactions of ``data``, noise included.
         data: The graph, with bool ``is_noise`` ``[E]`` beside the training interactions.
 
     Returns:
-        As :func:`belief_auc`.
+        See :func:`score_auc`.
 
     Raises:
-        DataError: If there are no labels, only one kind of interaction, or others than the model
-            was trained on.
+        DataError: If there are no labels, only one kind of interaction, or the interactions are
+            not those that the model was trained on.
     """
     key, order = pair_keys(data, data[INTERACTS].edge_index).cpu().sort()
     graph = model.graph
@@ -40,24 +43,24 @@ def noise_auc(model: Recommender, data: HeteroData) -> dict[str, Any]:
             f"{key.numel()} of this data; give the graph that it was trained on"
         )
     _, score = model.interaction_scores()
-    belief = torch.empty(score.shape)
-    belief[order] = score.cpu()
-    return belief_auc(belief, data)
+    in_order = torch.empty(score.shape)
+    in_order[order] = score.cpu()
+    return score_auc(in_order, data)
 
 
-def belief_auc(belief: Tensor, data: HeteroData) -> dict[str, Any]:
-    """How well a belief in the training interactions tells truth from noise.
+def score_auc(score: Tensor, data: HeteroData) -> dict[str, Any]:
+    """Return how well scores of the training interactions separate truth from noise.
 
-    An AUC is the chance that a true interaction is believed more than a noisy one, where equal
-    beliefs count half: 0.5 is guessing.
+    The AUC is the probability that a true interaction has a higher score than a noisy one, where
+    equal scores count half: 0.5 is guessing.
 
     Args:
-        belief: ``[E]``, for each training interaction of ``data``, in its order.
+        score: ``[E]``, one score per training interaction of ``data``, in its order.
         data: The graph, with bool ``is_noise`` ``[E]`` beside the training interactions.
 
     Returns:
         ``auc`` over all pairs of a true and a noisy interaction; ``auc_within_users``, the mean of
-        the AUCs of the users that have both kinds, left out where nobody has; ``users``, their
+        the AUCs of the users that have both kinds, missing where no user has; ``users``, their
         number; and under ``groups`` the same for each of
         :func:`~graphdiff.evaluation.groups.user_groups` that has both kinds.
 
@@ -67,16 +70,16 @@ def belief_auc(belief: Tensor, data: HeteroData) -> dict[str, Any]:
     store = data[INTERACTS]
     if "is_noise" not in store:
         raise DataError(
-            "the training interactions have no labels is_noise; take SyntheticMultimedia, whose "
+            "the training interactions have no labels is_noise; use SyntheticMultimedia, whose "
             "noise is known, or add some with graphdiff.transforms.InjectNoise before training"
         )
     is_noise, user = store.is_noise.cpu(), store.edge_index[0].cpu()
-    score, true = belief.double().cpu(), ~is_noise
+    score, true = score.double().cpu(), ~is_noise
     found = _figures(score, true, user)
     if found is None:
         raise DataError(
             f"{int(is_noise.sum())} of {is_noise.numel()} training interactions are labelled as "
-            "noise; to tell the kinds apart there must be both: see InjectNoise"
+            "noise; an AUC needs both kinds: see graphdiff.transforms.InjectNoise"
         )
     groups = {}
     for name, members in user_groups(data).items():
@@ -87,27 +90,27 @@ def belief_auc(belief: Tensor, data: HeteroData) -> dict[str, Any]:
     return {**found, "groups": groups}
 
 
-def cross_fitted(
+def cross_fitted_scores(
     train: Callable[[HeteroData], Recommender], data: HeteroData, folds: int = 5, seed: int = 0
 ) -> Tensor:
-    """How much each training interaction is believed by a model that has never seen it.
+    """Return a score of each training interaction by a model that was trained without it.
 
-    A model believes what it was trained on, noise too: fewer people share an item, the more it has
-    learned of it from the very interaction in question. So the interactions are dealt into folds,
-    and those of each are judged by a model that was trained without them. That is what cleaning a
-    log asks for, at the price of as many trainings; ``model.interaction_scores()`` is the
-    quick alternative.
+    A model scores the interactions that it was trained on too high, noise included: the fewer
+    users share an item, the more of what the model learned about it comes from the interaction in
+    question. The interactions are therefore split into folds, and those of each fold are scored by
+    a model that was trained on the others. This is the more accurate way to clean a log, at the
+    cost of one training per fold; ``model.interaction_scores()`` needs none.
 
     Args:
-        train: Makes and trains a model on a graph.
-        data: The graph; validation pairs stay as they are.
+        train: Function that creates and trains a model on a graph.
+        data: The graph; validation pairs are unchanged.
         folds: Number of folds, and of models.
-        seed: Deals the folds.
+        seed: Seed of the assignment to folds, any non-negative integer.
 
     Returns:
-        Float32 ``[E]``, in the order of the training interactions, as
-        :meth:`~graphdiff.models.base.Recommender.interaction_scores` gives it: standard deviations
-        above the mean over the catalogue.
+        Float32 ``[E]``, in the order of the training interactions, in the unit of
+        :meth:`~graphdiff.models.base.Recommender.interaction_scores`: standard deviations above
+        the mean score of the catalogue for the user's other items.
 
     Raises:
         ConfigError: If ``folds`` is not from 2 to the number of training interactions.
@@ -118,11 +121,12 @@ def cross_fitted(
             f"folds = {folds} of {edges.size(1)} training interactions; give 2 or more, and no "
             "more than there are interactions"
         )
-    # By pair: the fold of an interaction does not follow from the order of the edges.
+    # By pair, so that the fold of an interaction does not depend on the order of the edges.
     order = pair_keys(data, edges).cpu().argsort()
-    dealt = torch.randperm(order.numel(), generator=torch.Generator().manual_seed(seed)) % folds
-    fold, belief = torch.empty_like(dealt), torch.empty(order.numel())
-    fold[order] = dealt
+    generator = torch.Generator().manual_seed(torch_seed(seed))
+    assigned = torch.randperm(order.numel(), generator=generator) % folds
+    fold, score = torch.empty_like(assigned), torch.empty(order.numel())
+    fold[order] = assigned
     for number in range(folds):
         held_out = (fold == number).to(edges.device)
         rest = copy.copy(data)
@@ -130,19 +134,21 @@ def cross_fitted(
         model = train(rest).eval()
         user, item = edges[:, held_out].to(model.device)
         with torch.no_grad():
-            belief[held_out.cpu()] = pair_scores(model, user, item).cpu()
-    return belief
+            score[held_out.cpu()] = pair_scores(model, user, item).cpu()
+    return score
 
 
 def auc(score: Tensor, positive: Tensor) -> float:
-    """The chance that a positive scores higher than a negative; equal scores count half.
+    """Return the probability that a positive scores higher than a negative.
+
+    Equal scores count half.
 
     Args:
         score: ``[n]``.
         positive: Bool ``[n]``.
 
     Returns:
-        From 0 to 1; NaN where all are of one kind.
+        A number from 0 to 1; NaN where all are of one kind.
     """
     return _auc_of_groups(score, positive, torch.zeros_like(positive, dtype=torch.long))[0].item()
 
@@ -157,10 +163,10 @@ def _figures(score: Tensor, true: Tensor, user: Tensor) -> dict[str, Any] | None
 
 
 def _auc_of_groups(score: Tensor, positive: Tensor, group: Tensor) -> Tensor:
-    """The AUC within each group, float64; NaN for those of one kind.
+    """Return the AUC within each group, float64, NaN for groups of one kind.
 
-    By ranks, as in the Mann-Whitney test: with n positives, whose ranks sum to R, and m negatives,
-    it is (R - n(n + 1) / 2) / nm. Equal scores have their mean rank.
+    It is computed from ranks, as in the Mann-Whitney test: with n positives, whose ranks sum to R,
+    and m negatives, it is (R - n(n + 1) / 2) / nm. Equal scores have their mean rank.
     """
     order = score.argsort(stable=True)
     order = order[group[order].argsort(stable=True)]

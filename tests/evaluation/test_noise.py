@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from graphdiff import fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.errors import ConfigError, DataError
-from graphdiff.evaluation.denoising import auc, belief_auc, cross_fitted, noise_auc
+from graphdiff.evaluation.noise import auc, cross_fitted_scores, noise_auc, score_auc
 from graphdiff.graph.rows import Rows
 from graphdiff.models import (
     BPRMF,
@@ -127,7 +127,7 @@ def test_cross_fitting_judges_each_interaction_by_a_model_that_never_saw_it():
         models.append(make_model(EASE, rest))
         return models[-1]
 
-    belief = cross_fitted(train, data, folds=3)
+    belief = cross_fitted_scores(train, data, folds=3)
     known = [
         set(zip(model.graph.user.tolist(), model.graph.col.tolist(), strict=True))
         for model in models
@@ -142,12 +142,14 @@ def test_cross_fitting_judges_each_interaction_by_a_model_that_never_saw_it():
         expected = (every[item] - every.mean()) / spread if spread > 0 else torch.zeros(())
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(store.is_noise, data[INTERACTS].is_noise)
-    assert belief_auc(belief, data)["auc"] == pytest.approx(
+    assert score_auc(belief, data)["auc"] == pytest.approx(
         brute_force(belief, ~data[INTERACTS].is_noise)
     )
-    assert torch.equal(belief, cross_fitted(lambda rest: make_model(EASE, rest), data, folds=3))
+    assert torch.equal(
+        belief, cross_fitted_scores(lambda rest: make_model(EASE, rest), data, folds=3)
+    )
     with pytest.raises(ConfigError, match="give 2 or more"):
-        cross_fitted(train, data, folds=1)
+        cross_fitted_scores(train, data, folds=1)
 
 
 def test_a_model_that_never_saw_a_fake_doubts_it_more():
@@ -161,6 +163,6 @@ def test_a_model_that_never_saw_a_fake_doubts_it_more():
 
     own, unseen = (
         noise_auc(train(data), data)["auc"],
-        belief_auc(cross_fitted(train, data), data)["auc"],
+        score_auc(cross_fitted_scores(train, data), data)["auc"],
     )
     assert 0.5 < own < unseen

@@ -1,0 +1,53 @@
+"""Arguments that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphdiff.errors import ConfigError
+from graphdiff.options import parse_options, parse_value
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `graphdiff train`.")]
+Root = Annotated[Path | None, typer.Option(help="Folder of the dataset's files.")]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(help="A modality's file, as name=file; repeatable; for layouts that take them."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="One argument of the dataset, as name=value; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def model_settings(config: Path | None, pairs: list[str] | None) -> dict[str, Any]:
+    """Return the settings of a model that ``--config`` and ``--set`` give; the latter win.
+
+    Raises:
+        ConfigError: If the file is missing or does not hold settings, or a pair is not
+            ``name=value``.
+    """
+    settings: dict[str, Any] = {}
+    if config is not None:
+        if not config.is_file():
+            raise ConfigError(f"no file {config}; give a YAML file with settings of the model")
+        loaded = parse_value(str(config), config.read_bytes()) or {}
+        if isinstance(loaded, dict):
+            loaded = loaded.get("settings", loaded)
+        if not (isinstance(loaded, dict) and all(isinstance(name, str) for name in loaded)):
+            raise ConfigError(f"{config} holds {type(loaded).__name__}; expected name: value lines")
+        settings.update(loaded)
+    settings.update(parse_options(pairs or [], "--set"))
+    return settings
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """Return the names of the options that were given on the command line."""
+    return {
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }

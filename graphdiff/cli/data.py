@@ -1,0 +1,111 @@
+"""Commands about datasets: ``describe``, ``datasets`` and ``convert``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphdiff.cli.arguments import AsJson, Features, Option, Root
+from graphdiff.console import print_table, print_text
+from graphdiff.options import dataset_options
+
+
+class Layout(StrEnum):
+    """Layouts that can be written."""
+
+    parquet = "parquet"
+
+
+def describe(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    root: Root = None,
+    features: Features = None,
+    option: Option = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the degrees into this .png or .svg.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe a dataset: its sizes, degrees and features, and what is unusual in them."""
+    from graphdiff.describe import describe_dataset, plot_degrees
+    from graphdiff.figures import check_figure
+
+    if plot is not None:
+        check_figure(plot)
+    data, found = describe_dataset(dataset, root, **dataset_options(dataset, features, option))
+    if plot is not None:
+        plot_degrees(data, plot)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print_table(["property", "value"], _flat(found))
+
+
+def list_datasets(
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the datasets' folders, NAME in each; or $GRAPHDIFF_DATA."),
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Compare the files' checksums.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the datasets that have a card: source, licence, files found, command."""
+    from graphdiff.datasets.cards import data_folder
+    from graphdiff.datasets.registry import list_cards
+
+    rows = [
+        {
+            "name": card.name,
+            "title": card.title,
+            "source": card.source,
+            "licence": card.licence,
+            "files": card.found(data_folder(root, card.name), check),
+            "command": card.command,
+        }
+        for card in list_cards()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print_text((str(row["name"]), "bold"), f"  {row['title']}")
+        for key in ("source", "licence", "files", "command"):
+            print_text(f"  {key:8} {row[key]}")
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="The dataset's folder, or an archive of it.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    from_: Annotated[
+        str, typer.Option("--from", help="Its layout: csv, diffmm, mmrec, pairs, parquet, recbole.")
+    ],
+    to: Annotated[Layout, typer.Option("--to", help="The layout to write.")] = Layout.parquet,
+    features: Features = None,
+    option: Option = None,
+) -> None:
+    """Convert a dataset to Parquet files, to read with `--dataset parquet`."""
+    from graphdiff.datasets import convert as conversion
+
+    meta = conversion.convert(source, out, from_, **dataset_options(from_, features, option))
+    print_text(
+        f"{meta['users']} users, {meta['items']} items, {meta['training']} + "
+        f"{meta['validation']} + {meta['test']} pairs, "
+        f"{', '.join(meta['channels']) or 'no features'}: written to {out} as {to.value}"
+    )
+
+
+def _flat(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name and value of each entry of nested dictionaries."""
+    for name, value in found.items():
+        path = f"{above} {name}".strip().replace("_", " ")
+        if isinstance(value, dict):
+            yield from _flat(value, path)
+        elif isinstance(value, list):
+            yield from ((path, text) for text in value)
+        else:
+            yield path, f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,116 @@
+"""``graphdiff train``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphdiff.cli.arguments import (
+    Features,
+    Option,
+    Root,
+    given_options,
+    model_settings,
+)
+from graphdiff.cli.output import print_metrics
+from graphdiff.console import print_text
+from graphdiff.errors import ConfigError, Interrupted
+from graphdiff.options import dataset_options
+from graphdiff.training.config import TrainingConfig, run_config
+
+DEFAULTS = TrainingConfig()
+
+
+def _setting(name: str, **limits: Any) -> Any:
+    """Return the option of a training setting, with the description that the setting has."""
+    return typer.Option(help=TrainingConfig.model_fields[name].description, **limits)
+
+
+def train(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="The RUN folder to write.")] = None,
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "synthetic",
+    root: Root = None,
+    features: Features = None,
+    option: Option = None,
+    model: Annotated[
+        str, typer.Option(help="Name of the model, or package.module:Class.")
+    ] = "ld4mrec",
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with settings of the model.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One setting, as name=value or group.name=value; repeatable.",
+        ),
+    ] = None,
+    epochs: Annotated[int, _setting("epochs", min=1)] = DEFAULTS.epochs,
+    patience: Annotated[int, _setting("patience", min=1)] = DEFAULTS.patience,
+    min_steps: Annotated[int, _setting("min_steps", min=0)] = DEFAULTS.min_steps,
+    eval_every: Annotated[int, _setting("eval_every", min=1)] = DEFAULTS.eval_every,
+    monitor: Annotated[str, _setting("monitor")] = DEFAULTS.monitor,
+    seed: Annotated[int, _setting("seed", min=0)] = DEFAULTS.seed,
+    accelerator: Annotated[str, _setting("accelerator")] = DEFAULTS.accelerator,
+    precision: Annotated[str, _setting("precision")] = DEFAULTS.precision,
+    mask_validation: Annotated[
+        bool, typer.Option(help="Mask validation items in the test ranking.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a training that is already in the folder.")
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Resume the training in this folder."),
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Train a model, keep the best epoch by validation, and test it.
+
+    With --resume RUN a training that was cut off continues to the end that it would have had, with
+    its own settings; --root, --epochs, --patience, --min-steps and --accelerator may be changed.
+    """
+    folder = out if resume is None else resume
+    if folder is None:
+        raise ConfigError("give --out, the folder to write, or --resume, the folder to resume")
+    try:
+        if resume is not None:
+            from graphdiff.runs import resume_run
+
+            given = given_options(context) - {"resume", "root", "progress"}
+            changes = {name: context.params[name] for name in given}
+            results = resume_run(folder, root, progress=progress, **changes)
+        else:
+            run = run_config(
+                {
+                    "model": {"name": model, "settings": model_settings(config, set_)},
+                    "dataset": {
+                        "name": dataset,
+                        "root": None if root is None else str(root),
+                        "options": dataset_options(dataset, features, option),
+                    },
+                    "training": {
+                        name: context.params[name] for name in TrainingConfig.model_fields
+                    },
+                    "evaluation": {"mask_validation": mask_validation},
+                }
+            )
+            from graphdiff.runs import train_run
+
+            results = train_run(folder, run, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt as error:
+        reason = str(error) or "interrupted"
+        raise Interrupted(
+            f"{reason}; resume with: graphdiff train --resume {folder}",
+            getattr(error, "signal", signal.SIGINT),
+        ) from None
+    print_text(
+        f"{results['model']} on {results['dataset']}: epoch {results['best_epoch']} of "
+        f"{results['epochs']}, {results['train_seconds']:.1f} s"
+    )
+    print_metrics({"val": results["val"], "test": results["test"]}, results["masked"])
+    print_text(f"written to {folder}")

@@ -1,0 +1,138 @@
+"""Commands that use a trained model: ``evaluate``, ``recommend``, ``serve`` and ``export``."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphdiff.cli.arguments import AsJson, Root, Run
+from graphdiff.cli.output import print_metrics
+from graphdiff.console import print_table, print_text
+from graphdiff.errors import ConfigError
+
+
+class Split(StrEnum):
+    """Held-out pairs to rank for."""
+
+    val = "val"
+    test = "test"
+
+
+class ExportFormat(StrEnum):
+    """Formats of exported programs."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
+class TablePrecision(StrEnum):
+    """Precisions of item tables in an export."""
+
+    float32 = "float32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+def evaluate(
+    run: Run,
+    root: Root = None,
+    split: Annotated[Split, typer.Option(help="Held-out pairs to rank for.")] = Split.test,
+    mask_validation: Annotated[
+        bool | None,
+        typer.Option(
+            help="Mask validation items in the test ranking.", show_default="as in training"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the whole catalogue for every held-out user and print the metrics."""
+    from graphdiff.evaluation.ranking import describe_masking
+    from graphdiff.evaluation.ranking import evaluate as evaluate_model
+    from graphdiff.runs import open_run, read_run
+
+    if mask_validation is None:
+        mask_validation = split is Split.test and read_run(run).evaluation.mask_validation
+    model, data = open_run(run, root)
+    metrics = evaluate_model(model, data, split.value, mask_validation=mask_validation)
+    masked = describe_masking(mask_validation)
+    if as_json:
+        print(json.dumps({"split": split.value, "masked": masked, **metrics}, indent=2))
+    else:
+        print_metrics({split.value: metrics}, masked if split is Split.test else None)
+
+
+def recommend(
+    run: Run,
+    user: Annotated[str, typer.Option(help="Raw id of a user.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to a user; the RUN folder is enough, without the dataset."""
+    model = _load(run)
+    index = int(model.catalogue.user_index(user))
+    items, scores = model.recommend(index, k=k)
+    found = [
+        {"item": model.catalogue.item_id(item), "score": score}
+        for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
+        if item >= 0
+    ]
+    if as_json:
+        print(json.dumps({"user": model.catalogue.user_id(index), "items": found}, indent=2))
+        return
+    print_table(
+        ["rank", "item", "score"],
+        [
+            [str(rank), str(row["item"]), f"{row['score']:.4f}"]
+            for rank, row in enumerate(found, start=1)
+        ],
+    )
+
+
+def serve(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    queue: Annotated[int, typer.Option(min=1, help="Maximum number of waiting requests.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Most requests answered in one call.")] = 64,
+    wait_ms: Annotated[float, typer.Option(min=0, help="How long a request waits for others.")] = 2,
+) -> None:
+    """Answer over HTTP for any user whose history is given, with a page to try it.
+
+    SIGHUP reloads the RUN folder without a pause. Needs the extra: graphdiff[serve].
+    """
+    try:
+        from graphdiff.serving.service import serve as serve_run
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"serving needs {error.name}; install it with: pip install 'graphdiff[serve]'"
+        ) from None
+    serve_run(run, host, port, queue=queue, batch=batch, wait=wait_ms / 1000)
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    format_: Annotated[
+        ExportFormat, typer.Option("--format", help="Format of the program.")
+    ] = ExportFormat.onnx,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,
+    tables: Annotated[
+        TablePrecision, typer.Option(help="Precision of the item tables.")
+    ] = TablePrecision.float32,
+) -> None:
+    """Write a RUN's LD4MRec as a program that recommends to any user whose history is given."""
+    from graphdiff.serving.export import export as export_model
+
+    export_model(_load(run), out, format_.value, k, tables.value)
+    print_text(f"written to {out}, {out.stat().st_size / 2**20:.1f} MiB")
+
+
+def _load(run: Path) -> Any:
+    from graphdiff.models.base import Recommender
+    from graphdiff.models.storage import load_model
+
+    return load_model(run, Recommender)  # type: ignore[type-abstract]

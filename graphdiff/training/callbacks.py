@@ -1,0 +1,104 @@
+"""Callbacks: the best epoch is kept, and training stops when it is long past."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from graphdiff.files import write_text
+from graphdiff.models.base import Recommender
+from graphdiff.training.module import RecommenderModule
+
+
+class KeepBest(Callback):
+    """Keeper of the best validated epoch, in memory and optionally in a folder, which also stops
+    training after ``patience`` validations without improvement.
+
+    Args:
+        monitor: Name of the metric; higher is better.
+        patience: Number of validations without improvement before training stops.
+        min_steps: Minimum number of training steps before patience can stop it.
+        folder: A RUN folder to save each new best model to.
+    """
+
+    def __init__(
+        self, monitor: str, patience: int, min_steps: int, folder: Path | None = None
+    ) -> None:
+        self.monitor, self.folder = monitor, folder
+        self.patience, self.min_steps = patience, min_steps
+        self.best_epoch = 0
+        self.best_value = float("-inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Stop a resumed training that had already finished."""
+        self._stop_if_past(trainer, module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Keep the weights if they are better than any before."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(module, RecommenderModule)
+        row = module.history[-1]
+        if row[self.monitor] > self.best_value:
+            self.best_value, self.best_epoch = row[self.monitor], int(row["epoch"])
+            self.weights = {
+                name: p.detach().to("cpu", copy=True) for name, p in _learned(module.model)
+            }
+            if self.folder is not None:
+                module.model.save_pretrained(self.folder)
+        if self.folder is not None:
+            write_history(module.history, self.folder / "metrics.csv")
+        self._stop_if_past(trainer, module)
+
+    def _stop_if_past(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, RecommenderModule)
+        since = sum(row["epoch"] > self.best_epoch for row in module.history)
+        # Not the trainer's own min_steps, which ends an epoch in its middle and does not take into
+        # account what was found since.
+        if since >= self.patience and trainer.global_step >= self.min_steps:
+            trainer.should_stop = True
+
+    def restore(self, model: Recommender) -> None:
+        """Set the weights of ``model`` to those of the best epoch."""
+        with torch.no_grad():
+            for name, p in _learned(model):
+                p.copy_(self.weights[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return {
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state from a checkpoint."""
+        self.best_epoch = state_dict["best_epoch"]
+        self.best_value = state_dict["best_value"]
+        self.weights = state_dict["weights"]
+
+
+def write_history(history: list[dict[str, float]], path: Path) -> None:
+    """Write one line per validated epoch as a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+def _learned(model: Recommender) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that training changes: the state without the graph."""
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("graph."):
+            yield name, tensor

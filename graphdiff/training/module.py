@@ -1,0 +1,232 @@
+"""A recommender as a Lightning module."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from graphdiff.errors import RunError, TrainingError
+from graphdiff.evaluation.ranking import evaluate
+from graphdiff.models.base import ModelConfig, Recommender
+from graphdiff.schema import fingerprint
+from graphdiff.seeds import torch_seed
+from graphdiff.training.batches import ShuffledBatches, describe_batch
+from graphdiff.training.interrupts import StopRequest
+from graphdiff.training.watches import FiniteWatch
+
+# Steps between checks of the losses on devices that have to wait for a check.
+CHECK_EVERY = 64
+GRAPH = "model.graph."
+
+
+class Stopped(Exception):
+    """Raised between two batches after a stop request."""
+
+
+class RecommenderModule(L.LightningModule):
+    """Any :class:`~graphdiff.models.base.Recommender` as a Lightning module.
+
+    Args:
+        model: The model to train.
+        data: The graph with the validation pairs.
+        seed: Seed of the generator that provides all randomness of the model.
+        stop: Checked after each batch.
+
+    Attributes:
+        history: One row per validated epoch; see :class:`~graphdiff.training.fit.FitResult`.
+        seconds: Seconds of each epoch, validation not included.
+        average: Moving average of the parameters, empty unless ``ema_decay`` is set.
+    """
+
+    def __init__(self, model: Recommender, data: HeteroData, seed: int, stop: StopRequest) -> None:
+        super().__init__()
+        assert isinstance(model.config, ModelConfig)  # It has the settings of the optimizer.
+        self.config = model.config
+        self.model = model
+        self.data = data
+        self.seed = seed
+        self.stop = stop
+        num = model.num_users if model.batch_over == "users" else model.graph.num_interactions
+        self.batches = ShuffledBatches(num, model.config.batch_size, seed)
+        self.history: list[dict[str, float]] = []
+        self.generator: torch.Generator | None = None
+        self.average: list[Tensor] = []
+        self._generator_state: Tensor | None = None
+        self._loss_sum = torch.zeros(())
+        self._num_steps = 0
+        self._watch = FiniteWatch(self.device)
+        self._epoch_start = 0.0
+        self.seconds: list[float] = []
+
+    def on_fit_start(self) -> None:
+        """Create the generator on the training device."""
+        self.generator = torch.Generator(self.device)
+        if self._generator_state is None:
+            self.generator.manual_seed(torch_seed(self.seed))
+        else:
+            self.generator.set_state(self._generator_state)
+        if self.config.ema_decay and not self.average:
+            self.average = [p.detach().clone() for p in self.model.parameters()]
+        self.average = [average.to(self.device) for average in self.average]
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam with the learning rate, its decay, and the weight decay of the model or of
+        its parameter groups."""
+        config = self.config
+        # The fused kernel does not exist for every device.
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.Adam(
+            self.model.parameter_groups(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            fused=fused,
+        )
+        if config.lr_decay == 1:
+            return optimizer
+        decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+        return {"optimizer": optimizer, "lr_scheduler": decay}
+
+    def on_train_epoch_start(self) -> None:
+        """Reset the sums and let the model prepare its epoch."""
+        self._stop_if_requested()
+        self._epoch_start = time.perf_counter()
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._num_steps = 0
+        self._watch = FiniteWatch(self.device)
+        assert self.generator is not None
+        self.model.start_epoch(self.generator)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the loss of one step."""
+        assert self.generator is not None
+        try:
+            loss = self.model.loss(batch, self.generator)
+        except RuntimeError:
+            self._check_finite()  # An earlier value that is not finite is the more useful error.
+            raise
+        self._watch.loss(self._num_steps, loss)
+        self._loss_sum += loss.detach()
+        self._num_steps += 1
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Check the gradients before they change the weights."""
+        # A loss scaler makes gradients infinite at times, detects it and skips the step.
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            self._watch.gradients(self._num_steps - 1, self.model.parameters())
+        # Elsewhere a check at every step would make the device wait.
+        if self.device.type == "cpu" or self._num_steps % CHECK_EVERY == 0:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        found = self._watch.first()
+        if found is None:
+            return
+        step, what = found
+        self.batches.set_epoch(self.current_epoch)
+        batches = list(self.batches)
+        raise TrainingError(
+            f"the {what} is not finite in epoch {self.current_epoch + 1}, batch "
+            f"{step + 1} of {len(batches)} ({describe_batch(self.model, batches[step])}); lower "
+            f"the learning rate (now {self.config.lr:g}) and train again"
+        )
+
+    def _stop_if_requested(self) -> None:
+        if self.stop.signal is not None:
+            raise Stopped
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Update the averaged weights; at the end of an epoch, log its loss and time."""
+        if self.average:
+            # Early on the average follows faster, so that it forgets the initial weights.
+            step = self.trainer.global_step
+            decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
+        if self._num_steps < self.trainer.num_training_batches:
+            self._stop_if_requested()
+            return
+        self._check_finite()
+        self.seconds.append(time.perf_counter() - self._epoch_start)
+        self.log("loss", self._loss_sum.item() / self._num_steps, prog_bar=True)
+
+    def on_validation_start(self) -> None:
+        """Swap the averaged weights in, to be validated and, if they are best, kept."""
+        self._swap_average()
+
+    def on_validation_end(self) -> None:
+        """Swap the training weights back, after the callbacks have seen the averaged ones."""
+        self._swap_average()
+
+    @torch.no_grad()
+    def _swap_average(self) -> None:
+        # Lightning sets modes without calling train(), and fused optimizers do not count versions.
+        self.model.invalidate_tables()
+        for p, average in zip(self.model.parameters(), self.average, strict=False):
+            current = p.detach().clone()
+            p.copy_(average)
+            average.copy_(current)
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Rank the catalogue for all validation users; the batch only triggers it."""
+        metrics = evaluate(self.model, self.data, "val")
+        loss = self._loss_sum.item() / max(self._num_steps, 1)
+        self.history.append(
+            {
+                "epoch": self.current_epoch + 1,
+                "loss": loss,
+                "seconds": self.seconds[-1],
+                **metrics,
+            }
+        )
+        self.log_dict(metrics, batch_size=1)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Values that a checkpoint must share with the training that resumes from it."""
+        return {
+            "model": type(self.model).__name__,
+            "seed": self.seed,
+            "data": fingerprint(self.data),
+            **{f"setting {k}": v for k, v in self.config.model_dump(mode="json").items()},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed run needs beside weights and optimizer, and drop the graph."""
+        assert self.generator is not None
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {n: t for n, t in state.items() if not n.startswith(GRAPH)}
+        checkpoint["graphdiff"] = {
+            "identity": self.identity,
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "seconds": self.seconds,
+            "average": self.average,
+            "model": self.model.training_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state that :meth:`on_save_checkpoint` added.
+
+        Raises:
+            RunError: If the checkpoint belongs to another training.
+        """
+        state = checkpoint["graphdiff"]
+        for name, value in self.identity.items():
+            found = state["identity"].get(name)
+            if found != value:
+                raise RunError(
+                    f"the checkpoint is of another training: its {name} is {found}, here it is "
+                    f"{value}; resume with the original settings and data, or train again"
+                )
+        graph = {n: t for n, t in self.state_dict().items() if n.startswith(GRAPH)}
+        checkpoint["state_dict"] |= graph
+        self._generator_state = state["generator"].cpu()
+        self.history, self.seconds = state["history"], state["seconds"]
+        self.average = state["average"]
+        self.model.load_training_state(state["model"])
