@@ -9,6 +9,7 @@ from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.layouts.mmrec import MMRecLayout
 from graphdiff.datasets.layouts.pairs import PairListsLayout, read_pair_lists
 from graphdiff.datasets.layouts.recbole import RecBoleLayout
+from graphdiff.datasets.published.citeulike import CiteULike
 from graphdiff.datasets.published.movielens import MovieLens1M
 from graphdiff.datasets.published.synthetic import SyntheticMultimedia, true_preference
 from graphdiff.datasets.published.tiktok import TikTok
@@ -16,6 +17,7 @@ from graphdiff.datasets.registry import DATASETS, load, parse_options
 
 __all__ = [
     "DATASETS",
+    "CiteULike",
     "DiffMMLayout",
     "InteractionLog",
     "LogSettings",

@@ -1,20 +1,75 @@
-"""Encoders of raw text and images, from the optional extra ``encoders``."""
+"""Encoders of raw text and images: one that needs no model, and those of the extra ``encoders``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from graphdiff.errors import ConfigError
+from graphdiff.errors import ConfigError, DataError
 
 TEXT_MODEL = "all-MiniLM-L6-v2"
 BATCH = 64
 
+#: Width of :func:`encode_tfidf`, and what counts as a word: tags keep their underscores.
+TFIDF_CHANNELS = 256
+WORD = r"(?u)\w+"
+
+#: Encoders of texts that can be chosen by name.
+TextEncoder = Literal["auto", "tfidf", "sentence-transformers"]
+
+
+def text_encoder(
+    name: TextEncoder = "auto",
+) -> tuple[TextEncoder, Callable[[list[str]], np.ndarray]]:
+    """Return the name of a text encoder and the encoder itself.
+
+    Args:
+        name: ``'tfidf'`` for :func:`encode_tfidf`, ``'sentence-transformers'`` for
+            :func:`encode_texts`, ``'auto'`` for the latter where it is installed and the former
+            otherwise.
+    """
+    if name == "auto":
+        name = "sentence-transformers" if find_spec("sentence_transformers") else "tfidf"
+    return (name, encode_tfidf if name == "tfidf" else encode_texts)
+
+
+def encode_tfidf(texts: list[str], channels: int = TFIDF_CHANNELS) -> np.ndarray:
+    """Encode texts by TF-IDF and a truncated SVD (latent semantic analysis); loads no model.
+
+    Words are weighted by (1 + log tf) · idf, rows are scaled to length 1, and the ``channels``
+    largest singular directions are kept. The result depends on the texts alone.
+
+    Args:
+        texts: N texts in any language.
+        channels: F at most; fewer if there are fewer texts or words.
+
+    Returns:
+        float32 ``[N, F]``; a row is NaN if its text has no word.
+
+    Raises:
+        DataError: If no text has a word.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        counts = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True).fit_transform(texts)
+    except ValueError:
+        raise DataError(
+            f"none of the {len(texts)} texts has a word; expected text, or numbers as features"
+        ) from None
+    size = min(channels, *counts.shape)
+    encoded = TruncatedSVD(size, random_state=0).fit_transform(counts).astype(np.float32)
+    encoded[counts.getnnz(axis=1) == 0] = np.nan
+    return encoded
+
 
 def encode_texts(texts: list[str]) -> np.ndarray:
-    """Encodes texts with a sentence transformer, ``all-MiniLM-L6-v2``.
+    """Encode texts with a sentence transformer, ``all-MiniLM-L6-v2``.
 
     Returns:
         float32 ``[N, 384]``.
@@ -30,7 +85,7 @@ def encode_texts(texts: list[str]) -> np.ndarray:
 
 
 def encode_images(paths: list[Path]) -> np.ndarray:
-    """Encodes images with the ResNet-50 of torchvision, weights ``IMAGENET1K_V2``, before its
+    """Encode images with the ResNet-50 of torchvision, weights ``IMAGENET1K_V2``, before its
     classifier.
 
     Returns:
@@ -62,5 +117,6 @@ def _require(module: str, package: str, what: str) -> None:
     if find_spec(module) is None:
         raise ConfigError(
             f"encoding {what} needs {package}, which is not installed; run "
-            "pip install 'graphdiff[encoders]', or pass an encoder of your own as encode="
+            "pip install 'graphdiff[encoders]', pass an encoder of your own as encode=, or, for "
+            "text, give encoder=tfidf, which needs no model"
         )

@@ -119,7 +119,9 @@ def modalities_in(path: Path) -> list[str]:
 
 
 def encode_content(path: Path, item: str, encode: Encoder) -> FeatureTable:
-    """Features of raw content, by an encoder.
+    """Encode raw content.
+
+    Items whose text is blank get no row.
 
     Args:
         path: A folder of images, each called as its item's id; or a CSV, TSV or Parquet file with a
@@ -161,9 +163,23 @@ def _texts(path: Path, item: str) -> tuple[pa.Array, list[Any]]:
             "least one column of text"
         )
     ids = as_ids(table[item], "item", is_text(path))
-    columns = [pc.fill_null(c.cast(pa.string()), "") for c in table.drop_columns([item]).columns]
+    columns = [_as_text(c, path.name) for c in table.drop_columns([item]).columns]
     texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
-    return ids, texts.to_pylist()
+    present = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+    return ids.filter(pa.array(present.to_numpy())), texts.filter(present).to_pylist()
+
+
+def _as_text(column: Any, file: str) -> Any:
+    """Return a column of text, numbers or lists of text as text; nothing where it is missing."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        if _is_list(column.type):
+            lists = column.cast(pa.list_(pa.string()))
+            column = pc.binary_join(lists, " ")
+        return pc.fill_null(column.cast(pa.string()), "")
+    except pa.ArrowException as error:
+        raise DataError(f"{file} holds {column.type}, which is no text: {error}") from None
 
 
 def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:

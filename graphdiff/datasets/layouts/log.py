@@ -13,7 +13,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
-from graphdiff.datasets.encoders import encode_images, encode_texts
+from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.interactions import Interactions
 from graphdiff.datasets.io.tables import SUFFIXES, column_names, is_text, read_table
@@ -73,8 +73,12 @@ class InteractionLog(RecDataset):
         content: Raw content of each modality, relative to ``root``: a folder of images called as
             their items' ids, or a table of ``item`` and text (default: none).
         encode: Encoder of each modality in ``content``, from a list of N texts or paths to
-            ``[N, F]`` (default: those of the extra ``encoders``). What an encoder made is kept, and
-            made anew when the content or the encoder's name changes.
+            ``[N, F]`` (default: ``encoder`` for texts, and the image encoder of the extra
+            ``encoders``). Its output is stored, and recomputed when the content or the encoder
+            changes.
+        encoder: Encoder of the texts in ``content``: ``'tfidf'``, which needs no model;
+            ``'sentence-transformers'``, of the extra ``encoders``; or ``'auto'``, the latter if it
+            is installed. Items without text lack the modality.
         delimiter: What separates columns of text files (default: a comma in ``.csv``, otherwise a
             tab).
         names: Names of the columns of a log without a header.
@@ -102,6 +106,7 @@ class InteractionLog(RecDataset):
         features: Mapping[str, str] | None = None,
         content: Mapping[str, str] | None = None,
         encode: Mapping[str, Encoder] | None = None,
+        encoder: TextEncoder = "auto",
         delimiter: str | None = None,
         names: list[str] | None = None,
         transform: Callable[[HeteroData], HeteroData] | None = None,
@@ -113,6 +118,7 @@ class InteractionLog(RecDataset):
         self.features = dict(features) if features else None
         self.content = dict(content or {})
         self.encode = dict(encode or {})
+        self.encoder = text_encoder(encoder)[0]
         self.delimiter, self.names = delimiter, names
         self.settings = LogSettings.of(**{**self.defaults, **settings})
         self._folder = Path(root)
@@ -147,6 +153,7 @@ class InteractionLog(RecDataset):
             **self.settings.model_dump(),
             **{n: getattr(self, n) for n in ("file", "features", "content", "delimiter", "names")},
             "encode": encoders,
+            "encoder": self.encoder,
         }
 
     def read(self) -> HeteroData:
@@ -180,7 +187,7 @@ class InteractionLog(RecDataset):
         }
         for name, file in self.content.items():
             path = self._folder / file
-            default = encode_images if path.is_dir() else encode_texts
+            default = encode_images if path.is_dir() else text_encoder(self.encoder)[1]
             encode: Encoder = self.encode.get(name, default)
             found[name] = encode_content(path, self._item_in(file), encode)
         return found

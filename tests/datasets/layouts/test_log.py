@@ -318,7 +318,47 @@ class TestContent:
         monkeypatch.setattr("graphdiff.datasets.encoders.find_spec", lambda module: None)
         for content, package in (("names.csv", "sentence-transformers"), ("photos", "torchvision")):
             with pytest.raises(ConfigError, match=rf"{package}, which .*graphdiff\[encoders\]"):
-                load("csv", shop, **NAMES, content={"m": content})
+                load("csv", shop, **NAMES, content={"m": content}, encoder="sentence-transformers")
+
+    def test_texts_are_encoded_without_a_model_by_default(self, shop, monkeypatch):
+        monkeypatch.setattr("graphdiff.datasets.encoders.find_spec", lambda module: None)
+        lines = "article,title,text\n007,red shoe,of leather\nx,,\ny,red shoe,of wool\n"
+        (shop / "names.csv").write_text(lines)
+        item = load("csv", shop, **NAMES, content={"text": "names.csv"})[0]["item"]
+        assert item.raw_id == ["007", "x", "y"]
+        assert item.has_text.tolist() == [True, False, True]
+        assert item.x_text[1].tolist() == [0, 0]
+        # Two texts of the same length in words: their cosine is that of their TF-IDF vectors.
+        shared, own = np.log(3 / 3) + 1, np.log(3 / 2) + 1
+        cosine = 3 * shared**2 / (3 * shared**2 + own**2)
+        assert (item.x_text[0] @ item.x_text[2]).item() == pytest.approx(cosine, abs=1e-5)
+        assert item.x_text[[0, 2]].norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+        with pytest.raises(ConfigError, match="encoder='bert': expected 'auto', 'tfidf'"):
+            load("csv", shop, **NAMES, content={"text": "names.csv"}, encoder="bert")
+        (shop / "names.csv").write_text("article,title\n007,!!\nx,--\n")
+        with pytest.raises(DataError, match="none of the 2 texts has a word"):
+            load("csv", shop, **NAMES, content={"text": "names.csv"}, encoder="tfidf")
+
+    def test_texts_of_other_types(self, shop):
+        seen = []
+
+        def lengths(texts):
+            seen.extend(texts)
+            return [[len(text)] for text in texts]
+
+        table = {
+            "article": ["007", "x", "y", "z"],
+            "price": [1.5, float("nan"), None, 2.0],
+            "tags": [["a", "b"], [], None, ["c"]],
+        }
+        pq.write_table(pa.table(table), shop / "names.parquet")
+        content = {"content": {"text": "names.parquet"}, "encode": {"text": lengths}}
+        item = load("csv", shop, file="interactions.csv", **NAMES, **content)[0]["item"]
+        assert seen == ["1.5\na b", "2\nc"]
+        assert item.has_text.tolist() == [True, False, False]
+        pq.write_table(pa.table({"article": ["x"], "t": [{"a": 1}]}), shop / "names.parquet")
+        with pytest.raises(DataError, match=r"names\.parquet holds struct.*, which is no text"):
+            load("csv", shop, file="interactions.csv", **NAMES, **content)
 
     def test_an_encoder_that_gives_something_else(self, shop):
         arguments = {**NAMES, "content": {"text": "names.csv"}}

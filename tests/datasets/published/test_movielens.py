@@ -11,7 +11,7 @@ from graphdiff.datasets import MovieLens1M, load
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, modalities, validate
 
-CARDS = Path(__file__).parents[2] / "datasets"
+CARDS = Path(__file__).parents[3] / "datasets"
 PAIRS = {
     "clean": {"train": [(0, 0), (0, 2), (1, 1), (2, 0)], "valid": [(1, 3)], "test": [(2, 1)]},
     # The largest user stands in validation alone, the largest item in test alone.
