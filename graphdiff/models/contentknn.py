@@ -48,7 +48,7 @@ class ContentKNN(Neighborhood):
 
     def __init__(self, config: ContentKNNConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self.shares = modality_shares("ContentKNN", graph, config.modality_weights)
+        self.shares = modality_shares(graph.modalities, config.modality_weights, "ContentKNN")
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphdiff.models.base import BaseConfig
 from graphdiff.models.item_item import ItemItem
-from graphdiff.nn.item_item import gram, zero_diagonal_regression
+from graphdiff.nn.item_regression import gram, zero_diagonal_regression
 
 
 class EASEConfig(BaseConfig):
@@ -38,7 +38,7 @@ class EASE(ItemItem):
         graph: Training interactions.
 
     Raises:
-        ConfigError: Above :data:`graphdiff.nn.item_item.MAX_DENSE_ITEMS` items.
+        ConfigError: Above :data:`graphdiff.nn.item_regression.MAX_DENSE_ITEMS` items.
     """
 
     Config: ClassVar[type[BaseConfig]] = EASEConfig

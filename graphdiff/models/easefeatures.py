@@ -11,7 +11,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig
 from graphdiff.models.ease import EASEConfig
 from graphdiff.models.item_item import ItemItem
-from graphdiff.nn.item_item import gram, zero_diagonal_regression
+from graphdiff.nn.item_regression import gram, zero_diagonal_regression
 from graphdiff.nn.modalities import modality_shares, standardised
 
 
@@ -47,8 +47,8 @@ class EASEFeatures(ItemItem):
         graph: Training interactions and item content.
 
     Raises:
-        ConfigError: Above :data:`graphdiff.nn.item_item.MAX_DENSE_ITEMS` items, if the data has no
-            modality, or ``modality_weights`` names others.
+        ConfigError: Above :data:`~graphdiff.nn.item_regression.MAX_DENSE_ITEMS` items, if the data
+            has no modality, or ``modality_weights`` names others.
     """
 
     Config: ClassVar[type[BaseConfig]] = EASEFeaturesConfig
@@ -58,7 +58,7 @@ class EASEFeatures(ItemItem):
 
     def __init__(self, config: EASEFeaturesConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
-        self.shares = modality_shares("EASEFeatures", graph, config.modality_weights)
+        self.shares = modality_shares(graph.modalities, config.modality_weights, "EASEFeatures")
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:

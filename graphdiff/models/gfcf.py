@@ -15,7 +15,7 @@ from graphdiff.graph.propagation import symmetric_norm
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.item_item import sum_rows
+from graphdiff.nn.item_regression import multiply_rows
 from graphdiff.nn.reconstruction import encode_rows
 from graphdiff.nn.spectral import right_singular_vectors
 
@@ -123,7 +123,7 @@ class GFCF(ClosedForm):
         def score_block(start: int, stop: int) -> Tensor:
             first, last = filters.start[[start, stop]].tolist()
             interaction = filters.by_item[first:last]
-            linear = sum_rows(
+            linear = multiply_rows(
                 at_users,
                 self.graph.col[interaction] - start,
                 self.graph.user_of(interaction),
@@ -143,4 +143,6 @@ class GFCF(ClosedForm):
         place[own] = torch.arange(own.numel(), device=own.device)
         known = place[self.graph.col]
         met = known >= 0
-        return sum_rows(has, self.graph.user[met], known[met], tables.weight[met], self.num_users)
+        return multiply_rows(
+            has, self.graph.user[met], known[met], tables.weight[met], self.num_users
+        )

@@ -11,7 +11,7 @@ from torch import Tensor
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
-from graphdiff.nn.item_item import check_dense, item_item_scorer
+from graphdiff.nn.item_regression import check_dense, item_item_scorer
 
 
 class ItemItem(ClosedForm):
@@ -23,7 +23,8 @@ class ItemItem(ClosedForm):
         graph: Training interactions and item content.
 
     Raises:
-        ConfigError: Above :data:`graphdiff.nn.item_item.MAX_DENSE_ITEMS` items, because W is dense.
+        ConfigError: Above :data:`~graphdiff.nn.item_regression.MAX_DENSE_ITEMS` items, because W is
+            dense.
     """
 
     weight: Tensor

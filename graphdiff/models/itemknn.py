@@ -60,4 +60,5 @@ class ItemKNN(Neighborhood):
     def neighbors(self, k: int) -> Neighbors:
         """Return the k nearest neighbours of each item by co-occurrence."""
         config = self.config
-        return interaction_neighbors(self.graph, k, config.shrinkage, config.row_exponent)
+        interactions = self.graph.to_scipy()
+        return interaction_neighbors(interactions, k, config.shrinkage, config.row_exponent)

@@ -1,4 +1,4 @@
-"""The network that DiffRec and L-DiffRec undo noise with."""
+"""The denoising network of DiffRec and L-DiffRec, and the time embedding of diffusion models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphdiff.nn.dropout import dropout
 
 
 def timestep_embedding(t: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
-    r"""Sinusoidal embedding of steps, :math:`[\cos(t \omega_k), \sin(t \omega_k)]` with
+    r"""Return the sinusoidal embedding of steps, :math:`[\cos(t \omega_k), \sin(t \omega_k)]` with
     :math:`\omega_k = P^{-k / \lfloor C / 2 \rfloor}`.
 
     Args:
@@ -26,6 +26,13 @@ def timestep_embedding(t: Tensor, channels: int, max_period: float = 10_000.0) -
         Float32 ``[B, C]``.
 
     Source: Vaswani et al., arXiv 1706.03762, section 3.5, in the form of diffusion models.
+
+    Example:
+        >>> import torch
+        >>> timestep_embedding(torch.tensor([0, 3]), channels=5).shape
+        torch.Size([2, 5])
+        >>> timestep_embedding(torch.tensor([0]), channels=4)
+        tensor([[1., 1., 0., 0.]])
     """
     half = channels // 2
     frequency = torch.arange(half, device=t.device, dtype=torch.float32)
@@ -35,7 +42,7 @@ def timestep_embedding(t: Tensor, channels: int, max_period: float = 10_000.0) -
 
 
 class Denoiser(torch.nn.Module):
-    r"""Predicts :math:`x_0` from :math:`x_t` and t.
+    r"""A multilayer perceptron that predicts :math:`x_0` from :math:`x_t` and t.
 
     .. math::
         \mathbf{h}_1 = \tanh(W_1 [\mathbf{x}_t \,\|\, U \mathrm{emb}(t - 1) + \mathbf{u}]
@@ -43,17 +50,23 @@ class Denoiser(torch.nn.Module):
         \mathbf{h}_{k+1} = \tanh(W_{k+1} \mathbf{h}_k + \mathbf{b}_{k+1}), \quad
         \hat{\mathbf{x}}_0 = W \mathbf{h}_K + \mathbf{b}.
 
-    The part of :math:`W_1` that meets the row is a layer of its own, so that rows can come in
-    already multiplied by it.
+    The part of :math:`W_1` that multiplies the row is a layer of its own, so that a caller can
+    encode sparse rows itself and pass the product to :meth:`hidden`.
 
     Args:
         channels: Width C of a row.
         hidden: Widths of :math:`\mathbf{h}_1 … \mathbf{h}_K`, at least one.
         time_channels: Width of the time embedding.
         dropout: Share of a row's entries that are dropped in training.
-        normalize: Scale rows to length one on the way in.
+        normalize: Scale rows to length one before encoding.
 
     Source: DiffRec, arXiv 2304.04971, section 3.2, and its public code, with its initialisation.
+
+    Example:
+        >>> import torch
+        >>> denoiser = Denoiser(channels=6, hidden=[4, 3])
+        >>> denoiser(torch.rand(2, 6), torch.tensor([1, 5])).shape
+        torch.Size([2, 6])
     """
 
     def __init__(
@@ -74,7 +87,7 @@ class Denoiser(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew: Xavier normal, and biases of standard deviation 0.001."""
+        """Initialise weights as Xavier normal and biases with standard deviation 0.001."""
         # The two encoders are one layer, whose fan-in is the sum of theirs.
         width, fan_in = self.row_encoder.weight.shape
         std = math.sqrt(2 / (fan_in + self.time_channels + width))
@@ -86,9 +99,14 @@ class Denoiser(torch.nn.Module):
             torch.nn.init.normal_(layer.bias, std=1e-3)
 
     def encode(self, x_t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the first layer makes of rows ``[B, C]``, before time is added: ``[B, d_1]``.
+        """Return rows ``[B, C]`` multiplied by the first layer, before time is added.
 
-        With a generator, entries are dropped as in training.
+        Args:
+            x_t: ``[B, C]``.
+            generator: Source of dropout in training; without it nothing is dropped.
+
+        Returns:
+            ``[B, d_1]``.
         """
         if self.normalize:
             x_t = F.normalize(x_t, dim=-1)
@@ -97,7 +115,7 @@ class Denoiser(torch.nn.Module):
         return self.row_encoder(x_t)
 
     def hidden(self, encoded: Tensor, t: Tensor) -> Tensor:
-        """The last hidden layer.
+        """Return the last hidden layer.
 
         Args:
             encoded: From :meth:`encode`, ``[B, d_1]``.
@@ -114,5 +132,14 @@ class Denoiser(torch.nn.Module):
         return hidden
 
     def forward(self, x_t: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Predicted :math:`x_0`, ``[B, C]``; with a generator, entries of ``x_t`` are dropped."""
+        """Predict :math:`x_0`.
+
+        Args:
+            x_t: ``[B, C]``.
+            t: Long ``[B]``, 1 … T.
+            generator: Source of dropout in training; without it nothing is dropped.
+
+        Returns:
+            ``[B, C]``.
+        """
         return self.decoder(self.hidden(self.encode(x_t, generator), t))

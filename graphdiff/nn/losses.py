@@ -1,4 +1,4 @@
-"""Ranking objectives that more than one model uses."""
+"""Ranking and contrastive objectives."""
 
 from __future__ import annotations
 
@@ -10,20 +10,32 @@ from torch import Tensor
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    r"""Bayesian personalised ranking, :math:`-\ln\sigma(u \cdot p - u \cdot n)`, averaged.
+    r"""Compute the mean of Bayesian personalised ranking, :math:`-\ln\sigma(u \cdot p - u \cdot n)`.
 
     Args:
         user: ``[B, d]``.
-        positive: ``[B, d]``, an item each user has.
-        negative: ``[B, d]``, an item each user has not.
+        positive: ``[B, d]``, an item that each user has interacted with.
+        negative: ``[B, d]``, an item that each user has not interacted with.
 
     Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
+
+    Example:
+        >>> import torch
+        >>> user = torch.ones(1, 2)
+        >>> bpr_loss(user, torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+        tensor(0.6931)
     """
     return -F.logsigmoid((user * (positive - negative)).sum(dim=-1)).mean()
 
 
 def l2_penalty(*embeddings: Tensor) -> Tensor:
-    """Half the squared norm of a batch's embeddings ``[B, d]``, summed over them, per row."""
+    """Compute half the squared norm of embeddings ``[B, d]``, summed over them, per row.
+
+    Example:
+        >>> import torch
+        >>> l2_penalty(torch.ones(4, 2), 2 * torch.ones(4, 2))
+        tensor(5.)
+    """
     total = torch.stack([embedding.square().sum() for embedding in embeddings]).sum()
     return total / (2 * embeddings[0].size(0))
 
@@ -31,7 +43,7 @@ def l2_penalty(*embeddings: Tensor) -> Tensor:
 def info_nce_loss(
     view: Tensor, other: Tensor, temperature: float, count: Tensor | None = None
 ) -> Tensor:
-    r"""Contrast of two views of the same rows, against all other rows of the batch.
+    r"""Contrast two views of the same rows, against all other rows of the batch.
 
     .. math::
         -\frac{1}{B} \sum_b \log \frac{e^{\cos(\mathbf{a}_b, \mathbf{b}_b) / \tau}}
@@ -41,11 +53,17 @@ def info_nce_loss(
         view: a, ``[B, d]``.
         other: b, ``[B, d]``.
         temperature: τ.
-        count: How often the batch has each row, positive, ``[B]``; once by default. The loss is
-            that of the batch with its rows repeated, without the work.
+        count: How often each row occurs, positive, ``[B]``; once by default. The loss is that of
+            the batch with its rows repeated, without computing them repeatedly.
 
     Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding",
     arXiv 1807.03748.
+
+    Example:
+        >>> import torch
+        >>> view = torch.eye(2)
+        >>> info_nce_loss(view, view, temperature=1.0)
+        tensor(0.3133)
     """
     view, other = F.normalize(view, dim=-1) / temperature, F.normalize(other, dim=-1)
     if count is None:
@@ -56,38 +74,53 @@ def info_nce_loss(
 
 
 def in_batch_softmax_loss(query: Tensor, table: Tensor) -> Tensor:
-    r""":math:`-\frac{1}{B} \sum_b \log \mathrm{softmax}_b(\mathbf{q}_b \cdot \mathbf{t}_\cdot)`:
-    each row of ``query`` ``[B, d]`` is to find its own in ``table`` ``[B, d]``."""
+    r"""Compute the cross-entropy of finding each row's own target among those of the batch,
+    :math:`-\frac{1}{B} \sum_b \log \mathrm{softmax}_b(\mathbf{q}_b \cdot \mathbf{t}_\cdot)`.
+
+    Args:
+        query: q, ``[B, d]``.
+        table: t, ``[B, d]``; row b is the target of query b.
+
+    Example:
+        >>> import torch
+        >>> in_batch_softmax_loss(torch.zeros(2, 3), torch.ones(2, 3))
+        tensor(0.6931)
+    """
     return (log_partition(query, table) - (query * table).sum(dim=-1)).mean()
 
 
 def log_partition(query: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
-    r""":math:`\log \sum_n e^{\mathbf{q}_b \cdot \mathbf{t}_n + b_n}` over a whole table, ``[B]``.
+    r"""Compute :math:`\log \sum_n e^{\mathbf{q}_b \cdot \mathbf{t}_n + b_n}` over a whole table.
 
-    Where the products ``[B, N]`` are many, they are made block by block, in the backward pass
-    again, and never kept.
+    Where the products ``[B, N]`` are many, they are computed block by block, recomputed in the
+    backward pass, and never stored.
 
     Args:
-        query: q, ``[B, d]``, or ``[H, B, d]`` for heads, each with a table of its own.
+        query: q, ``[B, d]``, or ``[H, B, d]`` for heads with a table each.
         table: t, ``[N, d]`` or ``[H, N, d]``.
         bias: b, ``[N]``; zero by default.
 
     Returns:
         ``[B]`` or ``[H, B]``.
+
+    Example:
+        >>> import torch
+        >>> log_partition(torch.zeros(1, 3), torch.ones(4, 3)).exp()
+        tensor([4.])
     """
     dtype = torch.promote_types(query.dtype, table.dtype)
     if bias is not None:
-        # A column more on each side adds it to the products.
+        # One more column on each side adds the bias to the products.
         column = bias.to(dtype).unsqueeze(-1).expand(*table.shape[:-1], 1)
         query = torch.cat([query.to(dtype), torch.ones_like(query[..., :1], dtype=dtype)], dim=-1)
         table = torch.cat([table.to(dtype), column], dim=-1)
-    # Mixed precision would make the products of forward and backward pass differ in type.
+    # Under autocast the products of forward and backward pass would differ in dtype.
     with torch.autocast(query.device.type, enabled=False):
         return _LogPartition.apply(query.to(dtype), table.to(dtype))
 
 
-# Products that are kept for the backward pass, 16 MiB in float32, and those that are held at a time
-# where there are more: on a processor so few that they stay in its cache.
+# Largest number of products stored for the backward pass, 16 MiB in float32; and of products per
+# block where there are more: on a CPU few enough to stay in its cache.
 _KEPT_ENTRIES, _CACHED_ENTRIES = 2**22, 2**18
 
 
@@ -105,7 +138,7 @@ class _LogPartition(torch.autograd.Function):
             top = share.amax(dim=-1, keepdim=True)
             total = share.sub_(top).exp_().sum(dim=-1, keepdim=True)
             out.append((top + total.log()).squeeze(-1))
-        # One block alone is small enough to keep.
+        # A single block is small enough to store.
         kept = share.div_(total) if len(blocks) == 1 else None
         result = torch.cat(out, dim=-1)
         ctx.save_for_backward(query, table, result, kept)
@@ -118,7 +151,7 @@ class _LogPartition(torch.autograd.Function):
         if kept is not None:
             return grad * (kept @ table), kept.mT @ (grad * query)
         grad_query, grad_table = [], torch.zeros_like(table)
-        # In place: a product of each block beside it would be as large as the table.
+        # In place: a separate product per block would be as large as the table.
         add_product = grad_table.addmm_ if table.dim() == 2 else grad_table.baddbmm_
         blocks = (each.split(ctx.rows, dim=-2) for each in (query, result, grad))
         for q, out, g in zip(*blocks, strict=True):
@@ -129,11 +162,11 @@ class _LogPartition(torch.autograd.Function):
 
 
 class Negatives(NamedTuple):
-    """Items that all rows of a batch compete with.
+    """Negative items shared by all rows of a batch.
 
     Attributes:
         item: Long ``[n]``.
-        log_chance: ``[n]``, logarithm of how often each is expected among the n.
+        log_chance: ``[n]``, logarithm of each item's expected number among the n.
     """
 
     item: Tensor
@@ -143,19 +176,27 @@ class Negatives(NamedTuple):
 def draw_negatives(
     item: Tensor, trained: Tensor, frequency: Tensor, num: int, generator: torch.Generator
 ) -> Negatives:
-    """Draws one half of the negatives uniformly over the items that training knows, the other half
-    from the items of the batch's rows, as often as they occur.
+    """Draw one half of the negatives uniformly over the items with training interactions, the other
+    half from the items of the batch, in proportion to how often they occur.
 
     Args:
-        item: Long ``[nnz]``, at least one.
-        trained: Long ``[J]``, the items that anybody has interacted with; why no others, see
-            :meth:`graphdiff.graph.store.RecGraph.sample_negatives`.
+        item: Long ``[nnz]``, the items of the batch, at least one.
+        trained: Long ``[J]``, the items with a training interaction; for the reason see
+            :func:`graphdiff.graph.negatives.sample_negatives`.
         frequency: ``[I]``, each item's share of all interactions.
         num: Number n of negatives, at least 2.
         generator: Source of randomness, on the tensors' device.
 
     Source: Yang et al., "Mixed negative sampling for learning two-tower neural networks in
     recommendations", WWW 2020.
+
+    Example:
+        >>> import torch
+        >>> trained, frequency = torch.tensor([0, 2]), torch.tensor([0.25, 0.0, 0.75])
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> negatives = draw_negatives(torch.tensor([2, 2]), trained, frequency, 4, generator)
+        >>> negatives.item[2:].tolist(), negatives.log_chance[2:].exp().tolist()
+        ([2, 2], [2.5, 2.5])
     """
     half, device = num // 2, item.device
     place = torch.randint(trained.numel(), (half,), generator=generator, device=device)
@@ -168,32 +209,38 @@ def draw_negatives(
 def sampled_log_partition(
     query: Tensor, table: Tensor, bias: Tensor, negatives: Negatives
 ) -> Tensor:
-    r"""Logarithm of a softmax's partition function over the catalogue, estimated from negatives.
+    r"""Estimate the logarithm of a softmax's partition function over the catalogue from negatives.
 
     .. math::
         \log \sum_{j \in S} \frac{e^{s_{uj}}}{|S|\, q_j}, \qquad
         s_{uj} = \mathbf{q}_u \cdot \mathbf{t}_j + b_j
 
-    Dividing by the chance :math:`q_j` of drawing j makes the sum unbiased. Minus an item's score it
-    is that item's softmax cross-entropy.
+    Dividing by the probability :math:`q_j` of drawing j makes the sum unbiased. Less an item's
+    score it is that item's softmax cross-entropy.
 
     Args:
         query: q, ``[B, d]``, or ``[H, B, d]`` for heads.
         table: t of the negatives, ``[n, d]`` or ``[H, n, d]``.
         bias: b of the negatives, ``[n]``.
-        negatives: S and its chances.
+        negatives: S with its probabilities.
 
     Returns:
         ``[B]`` or ``[H, B]``.
 
     Source: Bengio and Senécal, "Adaptive importance sampling to accelerate training of a neural
     probabilistic language model", 2008.
+
+    Example:
+        >>> import torch
+        >>> negatives = Negatives(torch.tensor([3, 5]), torch.zeros(2))
+        >>> sampled_log_partition(torch.zeros(1, 4), torch.ones(2, 4), torch.zeros(2), negatives)
+        tensor([0.6931])
     """
     return log_partition(query, table, bias - negatives.log_chance)
 
 
 def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: float) -> Tensor:
-    r"""Contrast of two views of some nodes, against *all* nodes.
+    r"""Contrast two views of some nodes, against *all* nodes.
 
     .. math::
         -\frac{1}{B} \sum_{b} \log \frac{e^{\cos(\mathbf{a}_{n_b}, \mathbf{b}_{n_b}) / \tau}}
@@ -202,10 +249,16 @@ def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: 
     Args:
         view: a, ``[N, d]``.
         other: b, ``[N, d]``.
-        node: Long ``[B]``, 0 … N - 1; repeats count as often as they come, and cost nothing.
+        node: Long ``[B]``, 0 … N - 1; each repeat counts, at no cost.
         temperature: τ.
 
     Source: SGL's (Wu et al., arXiv 2010.10783), and DiffMM's.
+
+    Example:
+        >>> import torch
+        >>> view = torch.eye(2)
+        >>> table_contrast_loss(view, view, torch.tensor([0]), temperature=1.0)
+        tensor(0.3133)
     """
     node, count = node.unique(return_counts=True)
     table = F.normalize(other, dim=-1)
@@ -215,7 +268,7 @@ def table_contrast_loss(view: Tensor, other: Tensor, node: Tensor, temperature: 
 
 
 def two_sided_contrast_loss(view: Tensor, other: Tensor, temperature: float) -> Tensor:
-    r"""Contrast of two views of the same rows, against all other rows of *both* views.
+    r"""Contrast two views of the same rows, against all other rows of *both* views.
 
     .. math::
         -\frac{1}{B} \sum_b \log \frac{e^{\cos(\mathbf{a}_b, \mathbf{b}_b) / \tau}}
@@ -229,6 +282,12 @@ def two_sided_contrast_loss(view: Tensor, other: Tensor, temperature: float) -> 
 
     Source: Zhu et al., "Deep Graph Contrastive Representation Learning", arXiv 2006.04131,
     equation 1, as used by MMSSL.
+
+    Example:
+        >>> import torch
+        >>> view = torch.eye(2)
+        >>> two_sided_contrast_loss(view, view, temperature=1.0)
+        tensor(0.5514)
     """
     view, other = F.normalize(view, dim=-1), F.normalize(other, dim=-1)
     own = torch.eye(view.size(0), dtype=torch.bool, device=view.device)

@@ -1,4 +1,4 @@
-"""The nearest neighbours of each item, and scores by them; both sparse, for any catalogue."""
+"""Nearest neighbours of each item, and scores from them; sparse, for catalogues of any size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
-from graphdiff.graph.store import RecGraph
-from graphdiff.nn.item_item import sum_rows
+from graphdiff.nn.item_regression import multiply_rows
 from graphdiff.nn.topk import topk_blocks
 
-# Terms of the products, and cosines, that are held at a time.
+# Terms of a sparse product, and cosines, held at a time.
 _TERMS, _COSINES = 2**23, 2**22
 
 
 class Neighbors(NamedTuple):
-    """The k nearest neighbours of each item, nearest first.
+    """k nearest neighbours of each item, nearest first.
 
     Attributes:
         item: Long ``[I, k]``; 0 where there are fewer.
@@ -33,9 +32,9 @@ class Neighbors(NamedTuple):
 
 
 def interaction_neighbors(
-    graph: RecGraph, k: int, shrinkage: float = 0.0, row_exponent: float = 0.0
+    interactions: csr_matrix, k: int, shrinkage: float = 0.0, row_exponent: float = 0.0
 ) -> Neighbors:
-    r"""Neighbours by the users that two items share.
+    r"""Find each item's neighbours by the users that two items share.
 
     With users' rows scaled, :math:`x_{ui} = 1/|N_u|^\nu`,
 
@@ -47,27 +46,34 @@ def interaction_neighbors(
     comes first.
 
     Args:
-        graph: Training interactions.
+        interactions: Matrix of ones ``[U, I]``.
         k: Neighbours of each item.
-        shrinkage: h; similarities that few users speak for become smaller.
+        shrinkage: h; similarities that rest on few users become smaller.
         row_exponent: ν; 0 for rows of ones.
 
     Returns:
         :class:`Neighbors`, on the CPU.
+
+    Example:
+        >>> from scipy.sparse import csr_matrix
+        >>> neighbors = interaction_neighbors(csr_matrix([[1.0, 1, 0], [0, 1, 1], [0, 1, 1]]), k=1)
+        >>> neighbors.item.flatten().tolist(), neighbors.weight.flatten()
+        ([1, 2, 1], tensor([0.5774, 0.8165, 0.8165]))
     """
-    interactions = graph.to_scipy()
+    interactions = csr_matrix(interactions, dtype=float, copy=True)
+    num_items = interactions.shape[1]
     length = np.diff(interactions.indptr)
     by_item = interactions.T.tocsr()
-    # One row of the product takes the time of the items that its users have.
+    # The cost of one row of the product is the number of items that its users have.
     terms = np.cumsum(by_item @ length)
     value = np.maximum(length, 1).astype(float) ** -row_exponent
     interactions.data *= np.repeat(value, length)
     by_item.data *= value[by_item.indices]
     square = np.asarray(by_item.multiply(by_item).sum(axis=1)).ravel()
     cuts = np.searchsorted(terms, np.arange(_TERMS, terms[-1] + 1, _TERMS), side="right")
-    index = np.zeros((graph.num_items, k), dtype=np.int64)
-    weight = np.zeros((graph.num_items, k), dtype=np.float32)
-    for items in filter(len, np.split(np.arange(graph.num_items), cuts)):
+    index = np.zeros((num_items, k), dtype=np.int64)
+    weight = np.zeros((num_items, k), dtype=np.float32)
+    for items in filter(len, np.split(np.arange(num_items), cuts)):
         shared = by_item[items] @ interactions
         row = np.repeat(items, np.diff(shared.indptr))
         similarity = shared.data / (np.sqrt(square[row] * square[shared.indices]) + shrinkage)
@@ -79,11 +85,12 @@ def interaction_neighbors(
 
 
 def _largest(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values, ``[rows, k]`` each, of the k largest positive entries of each row."""
+    """Return the columns and values, ``[rows, k]`` each, of the k largest of the positive entries of
+    each row."""
     matrix.eliminate_zeros()
     num_rows = matrix.shape[0]
     row = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
-    # Below a row's k-th largest there is nothing to sort.
+    # Entries below a row's k-th largest need no sorting.
     least = [
         np.partition(values, -k)[-k] if values.size > k else 0
         for values in np.split(matrix.data, matrix.indptr[1:-1])
@@ -103,10 +110,10 @@ def _largest(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
 def content_neighbors(
     features: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float], k: int
 ) -> Neighbors:
-    r"""Neighbours by what items look, sound or read like.
+    r"""Find each item's neighbours by content.
 
     The similarity of two items is the mean of their cosines over the modalities that both have,
-    weighted by share. Those with no modality in common or a similarity of at most 0 are no
+    weighted by share. Items with no modality in common or a similarity of at most 0 are not
     neighbours. Every item is compared with every other: O(I² · F) in time, O(I · (F + k)) in
     memory.
 
@@ -117,6 +124,13 @@ def content_neighbors(
 
     Returns:
         :class:`Neighbors`, on the features' device.
+
+    Example:
+        >>> import torch
+        >>> x, has = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), torch.ones(3).bool()
+        >>> neighbors = content_neighbors([(x, has)], [1.0], k=1)
+        >>> neighbors.item.flatten().tolist(), neighbors.weight.flatten()
+        ([1, 0, 1], tensor([0.7071, 0.7071, 0.7071]))
     """
     unit = [
         share**0.5 * F.normalize(x, dim=1) * has.unsqueeze(1)
@@ -150,17 +164,24 @@ def _mean_cosine(table: Tensor, known: Tensor, items: Tensor) -> Callable[[int, 
 
 
 def neighbor_scorer(rows: Rows, neighbors: Neighbors) -> Callable[[int, int], Tensor]:
-    """Scores a block of items at a time: an item's is the sum of its similarities to those of its
-    neighbours that the person has.
+    """Return a function that scores one block of items: an item's score is the sum of its
+    similarities to those of its neighbours that are in the user's history.
 
-    Memory is the number of people times the number of different items that they have together.
+    Memory is the number of users times the number of distinct items in their histories.
 
     Args:
-        rows: The items of each person.
-        neighbors: Of all items.
+        rows: The history of each user.
+        neighbors: Neighbours of all items.
 
     Returns:
-        A function ``(start, stop)`` that gives ``[B, stop - start]``.
+        A function ``(start, stop)`` that returns ``[B, stop - start]``.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import Rows
+        >>> neighbors = Neighbors(torch.tensor([[1], [2], [1]]), torch.tensor([[0.5], [0.8], [0.8]]))
+        >>> neighbor_scorer(Rows(torch.tensor([0]), torch.tensor([1]), num=1), neighbors)(0, 3)
+        tensor([[0.5000, 0.0000, 0.8000]])
     """
     own, column = rows.item.unique(return_inverse=True)
     has = neighbors.weight.new_zeros(own.numel(), rows.num)
@@ -172,7 +193,7 @@ def neighbor_scorer(rows: Rows, neighbors: Neighbors) -> Callable[[int, int], Te
         neighbor = place[neighbors.item[start:stop]]
         target, nth = (neighbor >= 0).nonzero(as_tuple=True)
         value = neighbors.weight[start:stop][target, nth]
-        score = sum_rows(has, target, neighbor[target, nth], value, stop - start)
+        score = multiply_rows(has, target, neighbor[target, nth], value, stop - start)
         return score.t().contiguous()
 
     return score_block

@@ -1,4 +1,4 @@
-"""Truncated singular value decompositions of sparse matrices."""
+"""Truncated singular value decomposition of sparse matrices."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-# A component of at most so many cells is decomposed as a dense matrix.
+# A component of at most this many cells is decomposed as a dense matrix.
 _DENSE_CELLS = 2**14
-# Cells of the equally large components that are decomposed together: 32 MiB.
+# Cells of components of one shape that are decomposed together: 32 MiB.
 _STACKED_CELLS = 2**22
-# Singular values that differ by less than this share of the largest are the same; below it, zero.
+# Singular values that differ by less than this share of the largest count as equal; below it, as
+# zero.
 _SAME = 1e-10
 
 
 def right_singular_vectors(matrix: csr_matrix, num: int) -> Tensor:
-    """Right singular vectors of the largest singular values, the largest first.
+    """Return the right singular vectors of the largest singular values, the largest first.
 
-    A matrix of users and items falls apart into the connected components of its graph, and each
-    has its largest singular value of its own. If the matrix is normalised by the degrees, that
-    is 1 in all of them, and Lanczos' iteration (ARPACK) on the whole finds some copies of a
-    repeated value, and which ones is chance. So each component is decomposed by itself, tiny ones
-    as dense matrices, and what they give is merged by value. Of equal values, that of the
-    component with more entries comes first, then that of the component with the first row.
+    A user-item matrix splits into the connected components of its graph, and each component has a
+    largest singular value of its own. If the matrix is normalised by the degrees, that value is 1
+    in all of them, and Lanczos iteration (ARPACK) on the whole matrix finds an arbitrary subset of
+    the copies of a repeated value. Therefore each component is decomposed separately, tiny ones as
+    dense matrices, and the results are merged by value. Of equal values, that of the component with
+    more entries comes first, then that of the component with the first row.
 
-    Each vector's sign is such that its largest entry is positive. Always the same for the same
-    matrix: Lanczos' iteration starts from a fixed vector.
+    The sign of each vector makes its largest entry positive. The result is deterministic: Lanczos
+    iteration starts from a fixed vector.
 
     Args:
         matrix: ``[U, I]``.
@@ -39,6 +40,12 @@ def right_singular_vectors(matrix: csr_matrix, num: int) -> Tensor:
     Returns:
         Float32 ``[I, d]``, on the CPU. Columns have length one; those beyond the matrix's rank
         are zero.
+
+    Example:
+        >>> from scipy.sparse import csr_matrix
+        >>> right_singular_vectors(csr_matrix([[2.0, 0.0], [0.0, 1.0]]), num=2)
+        tensor([[1., 0.],
+                [0., 1.]])
     """
     parts = _components(matrix)
     entries = np.array([part.entries for part in parts])
@@ -60,11 +67,11 @@ def right_singular_vectors(matrix: csr_matrix, num: int) -> Tensor:
 class _Component(NamedTuple):
     """A connected component, as a matrix of its own users and items."""
 
-    user: np.ndarray  # Of each entry, counted within the component.
+    user: np.ndarray  # Of each entry, numbered within the component.
     column: np.ndarray  # Likewise.
     weight: np.ndarray
     num_users: int
-    item: np.ndarray  # Which items they are.
+    item: np.ndarray  # Item of each column.
 
     @property
     def entries(self) -> int:
@@ -79,7 +86,7 @@ class _Component(NamedTuple):
 
 
 def _components(matrix: csr_matrix) -> list[_Component]:
-    """The components that have entries, in the order of their first users."""
+    """Return the components that have entries, in the order of their first users."""
     entries = matrix.tocoo()
     entries.eliminate_zeros()
     num_users, num_items = matrix.shape
@@ -104,8 +111,8 @@ def _components(matrix: csr_matrix) -> list[_Component]:
 
 
 def _grouped(label: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each element's place within its group, the elements group after group, and where each
-    group starts."""
+    """Return each element's position within its group, the elements ordered by group, and the start
+    of each group."""
     order = np.argsort(label, kind="stable")
     start = np.concatenate([[0], np.bincount(label, minlength=num).cumsum()])
     place = np.empty_like(order)
@@ -114,11 +121,12 @@ def _grouped(label: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _decomposed(parts: list[_Component], num: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Up to ``num`` singular values, the largest first, and right vectors of each component."""
+    """Return up to ``num`` singular values, the largest first, and right vectors of each
+    component."""
     out: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty((0, 0)))] * len(parts)
     alike: dict[tuple[int, int], list[int]] = {}
     for index, part in enumerate(parts):
-        # ARPACK cannot give all of a matrix's values.
+        # ARPACK cannot compute all values of a matrix.
         if num >= min(part.shape) or np.prod(part.shape) <= _DENSE_CELLS:
             alike.setdefault(part.shape, []).append(index)
         else:

@@ -1,8 +1,8 @@
-"""The k best items of a whole catalogue, in memory that does not grow with the catalogue.
+"""Top-k items of a whole catalogue, in memory that does not grow with the catalogue.
 
-Scores are made block by block over the items and only a running top-k is kept, so a batch
-of B users costs O(B * (block_size + k)) memory whatever the number of items. The answer is
-that of a full score matrix followed by ``topk``, with ties decided: the lower index first.
+Scores are computed block by block over the items and only a running top-k is stored, so a batch
+of B users costs O(B * (block_size + k)) memory whatever the number of items. The result is that of
+a full score matrix followed by ``topk``, with ties resolved: the lower index first.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
 
-# Scores of one block, 128 MiB in float32: enough for the matrix product to dwarf the small
-# operations around it, whether the batch is one user or a thousand.
+# Scores of one block, 128 MiB in float32: large enough that the matrix product dominates the small
+# operations around it, for one user as for a thousand.
 BLOCK_SCORES = 2**25
 
 _LOW_BITS = 0xFFFFFFFF
@@ -30,7 +30,7 @@ def topk_inner_product(
     allowed: Tensor | None = None,
     block_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The k items with the largest ``user @ item.T + bias``, for each user of a batch.
+    """Return the k items with the largest ``user @ item.T + bias`` for each user of a batch.
 
     The product is computed in the dtype of its inputs and ranked in float32.
 
@@ -39,7 +39,7 @@ def topk_inner_product(
         item: Shape ``[I, d]``, dtype and device of ``user``.
         bias: Shape ``[I]``, dtype and device of ``user``, or None for no bias.
         k: Items to return, from 1 to I.
-        exclude: Pairs to leave out, as in :func:`topk_blocks`.
+        exclude: Pairs to exclude, as in :func:`topk_blocks`.
         allowed: Items that may be returned, as in :func:`topk_blocks`.
         block_size: Items scored at a time, as in :func:`topk_blocks`.
 
@@ -51,6 +51,13 @@ def topk_inner_product(
         ConfigError: If ``k`` or ``block_size`` is out of range.
         DataError: If shapes do not fit or an excluded pair is out of range.
         GraphDiffError: If a score is NaN or +inf.
+
+    Example:
+        >>> import torch
+        >>> user, item = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 5.0], [3.0, 0.0], [2.0, 0.0]])
+        >>> score, index = topk_inner_product(user, item, None, k=2)
+        >>> score.tolist(), index.tolist()
+        ([[3.0, 2.0]], [[1, 2]])
     """
     if user.dim() != 2 or item.dim() != 2 or user.size(1) != item.size(1):
         raise DataError(
@@ -70,7 +77,8 @@ def topk_inner_product(
 def inner_product_scorer(
     user: Tensor, item: Tensor, bias: Tensor | None
 ) -> Callable[[int, int], Tensor]:
-    """``user @ item.T + bias``, a block of items at a time, for :func:`topk_blocks`.
+    """Return a function that computes ``user @ item.T + bias`` for one block of items, for
+    :func:`topk_blocks`.
 
     Args:
         user: ``[B, d]``.
@@ -78,11 +86,17 @@ def inner_product_scorer(
         bias: ``[I]``, or None.
 
     Returns:
-        A function ``(start, stop)`` that gives ``[B, stop - start]``. Where no gradient is asked
-        for, the next call overwrites the block.
+        A function ``(start, stop)`` that returns ``[B, stop - start]``. Where gradients are
+        disabled, the next call overwrites the block.
+
+    Example:
+        >>> import torch
+        >>> score_block = inner_product_scorer(torch.ones(1, 2), torch.eye(3, 2), torch.arange(3.0))
+        >>> score_block(1, 3)
+        tensor([[2., 2.]])
     """
-    # One buffer for all blocks: fresh memory for each would cost page faults worth a good part
-    # of the product itself.
+    # One buffer for all blocks: allocating each would cost page faults worth a good part of the
+    # product itself.
     buffer: Tensor | None = None
 
     def score_block(start: int, stop: int) -> Tensor:
@@ -111,34 +125,44 @@ def topk_blocks(
     allowed: Tensor | None = None,
     block_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The k best items of each user, for scores that come a block of items at a time.
+    """Return the top-k items of each user from scores computed one block of items at a time.
 
     Args:
-        score_block: ``score_block(start, stop)`` gives the scores of items
+        score_block: ``score_block(start, stop)`` returns the scores of items
             ``start, ..., stop - 1``, floating point ``[num_users, stop - start]``. It is called
-            once per block, in ascending order. Its result is written to.
+            once per block, in ascending order. Its result is modified in place.
         num_users: B, the number of rows of every block.
         num_items: I, the size of the catalogue.
         k: Items to return, from 1 to ``num_items``.
-        exclude: Two int64 tensors of equal length, ``(row, column)``: item ``column[j]`` is left
-            out for user ``row[j]`` of the batch. Any order, repetitions allowed, on the scores'
-            device.
-        allowed: Bool ``[num_items]`` on the scores' device; where False, an item is left out for
+        exclude: Two int64 tensors of equal length, ``(row, column)``: item ``column[j]`` is
+            excluded for user ``row[j]`` of the batch. Any order, repetitions allowed, on the
+            scores' device.
+        allowed: Bool ``[num_items]`` on the scores' device; where False, an item is excluded for
             every user.
-        block_size: Items scored at a time, at least 1. (default: as many as make 2^25 scores for
-            the batch, which is 128 MiB in float32 and 32768 items for 1024 users)
+        block_size: Items scored at a time, at least 1 (default: 2^25 scores per block, which is
+            128 MiB in float32 and 32768 items for 1024 users).
 
     Returns:
-        Scores, float32 ``[B, k]``, best first, and item indices, int64 ``[B, k]``. Equal scores
-        (in float32) come with the lower index first. A user with fewer than k items left has
-        score ``-inf`` and index ``-1`` in the places at the end; a score of ``-inf`` means *left
-        out* wherever it comes from.
+        Scores, float32 ``[B, k]``, best first, and item indices, int64 ``[B, k]``. Of equal scores
+        (in float32) the lower index comes first. A user with fewer than k items left has score
+        ``-inf`` and index ``-1`` in the last places; a score of ``-inf`` means *excluded* wherever
+        it comes from.
 
     Raises:
         ConfigError: If ``k`` or ``block_size`` is out of range.
         DataError: If a block or ``allowed`` has another shape, or an excluded pair is out of
             range.
         GraphDiffError: If a score is NaN or +inf.
+
+    Example:
+        >>> import torch
+        >>> scores = torch.tensor([[0.1, 0.9, 0.5, 0.7]])
+        >>> without = torch.tensor([0]), torch.tensor([1])
+        >>> def score_block(start, stop):
+        ...     return scores[:, start:stop].clone()
+        >>> score, index = topk_blocks(score_block, 1, 4, k=2, exclude=without, block_size=3)
+        >>> index.tolist()
+        [[3, 2]]
     """
     if not 1 <= k <= num_items:
         raise ConfigError(
@@ -171,9 +195,9 @@ def topk_blocks(
         if pairs is not None:
             row, column = pairs[block]
             score[row, column - start] = -torch.inf
-        value, place = score.topk(min(k + 1, score.size(1)), dim=1)  # one more, to see a tie
+        value, place = score.topk(min(k + 1, score.size(1)), dim=1)  # one more, to detect a tie
         if len(starts) == 1 and not bool((value[:, 1:] == value[:, :-1]).any()):
-            # Nothing to merge and nothing to decide, as for most requests of one person.
+            # No blocks to merge and no tie to resolve, as for most requests of one user.
             score, index = value[:, :k], place[:, :k]
             break
         best = _merge(best, score, value, place, start, k)
@@ -189,8 +213,8 @@ def topk_blocks(
 
 
 class _PairsByBlock:
-    """Excluded pairs; of several blocks sorted once by column, so that a block's own are one
-    slice."""
+    """Excluded pairs; with several blocks they are sorted once by column, so that those of a block
+    are one slice."""
 
     def __init__(self, pairs: tuple[Tensor, Tensor], bounds: list[int], num_rows: int) -> None:
         row, column = pairs
@@ -220,12 +244,12 @@ def _check_range(name: str, index: Tensor, size: int) -> None:
 
 
 def _merge(best: Tensor, score: Tensor, value: Tensor, place: Tensor, start: int, k: int) -> Tensor:
-    """Keys of the k best items so far: int64 ``[B, at most k]``, from those of earlier blocks and
-    a block's k + 1 best."""
+    """Return the keys of the k best items so far, int64 ``[B, at most k]``, from those of earlier
+    blocks and the k + 1 best of a block."""
     key = _encode(value[:, :k], start + place[:, :k])
     if value.size(1) > k:
-        # Where the k-th and the next are equal, topk has picked among equals as it liked. It only
-        # matters where they beat the items of earlier blocks, which come first among equals.
+        # Where the k-th and the next score are equal, topk has picked arbitrarily among equals. This
+        # only matters where they beat the items of earlier blocks, which come first among equals.
         level = value[:, k - 1]
         floor = _decode(best[:, -1])[0] if best.size(1) == k else -torch.inf
         user = ((level == value[:, k]) & (level > floor)).nonzero().squeeze(1)
@@ -236,9 +260,9 @@ def _merge(best: Tensor, score: Tensor, value: Tensor, place: Tensor, start: int
 
 
 def _lowest_of_tied(score: Tensor, value: Tensor, key: Tensor, start: int) -> Tensor:
-    """Keys of a block's k best items, where others have the score of the k-th too.
+    """Return the keys of a block's k best items where others share the score of the k-th.
 
-    These are the items above that score and then, of those that have it, the lowest indices.
+    These are the items above that score, followed by the lowest indices among those that share it.
     """
     k = value.size(1)
     level = value[:, -1:]
@@ -249,11 +273,11 @@ def _lowest_of_tied(score: Tensor, value: Tensor, key: Tensor, start: int) -> Te
 
 
 def _encode(score: Tensor, index: Tensor) -> Tensor:
-    """One int64 that orders by score, then by lower index: 32 bits for each.
+    """Encode score and index in one int64, 32 bits each, ordered by score, then by lower index.
 
-    With it a selection decides ties and carries the index along, on every device alike.
+    Selecting on it resolves ties and carries the index along, equally on every device.
     """
-    # NaN goes to the top, as topk puts it; by its bits it could be below everything.
+    # NaN goes to the top, as in topk; by its bits it could be below everything.
     score = score.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return _ordered(score.view(torch.int32)).long() * 2**32 + (_LOW_BITS - index)
 
@@ -264,7 +288,7 @@ def _decode(key: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ordered(bits: Tensor) -> Tensor:
-    """Float bits (a sign and a magnitude) as integers of the same order, and back.
+    """Convert float bits (a sign and a magnitude) to integers of the same order, and back.
 
     Both zeros become 0.
     """

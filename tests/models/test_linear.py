@@ -7,7 +7,7 @@ import torch
 from graphdiff import EASE, GFCF, ContentKNN, EASEFeatures, ItemKNN, Popularity, PureSVD
 from graphdiff.errors import ConfigError
 from graphdiff.models.base import Query
-from graphdiff.nn import item_item
+from graphdiff.nn import item_regression
 from tests.conftest import make_model, random_data
 from tests.watch import ForbidShape
 
@@ -72,10 +72,10 @@ def test_ease_is_a_ridge_regression_of_each_item_on_the_others(data):
 
 
 def test_pairs_are_counted_in_chunks(data, monkeypatch):
-    monkeypatch.setattr(item_item, "_PAIRS", 7)
+    monkeypatch.setattr(item_regression, "_PAIRS", 7)
     x = dense(data)
     graph = make_model(EASE, data).graph
-    np.testing.assert_array_equal(item_item.gram(graph).numpy(), x.T @ x)
+    np.testing.assert_array_equal(item_regression.gram(graph).numpy(), x.T @ x)
 
 
 def standardised(data, name):
@@ -196,9 +196,9 @@ def test_more_directions_than_exist_give_all(data, model_class):
 
 def test_too_many_items_for_a_dense_matrix_are_rejected(data, monkeypatch):
     with pytest.raises(ConfigError, match=r"40,000 items that is 6\.4 GB to keep and 25\.6 GB"):
-        item_item.check_dense(40_000, "EASE")
-    item_item.check_dense(30_000, "EASE")
-    monkeypatch.setattr(item_item, "MAX_DENSE_ITEMS", 13)
+        item_regression.check_dense(40_000, "EASE")
+    item_regression.check_dense(30_000, "EASE")
+    monkeypatch.setattr(item_regression, "MAX_DENSE_ITEMS", 13)
     for model_class in (EASE, EASEFeatures):
         with pytest.raises(ConfigError, match="goes up to 13 items"):
             model_class.from_data(data)

@@ -11,8 +11,8 @@ from graphdiff.nn.reconstruction import (
     Quadratic,
     encode_rows,
     noise_factor,
-    read_catalogue,
     reconstruction_error,
+    sum_item_table,
 )
 
 ALPHA = 0.3
@@ -48,14 +48,14 @@ def dense_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def sparse_error(p: dict[str, torch.Tensor]) -> torch.Tensor:
     table, bias, prior, row, item = (p[n] for n in ("table", "bias", "prior", "row", "item"))
-    read = read_catalogue(table - 1, torch.ones_like(table), bias, prior, item, num_heads=1)
+    sums = sum_item_table(table - 1, torch.ones_like(table), bias, prior, item, num_heads=1)
     everywhere = Quadratic(
         weight=ALPHA,
-        matrix=read.gram[0],
-        linear=(read.prior - read.bias)[0],
+        matrix=sums.gram[0],
+        linear=(sums.prior - sums.bias)[0],
         constant=(prior - bias).square().sum(),
     )
-    score = (p["hidden"][row] * read.rows).sum(dim=-1) + bias[item]
+    score = (p["hidden"][row] * sums.rows).sum(dim=-1) + bias[item]
     return reconstruction_error(
         p["hidden"], everywhere, row, score, p["target"], p["weight"], prior[item]
     )
@@ -84,7 +84,7 @@ def test_encode_rows_equals_dense_product():
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])
-def test_reading_the_catalogue_has_the_gradients_of_its_parts(monkeypatch, num_heads):
+def test_item_table_sums_and_their_gradients(monkeypatch, num_heads):
     p = problem(5, 7, 4, seed=1)
     table, bias = p["table"].requires_grad_(), p["bias"].requires_grad_()
     index = torch.tensor([2, 0, 2, 6])
@@ -92,18 +92,18 @@ def test_reading_the_catalogue_has_the_gradients_of_its_parts(monkeypatch, num_h
     monkeypatch.setitem(reconstruction.PIECE, "cpu", 12)  # three items at a time
 
     def parts(table, bias):
-        return tuple(read_catalogue(table, shift, bias, p["prior"], index, num_heads))
+        return tuple(sum_item_table(table, shift, bias, p["prior"], index, num_heads))
 
     assert torch.autograd.gradcheck(parts, (table, bias))
-    read = read_catalogue(table, shift, bias, p["prior"], index, num_heads)
+    sums = sum_item_table(table, shift, bias, p["prior"], index, num_heads)
     table = table + shift
-    torch.testing.assert_close(read.rows, table[index])
-    torch.testing.assert_close(read.gram, head_blocks(table.t() @ table, num_heads))
-    torch.testing.assert_close(read.bias.flatten(), table.t() @ bias)
-    torch.testing.assert_close(read.prior.flatten(), table.t() @ p["prior"])
+    torch.testing.assert_close(sums.rows, table[index])
+    torch.testing.assert_close(sums.gram, head_blocks(table.t() @ table, num_heads))
+    torch.testing.assert_close(sums.bias.flatten(), table.t() @ bias)
+    torch.testing.assert_close(sums.prior.flatten(), table.t() @ p["prior"])
 
 
-def test_encoded_noise_has_the_law_of_dense_noise():
+def test_encoded_noise_is_distributed_as_dense_noise():
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(30, 4, generator=generator, dtype=torch.float64)
     factor = noise_factor(table.t() @ table)
@@ -177,7 +177,7 @@ def test_the_ridge_grows_until_it_is_enough(monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_noise_factor_of_what_is_not_finite_is_nan(bad):
+def test_noise_factor_of_a_table_that_is_not_finite_is_nan(bad):
     table = torch.ones(4, 3)
     table[1, 1] = bad
     assert noise_factor(table.t() @ table).isnan().all()

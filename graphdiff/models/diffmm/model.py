@@ -15,10 +15,11 @@ from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.models.diffmm.row_denoiser import ReverseChain, RowDenoiser
+from graphdiff.models.diffmm.self_looped_graph import self_looped_graph
 from graphdiff.models.part_optimizer import PartOptimizer
 from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.dropout import dropout
-from graphdiff.nn.generated import chosen_pairs, self_looped_graph
+from graphdiff.nn.generated import chosen_pairs
 from graphdiff.nn.losses import bpr_loss, table_contrast_loss
 from graphdiff.nn.reconstruction import encode_rows
 from graphdiff.nn.topk import topk_inner_product

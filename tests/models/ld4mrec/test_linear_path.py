@@ -5,7 +5,7 @@ import torch
 
 from graphdiff.models import Popularity
 from graphdiff.models.ld4mrec.linear_path import LinearPath
-from graphdiff.nn.item_item import gram, zero_diagonal_regression
+from graphdiff.nn.item_regression import gram, zero_diagonal_regression
 from tests.conftest import make_model, random_data
 
 
