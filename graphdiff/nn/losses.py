@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def bpr_loss(user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    r"""Compute the mean of Bayesian personalised ranking, :math:`-\ln\sigma(u \cdot p - u \cdot n)`.
+    r"""Compute Bayesian personalised ranking, the mean of :math:`-\ln\sigma(u \cdot (p - n))`.
 
     Args:
         user: ``[B, d]``.

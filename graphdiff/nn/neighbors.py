@@ -85,8 +85,7 @@ def interaction_neighbors(
 
 
 def _largest(matrix: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns and values, ``[rows, k]`` each, of the k largest of the positive entries of
-    each row."""
+    """Return columns and values, ``[rows, k]`` each, of the k largest positive entries per row."""
     matrix.eliminate_zeros()
     num_rows = matrix.shape[0]
     row = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
@@ -179,7 +178,8 @@ def neighbor_scorer(rows: Rows, neighbors: Neighbors) -> Callable[[int, int], Te
     Example:
         >>> import torch
         >>> from graphdiff.graph import Rows
-        >>> neighbors = Neighbors(torch.tensor([[1], [2], [1]]), torch.tensor([[0.5], [0.8], [0.8]]))
+        >>> item, weight = torch.tensor([[1], [2], [1]]), torch.tensor([[0.5], [0.8], [0.8]])
+        >>> neighbors = Neighbors(item, weight)
         >>> neighbor_scorer(Rows(torch.tensor([0]), torch.tensor([1]), num=1), neighbors)(0, 3)
         tensor([[0.5000, 0.0000, 0.8000]])
     """

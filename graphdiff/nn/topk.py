@@ -54,7 +54,8 @@ def topk_inner_product(
 
     Example:
         >>> import torch
-        >>> user, item = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 5.0], [3.0, 0.0], [2.0, 0.0]])
+        >>> user = torch.tensor([[1.0, 0.0]])
+        >>> item = torch.tensor([[1.0, 5.0], [3.0, 0.0], [2.0, 0.0]])
         >>> score, index = topk_inner_product(user, item, None, k=2)
         >>> score.tolist(), index.tolist()
         ([[3.0, 2.0]], [[1, 2]])
@@ -248,7 +249,7 @@ def _merge(best: Tensor, score: Tensor, value: Tensor, place: Tensor, start: int
     blocks and the k + 1 best of a block."""
     key = _encode(value[:, :k], start + place[:, :k])
     if value.size(1) > k:
-        # Where the k-th and the next score are equal, topk has picked arbitrarily among equals. This
+        # Where the k-th and the next score are equal, topk picks arbitrarily among equals. This
         # only matters where they beat the items of earlier blocks, which come first among equals.
         level = value[:, k - 1]
         floor = _decode(best[:, -1])[0] if best.size(1) == k else -torch.inf

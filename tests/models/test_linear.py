@@ -195,12 +195,12 @@ def test_more_directions_than_exist_give_all(data, model_class):
 
 
 def test_too_many_items_for_a_dense_matrix_are_rejected(data, monkeypatch):
-    with pytest.raises(ConfigError, match=r"40,000 items that is 6\.4 GB to keep and 25\.6 GB"):
+    with pytest.raises(ConfigError, match=r"40,000 items take 6\.4 GB to store and 25\.6 GB"):
         item_regression.check_dense(40_000, "EASE")
     item_regression.check_dense(30_000, "EASE")
     monkeypatch.setattr(item_regression, "MAX_DENSE_ITEMS", 13)
     for model_class in (EASE, EASEFeatures):
-        with pytest.raises(ConfigError, match="goes up to 13 items"):
+        with pytest.raises(ConfigError, match="supports up to 13 items"):
             model_class.from_data(data)
 
 
