@@ -1,4 +1,4 @@
-"""What a dataset holds, and what is odd about it."""
+"""Statistics of a dataset, and what is unusual about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphdiff.schema.names import pair_keys
 
 QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
-# Cosine from which two rows count as nearly the same, and how many items are looked at for it.
+# Cosine from which two rows count as nearly the same, and number of items that are compared.
 NEAR, SAMPLE = 0.999, 1000
 BLOCK = 8192
 
@@ -26,7 +26,7 @@ BLOCK = 8192
 def describe_dataset(
     name: str, root: str | Path | None = None, **options: Any
 ) -> tuple[HeteroData, dict[str, Any]]:
-    """Reads a dataset anew and describes it.
+    """Read a dataset from its files, not from the cache, and describe it.
 
     Args:
         name: Name of a dataset; see :func:`graphdiff.datasets.load`.
@@ -34,41 +34,41 @@ def describe_dataset(
         **options: Further arguments of the dataset's class.
 
     Returns:
-        The graph, and :func:`describe` of it with ``notes``: what reading warned of, such as
-        repeated rows that were left out.
+        The graph, and its :func:`describe` with ``notes``: warnings of the reader, such as repeated
+        rows that were dropped.
 
     Raises:
-        DataError: If it cannot be read; pairs that lie in two splits are among the reasons, and the
-            message says how many there are.
+        DataError: If it cannot be read, for example because pairs are in two splits; the message
+            has their number.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # What was kept would be read in silence.
+        # The processed file of an earlier call would be read without warnings.
         data = datasets.load(name, root, **{**options, "force_reload": True})[0]
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     return data, {"dataset": name, **describe(data), "notes": notes}
 
 
 def describe(data: HeteroData) -> dict[str, Any]:
-    """Describes a dataset.
+    """Describe a dataset.
 
     Args:
         data: A graph that fits the schema.
 
     Returns:
-        A dictionary that JSON can hold:
+        A dictionary of plain values, for JSON:
 
         * ``users``, ``items``, ``pairs`` (of each split), ``sparsity`` (share of all pairs that are
-          no training pair), ``fingerprint``;
-        * ``degrees`` of users and items in training: quantiles, mean, how many have none, and
-          ``gini``, from 0 where all have the same to 1;
-        * ``held_out`` of validation and test: users, how many of them have no training pair, and
-          pairs on items that have none;
+          not training pairs), ``fingerprint``;
+        * ``degrees`` of users and items in training: quantiles, mean, number without any, and
+          ``gini``, from 0 where all are equal to 1;
+        * ``held_out`` of validation and test: number of users, of users without a training pair,
+          and of pairs on items without one;
         * ``repeated_pairs`` within a split and ``shared_pairs`` between two; a graph that fits the
           schema has none;
-        * ``modalities``: channels, coverage, rows that are zero, rows that another item has as
-          well, the share of (sampled) items whose nearest other item is almost the same, and for
-          each split the pairs whose user has an item of the same row in training.
+        * ``modalities``: channels, coverage, zero rows, rows that another item has as well, the
+          share of (sampled) items whose nearest other item is almost the same, and for each split
+          the pairs whose user has an item of the same row in training.
     """
     num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
     pairs = {split: data[INTERACTS][attribute] for split, attribute in SPLITS.items()}
@@ -141,9 +141,9 @@ def _modality(data: HeteroData, name: str, pairs: dict[str, Tensor]) -> dict[str
 
 
 def _same_rows(x: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
-    """A number for each item, the same for items of the same row, and how many have each.
+    """Return a group number per item, equal for items with equal rows, and the groups' sizes.
 
-    Items that lack the modality have numbers of their own.
+    Items without the modality are groups of their own.
     """
     rows = np.ascontiguousarray(x.cpu().numpy() + np.float32(0))  # -0.0 is 0.0
     _, group = np.unique(rows.view(f"V{rows.shape[1] * 4}").ravel(), return_inverse=True)
@@ -154,7 +154,7 @@ def _same_rows(x: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _nearly_repeated(x: Tensor) -> float:
-    """Share of items, among at most 1000, with another item at a cosine of 0.999 or more."""
+    """Return the share of at most 1000 items with another item at a cosine of 0.999 or more."""
     if len(x) < 2:
         return 0.0
     unit = torch.nn.functional.normalize(x, dim=1)
@@ -169,7 +169,7 @@ def _nearly_repeated(x: Tensor) -> float:
 
 
 def _twins(train: Tensor, held_out: Tensor, group: Tensor, has: Tensor) -> int:
-    """How many held-out pairs are on an item whose row an item of the user's training has too."""
+    """Count held-out pairs on an item with the same row as a training item of the same user."""
     count = int(group.max()) + 1
     known = train[:, has[train[1]]]
     wanted = held_out[:, has[held_out[1]]]
@@ -178,15 +178,15 @@ def _twins(train: Tensor, held_out: Tensor, group: Tensor, has: Tensor) -> int:
 
 
 def plot_degrees(data: HeteroData, path: str | Path) -> None:
-    """Draws how many users, and how many items, have at least so many training interactions.
+    """Plot the numbers of users and of items with at least n training interactions, over n.
 
     Args:
         data: A graph that fits the schema.
-        path: Where the figure goes; the suffix says the format, such as ``.png`` or ``.svg``.
+        path: The file; its suffix determines the format, such as ``.png`` or ``.svg``.
 
     Raises:
         ConfigError: If there is no such format.
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     figure = new_figure(6, 4)
     axes = figure.subplots()
@@ -196,7 +196,7 @@ def plot_degrees(data: HeteroData, path: str | Path) -> None:
         at_least = counts.flip(0).cumsum(0).flip(0)
         axes.loglog(values, at_least, style, drawstyle="steps-pre", label=f"{node}s")
     axes.set_xlabel("training interactions, at least")
-    axes.set_ylabel("how many")
+    axes.set_ylabel("number")
     axes.grid(alpha=0.3)
     axes.legend()
     write_figure(figure, path)

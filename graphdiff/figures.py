@@ -32,7 +32,7 @@ def check_figure(path: str | Path) -> None:
     kind = _kind(path)
     if kind not in new_figure(1, 1).canvas.get_supported_filetypes():
         raise ConfigError(
-            f"{path} has no suffix of a figure; give a name that ends in .png, .svg or .pdf"
+            f"{path} is not the name of a figure; give a name that ends in .png, .svg or .pdf"
         )
 
 

@@ -105,7 +105,7 @@ def test_what_was_left_out_in_reading_is_noted_every_time(folder):
         ]
 
 
-def test_a_leak_is_told_with_its_size(tmp_path):
+def test_a_leak_is_reported_with_its_size(tmp_path):
     for name, pairs in (("train", [[0, 1], [1, 1]]), ("valid", [[1, 1]]), ("test", [[0, 1]])):
         np.save(tmp_path / f"{name}_list.npy", np.array(pairs))
     with pytest.raises(DataError, match="1 validation pair is also found among the training pairs"):
@@ -126,5 +126,5 @@ def test_figures_that_can_be_drawn(data, tmp_path):
     plot_degrees(data, tmp_path / "degrees.svg")
     assert "<svg" in (tmp_path / "degrees.svg").read_text()
     for name in ("degrees.txt", "degrees"):
-        with pytest.raises(ConfigError, match=r"is no figure; give a name that ends in \.png"):
+        with pytest.raises(ConfigError, match=r"not the name of a figure; .* ends in \.png"):
             plot_degrees(data, tmp_path / name)

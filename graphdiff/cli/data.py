@@ -63,7 +63,7 @@ def list_datasets(
             "name": card.name,
             "title": card.title,
             "source": card.source,
-            "licence": card.licence,
+            "licence": " ".join(card.licence.split()),  # Prose of several lines.
             "files": card.found(data_folder(root, card.name), check),
             "command": card.command,
         }

@@ -67,21 +67,40 @@ def evaluate(
 
 def recommend(
     run: Run,
-    user: Annotated[str, typer.Option(help="Raw id of a user.")],
+    user: Annotated[str | None, typer.Option(help="Raw id of a training user.")] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Raw ids of the past items of any user, as A,B,C; repeatable, and then each is "
+            "one id, which may contain a comma."
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user; the RUN folder is enough, without the dataset."""
+    """Recommend items to a user; the RUN folder is enough, without the dataset.
+
+    The user is one of the training users (--user), or anyone, by their past items (--history).
+    """
+    if (user is None) == (history is None):
+        raise ConfigError("give either --user, the id of a training user, or --history, past items")
     model = _load(run)
-    index = int(model.catalogue.user_index(user))
-    items, scores = model.recommend(index, k=k)
+    asked: dict[str, Any]
+    if user is not None:
+        index = int(model.catalogue.user_index([user]))
+        asked = {"user": model.catalogue.user_id(index)}
+        items, scores = model.recommend(index, k=k)
+    else:
+        ids = _split_history(history or [])
+        asked = {"history": ids}
+        items, scores = model.recommend(history=[ids], k=k)
     found = [
         {"item": model.catalogue.item_id(item), "score": score}
         for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
         if item >= 0
     ]
     if as_json:
-        print(json.dumps({"user": model.catalogue.user_id(index), "items": found}, indent=2))
+        print(json.dumps({**asked, "items": found}, indent=2))
         return
     print_table(
         ["rank", "item", "score"],
@@ -129,6 +148,14 @@ def export(
 
     export_model(_load(run), out, format_.value, k, tables.value)
     print_text(f"written to {out}, {out.stat().st_size / 2**20:.1f} MiB")
+
+
+def _split_history(given: list[str]) -> list[str]:
+    """Return the ids of ``--history``: separated by commas if it is given once, else one each."""
+    ids = given[0].split(",") if len(given) == 1 else given
+    if not all(ids):
+        raise ConfigError(f"--history {','.join(given)!r} has an empty id; give ids as A,B,C")
+    return ids
 
 
 def _load(run: Path) -> Any:

@@ -23,7 +23,7 @@ def _as_integer(value: Any) -> Any:
 
 Integer = Annotated[int, BeforeValidator(_as_integer)]
 #: Precisions that every model can be trained with.
-Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
 
 class Section(BaseModel):
@@ -82,7 +82,7 @@ class TrainingConfig(Section):
     )
     precision: Precision = Field(
         default="32-true",
-        description="Numbers to train with: 32-true, 64-true, bf16-mixed; on a GPU also 16-mixed.",
+        description="Floating-point numbers to train with: 32-true, 64-true or bf16-mixed.",
     )
 
     @model_validator(mode="after")

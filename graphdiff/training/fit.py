@@ -104,8 +104,9 @@ def fit(
               (default: 0).
             * ``accelerator``: Lightning's name of the device kind; ``"auto"`` selects CUDA or MPS
               if available (default: ``"auto"``).
-            * ``precision``: ``"32-true"``, ``"64-true"``, ``"bf16-mixed"``, or ``"16-mixed"`` on a
-              GPU. Validation is not affected by mixed precision (default: ``"32-true"``).
+            * ``precision``: ``"32-true"``, ``"64-true"`` or ``"bf16-mixed"``, which every model can
+              be trained with. Rankings are not computed in mixed precision (default:
+              ``"32-true"``).
 
     Returns:
         A :class:`FitResult`. The model is on the device it was trained on, in eval mode.

@@ -213,5 +213,5 @@ def test_an_explanation_is_drawn(tmp_path):
     assert (tmp_path / "again.svg").read_text() == drawn
     Explanation(0.0, {"bias": 0.0}, {}, []).plot(tmp_path / "little.png")
     assert (tmp_path / "little.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ConfigError, match="is no figure"):
+    with pytest.raises(ConfigError, match="is not the name of a figure"):
         told.plot(tmp_path / "why.txt")

@@ -220,7 +220,7 @@ class DiffMM(Recommender):
         """Return the denoisers' loss on the rows of users, long ``[B]``, summed over modalities."""
         config = self.config
         row, item, num = self.graph.rows(user_index)
-        x_0 = torch.zeros(num, self.num_items, device=self.device)
+        x_0 = self.item_embedding.weight.new_zeros(num, self.num_items)
         x_0[row, item] = 1
         with torch.no_grad():
             projected = self._projected()
@@ -231,7 +231,7 @@ class DiffMM(Recommender):
             t = torch.randint(
                 1, config.num_steps + 1, (num,), generator=generator, device=self.device
             )
-            noise = torch.randn(x_0.shape, generator=generator, device=self.device)
+            noise = torch.randn(x_0.shape, generator=generator, device=self.device, dtype=x_0.dtype)
             x_t = dropout(self.schedule.add_noise(x_0, noise, t), config.input_dropout, generator)
             predicted = denoiser(x_t, t)
             error = (predicted - x_0).square().mean(dim=-1)
