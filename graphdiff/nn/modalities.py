@@ -64,7 +64,7 @@ def centred(x: Tensor, has: Tensor) -> Tensor:
 
 
 def standardised(x: Tensor, has: Tensor) -> Tensor:
-    """Scale features to mean 0 and variance 1 over the items with features, then rows to length one.
+    """Scale features to mean 0 and variance 1 over items with features, then rows to length one.
 
     Rows of other items become zero, and so does a feature that does not vary.
 
