@@ -124,4 +124,6 @@ def _take_saved_clusters(
         return  # load_state_dict itself reports this
     saved = saved.to(module.cluster.device)
     if not torch.equal(saved, module.cluster):
+        dtype = module.encoders[0].get_parameter("weight").dtype
         module._build(saved)
+        module.to(dtype)
