@@ -1,4 +1,4 @@
-"""Nearest neighbours of a large catalogue, approximately."""
+"""Approximate nearest neighbours for large catalogues."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SAMPLE = 1_000
 
 
 def has_faiss() -> bool:
-    """Whether faiss is installed."""
+    """Return whether faiss is installed."""
     return find_spec("faiss") is not None
 
 
 def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tensor, float]:
-    """The items with the highest cosine similarity, by an inverted file.
+    """Search the items with the highest cosine similarity with an inverted file.
 
-    Items are clustered into about :math:`4 \\sqrt{n}` cells, and an item is compared with those
-    of the nearest cells. How many cells are visited is doubled until, on a sample of items, the
-    wanted share of their true neighbours is found.
+    Items are clustered into about :math:`4 \\sqrt{n}` cells, and an item is compared with those of
+    the nearest cells. The number of visited cells is doubled until the required share of the true
+    neighbours is found on a sample of items.
 
     Args:
         x: ``[n, F]``, without zero rows.
@@ -32,14 +32,14 @@ def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tens
         recall: Share of the true neighbours to find.
 
     Returns:
-        ``(neighbor [n, k] long, ascending, found)``: positions of each item's neighbours, itself
-        not among them, and the share found on the sample. On the device of ``x``.
+        ``(neighbor [n, k] long, ascending, found)``: positions of each item's neighbours, without
+        the item itself, and the share found on the sample. On the device of ``x``.
     """
     from torch_geometric.nn.pool.knn import KNNIndex
 
     device, unit = x.device, F.normalize(x.float(), dim=1).cpu()
     num = unit.size(0)
-    # On vectors of length one the smallest distance is the largest cosine.
+    # Between vectors of length one the smallest distance is the largest cosine.
     num_cells = max(1, int(4 * num**0.5))
     searcher = KNNIndex(f"IVF{num_cells},Flat")
     searcher.add(unit)
@@ -58,7 +58,7 @@ def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tens
     neighbors = []
     for rows in track(blocks, "Nearest items", console=Console(stderr=True), transient=True):
         near = searcher.search(unit[rows], k + 1).index
-        # Where the visited cells hold too few items, the search fills up with -1.
+        # Where the visited cells contain too few items, the search returns -1.
         few = (near < 0).any(dim=1)
         near[few] = _exact(unit, rows[few], k + 1)
         neighbors.append(_without_self(near, rows))
@@ -66,7 +66,14 @@ def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tens
 
 
 def share_found(guess: Tensor, truth: Tensor) -> float:
-    """Share of the indices ``truth`` long ``[n, k]`` that are in the same row of ``guess``."""
+    """Return the share of the indices ``truth`` long ``[n, k]`` that are in the same row of
+    ``guess``.
+
+    Example:
+        >>> import torch
+        >>> share_found(torch.tensor([[1, 2], [5, 6]]), torch.tensor([[2, 3], [6, 5]]))
+        0.75
+    """
     return (truth.unsqueeze(2) == guess.unsqueeze(1)).any(dim=2).float().mean().item()
 
 
@@ -76,7 +83,7 @@ def _exact(unit: Tensor, rows: Tensor, k: int) -> Tensor:
 
 
 def _without_self(neighbor: Tensor, own: Tensor) -> Tensor:
-    """``[n, k + 1]`` to ``[n, k]``: without the item itself or, where it is not there, the last."""
+    """Remove from each row ``[n, k + 1]`` the item itself or, where it is missing, the last."""
     extra = neighbor == own.unsqueeze(1)
     extra[:, -1] |= ~extra.any(dim=1)
     return neighbor[~extra].view(neighbor.size(0), -1)

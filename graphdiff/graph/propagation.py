@@ -1,4 +1,4 @@
-"""Message passing over graphs that do not change, on whatever sparse kernels the machine has."""
+"""Message passing over fixed graphs, with the sparse kernels that are available."""
 
 from __future__ import annotations
 
@@ -21,16 +21,24 @@ SPARSE_DEVICES = ("cpu", "cuda")
 class FixedGraph:
     """A weighted graph prepared for message passing in both directions.
 
-    A backward pass multiplies with the transposed matrix. Making that once, and not in each step,
-    halves the time of an epoch.
+    A backward pass multiplies with the transposed matrix. Building that once, instead of in each
+    step, halves the time of an epoch.
 
     Args:
         edge_index: Long ``[2, E]``, sources in row 0 and targets in row 1.
         edge_weight: Float ``[E]``.
         num_sources: Number of source nodes.
         num_targets: Number of target nodes.
-        use_torch_sparse: Hold ``torch_sparse.SparseTensor`` (``True``) or :mod:`torch.sparse`
+        use_torch_sparse: Use ``torch_sparse.SparseTensor`` (``True``) or :mod:`torch.sparse`
             (``False``); by default the former where it is installed. The results agree.
+
+    Example:
+        >>> import torch
+        >>> edge_index = torch.tensor([[0, 1, 1], [0, 0, 1]])
+        >>> graph = FixedGraph(edge_index, torch.tensor([1.0, 2.0, 3.0]), 2, 2)
+        >>> FixedConv()(torch.tensor([[1.0], [10.0]]), graph)
+        tensor([[21.],
+                [30.]])
     """
 
     def __init__(
@@ -47,7 +55,7 @@ class FixedGraph:
         self.matrix: Any = None
         self.transposed: Any = None
         self._places: tuple[Tensor, Tensor] | None = None
-        # Other devices (MPS) have no sparse matrices: there messages go along the edges.
+        # Other devices (MPS) have no sparse matrices: messages are passed along the edges there.
         if edge_index.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
                 use_torch_sparse = WITH_TORCH_SPARSE
@@ -59,7 +67,7 @@ class FixedGraph:
             self.edge_index, self.edge_weight = edge_index, edge_weight
 
     def reversed(self) -> Self:
-        """The same graph with its edges turned round."""
+        """Return the graph with all edges reversed."""
         turned = copy.copy(self)
         turned.edge_index = None if self.edge_index is None else self.edge_index.flip(0)
         turned.num_sources, turned.num_targets = self.num_targets, self.num_sources
@@ -68,12 +76,12 @@ class FixedGraph:
         return turned
 
     def reweighted(self, edges: tuple[Tensor, Tensor], edge_weight: Tensor) -> Self:
-        """The same edges with other weights, in a fraction of the time that a new graph takes.
+        """Return the same edges with other weights, much faster than building a new graph.
 
         Args:
-            edges: Sources and targets, long ``[E]`` each: the very edges that the graph was made
-                of, without repeats.
-            edge_weight: Float ``[E]``. An edge of weight zero carries nothing.
+            edges: Sources and targets, long ``[E]`` each: exactly the edges that the graph was
+                built from, without repeats.
+            edge_weight: Float ``[E]``; edges of weight zero carry no message.
         """
         changed = copy.copy(self)
         if self.matrix is None:
@@ -92,20 +100,22 @@ class FixedGraph:
 
 
 class FixedConv(LGConv):
-    """PyG's :class:`~torch_geometric.nn.conv.LGConv`, one hop without weights of its own, over a
-    :class:`FixedGraph` whose edge weights are normalised already; sources and targets may be of
-    different kinds."""
+    """One hop of message passing without parameters over a :class:`FixedGraph`.
+
+    PyG's :class:`~torch_geometric.nn.conv.LGConv` for edge weights that are already normalised;
+    sources and targets may be of different node types.
+    """
 
     def __init__(self) -> None:
         super().__init__(normalize=False)
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Any = None) -> Tensor:
-        """Sums messages.
+        """Sum the weighted messages at each target.
 
         Args:
             x: ``[num_sources, d]``.
-            edge_index: A :class:`FixedGraph`, named as PyG's models call it.
-            edge_weight: Not used; the graph has its own.
+            edge_index: A :class:`FixedGraph`; the name is that of PyG's models.
+            edge_weight: Not used; the graph contains its weights.
 
         Returns:
             ``[num_targets, d]``.
@@ -123,16 +133,23 @@ def propagate(
     num_layers: int,
     perturb: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Tensor]:
-    """LightGCN's layers: ``x`` and what comes out of each of ``num_layers`` hops.
+    """Return LightGCN's layers: ``x`` and the output of each of ``num_layers`` hops.
 
     Args:
         x: ``[N, d]``, layer 0.
         graph: Over N nodes.
         num_layers: Hops L.
-        perturb: Applied to the result of each hop, before the next one.
+        perturb: Applied to the output of each hop, before the next one.
 
     Returns:
         ``L + 1`` tensors ``[N, d]``.
+
+    Example:
+        >>> import torch
+        >>> graph = FixedGraph(torch.tensor([[0, 1], [1, 0]]), torch.tensor([1.0, 0.5]), 2, 2)
+        >>> layers = propagate(torch.tensor([[1.0], [4.0]]), graph, num_layers=2)
+        >>> [layer.flatten().tolist() for layer in layers]
+        [[1.0, 4.0], [2.0, 1.0], [0.5, 2.0]]
     """
     conv, layers = FixedConv(), [x]
     for _ in range(num_layers):
@@ -142,7 +159,13 @@ def propagate(
 
 
 def mean_layer(layers: list[Tensor]) -> Tensor:
-    """The mean of some layers of one shape."""
+    """Return the mean of layers of one shape.
+
+    Example:
+        >>> import torch
+        >>> mean_layer([torch.zeros(1, 2), torch.ones(1, 2)])
+        tensor([[0.5000, 0.5000]])
+    """
     total = layers[0]
     for layer in layers[1:]:
         total = total + layer
@@ -164,9 +187,8 @@ class _Product(torch.autograd.Function):
 def _multiply(matrix: Any, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return spmm(_as(matrix, x), x)
-    # Sums of weighted rows are what this kernel is made for: on a CPU it takes a quarter to a half
-    # of the time of torch's and torch-sparse's products. It has no 16 bits, which mixed precision
-    # would ask for.
+    # On a CPU this kernel takes a quarter to a half of the time of the sparse products of torch and
+    # torch-sparse. It does not support 16 bits, which autocast would need.
     wide = x.detach().float() if x.element_size() < 4 else x.detach()
     rowptr, col, value = _csr(matrix)
     weight = value.to(wide.dtype)
@@ -183,7 +205,7 @@ def _csr(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _as(matrix: Any, x: Tensor) -> Any:
-    """The matrix in the dtype of x, where they differ (double precision, autocast)."""
+    """Return the matrix in the dtype of x; they differ in double precision and under autocast."""
     return matrix if _dtype(matrix) == x.dtype else matrix.to(x.dtype)
 
 
@@ -199,7 +221,13 @@ def _with_values(matrix: Any, value: Tensor) -> Any:
 
 
 def symmetric_norm(source: Tensor, target: Tensor, num_sources: int, num_targets: int) -> Tensor:
-    r"""Weights :math:`1/\sqrt{d_s d_t}` of each edge, ``[E]`` float32, by these edges' degrees."""
+    r"""Return the weight :math:`1/\sqrt{d_s d_t}` of each edge, float32 ``[E]``.
+
+    Example:
+        >>> import torch
+        >>> symmetric_norm(torch.tensor([0, 0]), torch.tensor([0, 1]), 1, 2)
+        tensor([0.7071, 0.7071])
+    """
     ones = torch.ones_like(source, dtype=torch.float32)
     out_degree = ones.new_zeros(num_sources).index_add_(0, source, ones)
     in_degree = ones.new_zeros(num_targets).index_add_(0, target, ones)
@@ -211,11 +239,11 @@ def _sparse_tensor(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int
 
 
 def _sparse_csr(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
-    # SciPy counts where torch sorts, and 32-bit indices are what the kernels use.
+    # SciPy counts where torch sorts, and the kernels use 32-bit indices.
     entries = (value.cpu().numpy(), (row.cpu().int().numpy(), col.cpu().int().numpy()))
     csr = scipy.sparse.coo_matrix(entries, shape=size).tocsr()
     with warnings.catch_warnings():
-        # PyG and torch rely on CSR; that it is "in beta", or not checked, is no news to a user.
+        # PyG and torch rely on CSR; that it is "in beta" or unchecked does not concern users.
         warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant)", UserWarning)
         indptr, indices, data = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
         matrix = torch.sparse_csr_tensor(indptr, indices, data, size, check_invariants=False)

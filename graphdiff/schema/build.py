@@ -1,4 +1,4 @@
-"""The doors through which data comes in: arrays, or a graph made by hand."""
+"""Entry points of data: arrays, or a graph built by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build_data(
     user_ids: Any = None,
     item_ids: Any = None,
 ) -> HeteroData:
-    """Makes a checked graph from arrays.
+    """Build a checked graph from arrays.
 
     Args:
         num_users: U.
@@ -47,7 +47,13 @@ def build_data(
         A graph that fits the schema.
 
     Raises:
-        DataError: If it does not, saying what was found and what was expected.
+        DataError: If something does not fit, with what was found and what was expected.
+
+    Example:
+        >>> train, image = [[0, 0, 1], [0, 1, 2]], [[1], [2], [3]]
+        >>> data = build_data(2, 3, train, features={"image": image})
+        >>> data["item"].x_image.tolist(), data["item"].has_image.tolist()
+        ([[1.0], [2.0], [3.0]], [True, True, True])
     """
     data = HeteroData()
     for node, count, ids in ((USER, num_users, user_ids), (ITEM, num_items, item_ids)):
@@ -68,19 +74,19 @@ def build_data(
 
 
 def prepare(data: HeteroData) -> HeteroData:
-    """Completes and checks a graph made by hand.
+    """Complete and check a graph built by hand.
 
     Features are converted to float32 tensors, masks completed as by :func:`complete_masks`, and
     absent held-out pairs become empty.
 
     Args:
-        data: The graph; it is left as it was.
+        data: The graph; not modified.
 
     Returns:
         A shallow copy that fits the schema.
 
     Raises:
-        DataError: If it does not fit, saying what was found and what was expected.
+        DataError: If something does not fit, with what was found and what was expected.
     """
     data = copy.copy(data)
     for name in modalities(data):
@@ -95,13 +101,13 @@ def prepare(data: HeteroData) -> HeteroData:
 
 
 def complete_masks(data: HeteroData) -> HeteroData:
-    """Turns all-NaN feature rows into zeros, and says which they are in ``has_<modality>``.
+    """Replace all-NaN feature rows by zeros and mark them as False in ``has_<modality>``.
 
-    A mask that is there already is kept, and narrowed by the NaN rows. Rows that are NaN in part
-    stay as they are, for :func:`validate` to refuse.
+    An existing mask is kept and also becomes False for NaN rows. Rows that are NaN in part stay
+    unchanged, for :func:`validate` to reject.
 
     Args:
-        data: The graph; it is left as it was.
+        data: The graph; not modified.
 
     Returns:
         A shallow copy with a mask for every modality.
@@ -127,7 +133,7 @@ def _as_pairs(pairs: Any, split: str) -> Tensor:
         return torch.empty(2, 0, dtype=torch.long)
     pairs = _as_tensor(pairs, f"the {split} pairs")
     integral = not (pairs.is_floating_point() or pairs.is_complex() or pairs.dtype == torch.bool)
-    # An empty list has no dtype of its own to be wrong about.
+    # An empty list has no meaningful dtype.
     if not integral and pairs.numel():
         raise DataError(f"the {split} pairs are {pairs.dtype}; give integer user and item indices")
     if pairs.numel() == 0:
@@ -140,7 +146,7 @@ def _as_tensor(values: Any, what: str) -> Tensor:
         return values
     try:
         array = np.asarray(values)
-        # Native byte order, contiguous, and writable are what torch can take over.
+        # torch takes over arrays that are contiguous, writable and of native byte order.
         array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
         return torch.from_numpy(array)
     except (TypeError, ValueError) as error:
@@ -154,6 +160,9 @@ def _as_ids(ids: Any, node: str) -> Tensor | list[str]:
     if all(isinstance(i, str) for i in listed):
         return [str(i) for i in listed]
     if all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in listed):
+        large = [int(i) for i in listed if not -(2**63) <= i < 2**63]
+        if large:
+            raise DataError(f"raw {node} id {large[0]} has more than 64 bits; give ids as str")
         return torch.tensor([int(i) for i in listed], dtype=torch.long)
     odd = next(i for i in listed if not isinstance(i, (int, np.integer)) or isinstance(i, bool))
     raise DataError(f"raw {node} ids must be all integers or all str; found {odd!r} among them")

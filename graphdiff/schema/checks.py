@@ -1,4 +1,4 @@
-"""Refusing what does not fit the schema, in clear words."""
+"""Checks of a graph against the schema."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from graphdiff.schema.ids import raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
 from graphdiff.schema.words import SHOWN, count, is_dense, kind, offending, show
 
-# A pair is handled as one int64, user * I + item, so neither side may be larger.
+# A pair is encoded as one int64, user * I + item, so neither number may be larger.
 MAX_NODES = 2**31 - 1
 
 
 def validate(data: HeteroData) -> None:
-    """Refuses a graph that does not fit the schema.
+    """Raise unless a graph fits the schema.
 
     Args:
-        data: The graph; it is not changed.
+        data: The graph; not modified.
 
     Raises:
-        DataError: For the first thing that does not fit: how many entries offend, and the first
-            few of them by raw id.
+        DataError: For the first violation: the number of offending entries, and the raw ids of the
+            first few.
     """
     if not isinstance(data, HeteroData):
         raise DataError(f"expected a torch_geometric.data.HeteroData, found {kind(data)}")
@@ -62,9 +62,7 @@ def validate(data: HeteroData) -> None:
 
 def _check_nodes(data: HeteroData, node: str) -> None:
     if node not in data.node_types or "num_nodes" not in data[node]:
-        raise DataError(
-            f"the graph does not say how many {node}s it has; set data['{node}'].num_nodes"
-        )
+        raise DataError(f"the graph has no number of {node}s; set data['{node}'].num_nodes")
     size = data[node].num_nodes
     if isinstance(size, bool) or not isinstance(size, int):
         raise DataError(f"data['{node}'].num_nodes is {kind(size)}; give an int")
@@ -85,6 +83,9 @@ def _check_ids(ids: Any, node: str, size: int) -> None:
         raise DataError(
             f"raw {node} ids are {kind(ids)}; give a long tensor [{size}] or a list of str"
         )
+    elif any(not _is_text(i) for i in ids):
+        odd = next(i for i in ids if not _is_text(i))
+        raise DataError(f"raw {node} id {odd!r} is not valid Unicode text; give another id")
     if len(ids) != size:
         raise DataError(f"there are {len(ids)} raw {node} ids but {size} {node}s; give one each")
     if len(set(ids)) != size:
@@ -95,13 +96,22 @@ def _check_ids(ids: Any, node: str, size: int) -> None:
         )
 
 
+def _is_text(value: str) -> bool:
+    """Return whether a str can be encoded, which lone surrogates cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_pairs(data: HeteroData, split: str) -> Tensor:
-    """Checks one split and returns its pairs as sorted flat keys."""
+    """Check one split and return its pairs as sorted flat keys."""
     attribute = SPLITS[split]
     if attribute not in data[INTERACTS]:
         raise DataError(
             f"data['user', 'interacts', 'item'] has no {attribute}; "
-            "graphdiff.schema.prepare(data) makes empty held-out pairs"
+            "graphdiff.schema.prepare(data) adds empty held-out pairs"
         )
     pairs = data[INTERACTS][attribute]
     _check_index(pairs, attribute)

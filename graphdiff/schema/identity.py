@@ -1,4 +1,4 @@
-"""A short name for what a graph holds."""
+"""Fingerprint of a dataset."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pa
 
 
 def fingerprint(data: HeteroData) -> str:
-    """A short name for what a graph holds, equal for equal data.
+    """Return a hash of a graph's content, equal for equal data.
 
     It covers sizes, raw ids, the pairs of the three splits in any order, and the features with
-    their masks; not what transforms derive from these.
+    their masks; not what transforms derive from them.
 
     Args:
         data: A graph that fits the schema, on any device.
@@ -26,7 +26,7 @@ def fingerprint(data: HeteroData) -> str:
     digest = hashlib.sha256()
 
     def add(label: str, content: bytes) -> None:
-        # The length keeps two neighbouring entries from running into one another.
+        # The length separates neighbouring entries.
         digest.update(f"{label}:{len(content)}:".encode())
         digest.update(content)
 

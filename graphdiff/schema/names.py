@@ -1,4 +1,4 @@
-"""What the stores and attributes of the schema are called."""
+"""Names of the stores and attributes of the schema."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ SPLITS = {
 
 
 def modalities(data: HeteroData) -> list[str]:
-    """The names of the modalities that the items have features of, sorted."""
+    """Return the names of the modalities of the items, sorted."""
     if ITEM not in data.node_types:
         return []
     return sorted(key[2:] for key in data[ITEM] if key.startswith("x_") and key != "x_")
 
 
 def similar(modality: str) -> tuple[str, str, str]:
-    """The edge type of one modality's item-item graph."""
+    """Return the edge type of one modality's item-item graph."""
     return (ITEM, f"similar_{modality}", ITEM)
 
 
 def pair_keys(data: HeteroData, pairs: Tensor) -> Tensor:
-    """Pairs (user, item), long ``[2, P]``, as one integer each: user · I + item, long ``[P]``."""
+    """Encode pairs (user, item), long ``[2, P]``, as user · I + item, long ``[P]``."""
     return pairs[0] * data[ITEM].num_nodes + pairs[1]
 
 
-def beside_edges(store: Mapping[str, Any]) -> list[str]:
-    """What stands beside each training interaction in their store: names of tensors ``[E, …]``.
+def edge_attributes(store: Mapping[str, Any]) -> list[str]:
+    """Return the names of the tensors ``[E, …]`` with one entry per training interaction.
 
-    As PyG has it, what has an entry for each edge belongs to the edges.
+    As in PyG, a tensor with one entry per edge is an attribute of the edges.
     """
     num = store[SPLITS["training"]].size(1)
     return [
@@ -54,9 +54,13 @@ def beside_edges(store: Mapping[str, Any]) -> list[str]:
 
 
 def keep_edges(store: MutableMapping[str, Any], kept: Tensor) -> None:
-    """Drops the other training interactions, and what stands beside each of them; ``kept`` is
-    bool ``[E]``."""
-    beside = beside_edges(store)
+    """Keep some training interactions and their attributes.
+
+    Args:
+        store: The ``INTERACTS`` store; modified.
+        kept: Bool ``[E]``, False for interactions to remove.
+    """
+    attributes = edge_attributes(store)
     store[SPLITS["training"]] = store[SPLITS["training"]][:, kept]
-    for name in beside:
+    for name in attributes:
         store[name] = store[name][kept]

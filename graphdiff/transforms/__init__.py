@@ -1,4 +1,4 @@
-"""PyG transforms that prepare a graph for the models."""
+"""PyG transforms of a dataset."""
 
 from graphdiff.transforms.cold_items import ColdItems
 from graphdiff.transforms.drop_features import DropFeatures

@@ -1,4 +1,4 @@
-"""A split on items that nobody has been seen with."""
+"""A split that holds out all interactions of some items."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from graphdiff.schema.names import keep_edges
 
 @functional_transform("cold_items")
 class ColdItems(BaseTransform):
-    """Makes a split on which only content can find what is held out.
+    """Create a cold-item split, on which only content can predict the held-out pairs.
 
     A share of the items that have training interactions is withheld: all of their training
-    interactions are removed. All interactions with withheld items, whatever split they were in, are
-    shuffled; one half becomes the validation pairs and the other the test pairs. Held-out pairs on
-    other items are left out, so that both splits measure cold items alone; they do not join the
-    training interactions, which stay what they were but for the withheld items.
+    interactions are removed. The interactions of all splits with withheld items are shuffled; one
+    half becomes the validation pairs and the other the test pairs. Held-out pairs of other items
+    are removed, so that both splits measure cold items alone; they are not added to the training
+    interactions, which only lose those of withheld items.
 
     A user may lose all training interactions and is then cold too. Features and modality graphs
-    stay: they tell nothing of who chose what. ``data['item'].is_withheld`` (bool ``[I]``) says
-    which items were withheld; no model reads it.
+    stay: they contain no interactions. ``data['item'].is_withheld`` (bool ``[I]``) marks the
+    withheld items; no model reads it.
 
     Args:
         share: Share of the items with training interactions to withhold, between 0 and 1
             (default: 0.1); at least one item.
-        seed: Draws the items and the halves (default: 0).
+        seed: Random seed of the items and the halves (default: 0).
 
     Raises:
         ConfigError: If ``share`` is not between 0 and 1.
-        DataError: If no training interaction would be left, or none to hold out.
+        DataError: If no training interaction or fewer than two held-out pairs would be left.
     """
 
     def __init__(self, share: float = 0.1, seed: int = 0) -> None:
@@ -43,7 +43,7 @@ class ColdItems(BaseTransform):
         self.share, self.seed = share, seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Replaces the splits."""
+        """Replace the splits."""
         store = data[INTERACTS]
         generator = torch.Generator().manual_seed(self.seed)
         withheld = self._draw_items(data, generator)
@@ -77,6 +77,6 @@ class ColdItems(BaseTransform):
 
 
 def _sorted(pairs: Tensor) -> Tensor:
-    """By user, then item: the order tells nothing of how the pairs were drawn."""
+    """Sort by user, then item, so that the order does not depend on the draw."""
     pairs = pairs[:, pairs[1].argsort(stable=True)]
     return pairs[:, pairs[0].argsort(stable=True)]

@@ -1,4 +1,4 @@
-"""Catalogues as they are: many items lack an image, a text, a sound."""
+"""Simulation of missing features."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from graphdiff.schema import ITEM, complete_masks, modalities, similar
 
 @functional_transform("drop_features")
 class DropFeatures(BaseTransform):
-    """Takes a share of the items' feature rows away, as if they had never been there.
+    """Remove a share of the items' feature rows.
 
-    For each modality on its own, so that an item may lose one and keep another, ``share`` of the
-    rows that are there is drawn. Their mask ``has_<modality>`` becomes False and the row zero.
-    Modality graphs are removed, because they were made with those rows; models make them anew.
-    With the same seed a larger share takes away what a smaller one does, and more.
+    ``share`` of the existing rows of each modality is drawn independently, so that an item may lose
+    one modality and keep another. The mask ``has_<modality>`` becomes False and the row zero.
+    Modality graphs are removed, because they were built with those rows; models rebuild them. With
+    the same seed a larger share removes a superset of the rows that a smaller one removes.
 
     Args:
-        share: Share of the rows to take away, from 0 to 1.
-        seed: Draws the rows (default: 0).
+        share: Share of the rows to remove, from 0 to 1.
+        seed: Random seed of the rows (default: 0).
 
     Raises:
         ConfigError: If ``share`` is not from 0 to 1.
@@ -34,7 +34,7 @@ class DropFeatures(BaseTransform):
         self.share, self.seed = share, seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Marks the rows as missing."""
+        """Mark the rows as missing."""
         complete = complete_masks(data)
         generator = torch.Generator().manual_seed(self.seed)
         for name in modalities(data):

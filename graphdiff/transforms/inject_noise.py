@@ -1,4 +1,4 @@
-"""Interactions that nobody meant, and interactions that nobody recorded."""
+"""Simulation of noisy interactions: fake pairs, or missing ones."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
-from graphdiff.schema.names import beside_edges, keep_edges, pair_keys
+from graphdiff.schema.names import edge_attributes, keep_edges, pair_keys
 
 Mode = Literal["add", "drop"]
 
-# Rounds of as many draws as there are training interactions, before a graph counts as full.
+# Rounds of as many draws as there are training interactions, before the graph counts as full.
 ROUNDS = 1000
 
 
 @functional_transform("inject_noise")
 class InjectNoise(BaseTransform):
-    """Spoils the training interactions, to see how much a model loses by it.
+    """Add noise to the training interactions, to measure the robustness of a model.
 
-    Validation and test pairs stay as they are. With the same seed a larger share spoils what a
-    smaller one does, and more.
+    Validation and test pairs do not change. With the same seed a larger share adds or drops a
+    superset of the pairs that a smaller one does.
 
     * ``"add"``: fake pairs, ``share`` times as many as there are training interactions. The user
       of a pair is that of a training interaction drawn at random, so that active users get more
-      in proportion and everybody's rows are about equally noisy. The item is drawn uniformly from
-      the catalogue. No pair is fake that is in training, validation or test, and none comes
-      twice.
+      in proportion and all histories are about equally noisy. The item is drawn uniformly from the
+      catalogue. Fake pairs are in none of training, validation and test, and are unique.
     * ``"drop"``: this share of the real training interactions is removed at random. A user may
       lose all of them and is then cold.
 
-    Bool ``is_noise`` ``[E]`` beside ``edge_index`` says which training interactions are fake; no
-    model reads it. Labels that are there already are kept, and what they call noise is not real:
-    ``"drop"`` leaves it where it is. Anything else that stands beside the training interactions
-    is removed by ``"add"``, because a fake pair has none of it.
+    Bool ``is_noise`` ``[E]``, parallel to ``edge_index``, marks the fake training interactions; no
+    model reads it. Existing labels are kept, and ``"drop"`` does not remove pairs that they mark.
+    Other attributes of the training interactions are removed by ``"add"``, because fake pairs have
+    none.
 
     Args:
         share: From 0; at most 1 for ``"drop"``.
         mode: ``"add"`` or ``"drop"`` (default: ``"add"``).
-        seed: Draws the pairs (default: 0).
+        seed: Random seed of the pairs (default: 0).
 
     Raises:
         ConfigError: If ``share`` or ``mode`` is out of range.
-        DataError: If there is no room for so many fake pairs, or nothing is left to train on.
+        DataError: If the graph has no room for so many fake pairs, or no training interaction would
+            be left.
     """
 
     def __init__(self, share: float, mode: Mode = "add", seed: int = 0) -> None:
@@ -61,7 +61,7 @@ class InjectNoise(BaseTransform):
         self.share, self.mode, self.seed = share, mode, seed
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Adds or removes training interactions."""
+        """Add or remove training interactions."""
         generator = torch.Generator().manual_seed(self.seed)
         if self.mode == "add":
             self._add(data, generator)
@@ -74,24 +74,24 @@ class InjectNoise(BaseTransform):
         fake = self._draw(data, round(self.share * edges.size(1)), generator)
         key = torch.cat([pair_keys(data, edges).cpu(), fake])
         is_noise = torch.cat([_labels(store).cpu(), torch.ones(fake.numel(), dtype=torch.bool)])
-        # By user, then item: the order does not tell which are fake.
+        # Sorted by user, then item, the order does not reveal the fake pairs.
         key, order = key.sort()
-        for name in beside_edges(store):
+        for name in edge_attributes(store):
             del store[name]
         num_items = data[ITEM].num_nodes
         store.edge_index = torch.stack([key // num_items, key % num_items]).to(edges.device)
         store.is_noise = is_noise[order].to(edges.device)
 
     def _draw(self, data: HeteroData, num: int, generator: torch.Generator) -> Tensor:
-        """Keys of ``num`` pairs that no split has, long ``[num]``, in the order of the draws."""
+        """Draw ``num`` pairs that are in no split; return their keys, long ``[num]``, in order."""
         store, num_items = data[INTERACTS], data[ITEM].num_nodes
         known = torch.cat([pair_keys(data, store[a]) for a in SPLITS.values() if a in store]).cpu()
-        # By user: what is drawn does not follow from the order of the edges.
+        # Sorted by user, the draw does not depend on the order of the edges.
         user, drawn = store.edge_index[0].cpu().sort().values, known.new_empty(0)
         for _ in range(ROUNDS):
             if drawn.numel() >= num:
                 return drawn[:num]
-            # Rounds of one size make a larger share go on where a smaller one stopped.
+            # With rounds of one size a larger share continues where a smaller one stopped.
             at = torch.randint(user.numel(), user.shape, generator=generator)
             item = torch.randint(num_items, user.shape, generator=generator)
             drawn = _first_of_each(torch.cat([drawn, user[at] * num_items + item]))
@@ -120,14 +120,14 @@ class InjectNoise(BaseTransform):
 
 
 def _labels(store: dict[str, Tensor]) -> Tensor:
-    """Which training interactions are noise, bool ``[E]``; none where nothing says so."""
+    """Return the labels of noisy training interactions, bool ``[E]``; all False by default."""
     edges = store["edge_index"]
     none = torch.zeros(edges.size(1), dtype=torch.bool, device=edges.device)
     return store.get("is_noise", none)
 
 
 def _first_of_each(key: Tensor) -> Tensor:
-    """The values of ``key`` without repeats, in the order in which they come first."""
+    """Return the values of ``key`` without repeats, in the order of their first occurrence."""
     ordered, order = key.sort(stable=True)
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]

@@ -1,4 +1,4 @@
-"""Catalogues of which only some content is read."""
+"""Selection of modalities."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphdiff.schema import ITEM, modalities, similar
 
 @functional_transform("keep_modalities")
 class KeepModalities(BaseTransform):
-    """Removes all modalities but some: features, masks and graphs.
+    """Remove all other modalities: features, masks and graphs.
 
     Args:
-        names: The modalities to keep; none leaves interactions alone.
+        names: The modalities to keep; an empty sequence removes all.
 
     Raises:
         ConfigError: If the data lacks one of them.
@@ -27,14 +27,14 @@ class KeepModalities(BaseTransform):
         self.names = tuple(names)
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Removes the others."""
-        there = modalities(data)
-        if unknown := sorted(set(self.names) - set(there)):
+        """Remove the other modalities."""
+        names = modalities(data)
+        if unknown := sorted(set(self.names) - set(names)):
             raise ConfigError(
                 f"the data has no modality {', '.join(map(repr, unknown))}; it has "
-                f"{', '.join(there) or 'none'}"
+                f"{', '.join(names) or 'none'}"
             )
-        for name in set(there) - set(self.names):
+        for name in set(names) - set(self.names):
             del data[ITEM][f"x_{name}"]
             if f"has_{name}" in data[ITEM]:
                 del data[ITEM][f"has_{name}"]

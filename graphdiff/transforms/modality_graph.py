@@ -1,4 +1,4 @@
-"""Item-item graphs of items that look, read or sound alike."""
+"""Item-item graphs of content similarity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphdiff.schema import ITEM, complete_masks, modalities, similar
 
 @functional_transform("modality_graph")
 class ModalityGraph(BaseTransform):
-    r"""Adds a k-nearest-neighbour graph between items for every modality.
+    r"""Add a k-nearest-neighbour graph between items for every modality.
 
     For each ``x_<modality>`` of the items, ``data['item', 'similar_<modality>', 'item']`` gets
 
@@ -36,20 +36,20 @@ class ModalityGraph(BaseTransform):
     <https://arxiv.org/abs/2104.09036>`_ (LATTICE), without the latter's self-loops.
 
     With ``weighted`` it is LATTICE's own graph, which MGCN and SMORE use: each item is the first of
-    its ``k`` neighbours, edges weigh their cosine :math:`c_{ij}` (or nothing, where it is
+    its ``k`` neighbours, the weight of an edge is the cosine :math:`c_{ij}` (zero where it is
     negative, which is ours), :math:`d_i = \sum_j c_{ij}` and
     :math:`S_{ij} = c_{ij} / \sqrt{d_i d_j}`.
 
-    Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F). Larger
-    catalogues than ``exact_up_to`` are searched approximately with ``faiss``, of the extra
-    ``index``: see :func:`~graphdiff.graph.approximate.approximate_neighbors`. What share of
-    the true neighbours is found is measured on a sample, printed, and kept as ``recall`` of the
-    edge store.
+    Cosines are computed block by block: memory is O(I · F) and a constant, time O(I² · F).
+    Catalogues larger than ``exact_up_to`` are searched approximately with ``faiss``, of the extra
+    ``index``: see :func:`~graphdiff.graph.approximate.approximate_neighbors`. The share of the true
+    neighbours that is found is measured on a sample, printed, and stored as ``recall`` of the edge
+    store.
 
     Args:
         k: Number of neighbours (default: 10).
-        exact_up_to: Most items that are compared with all others (default: 100,000).
-        weighted: Weigh edges by similarity, with self-loops (default: ``False``).
+        weighted: Weight edges by similarity, with self-loops (default: ``False``).
+        exact_up_to: Largest number of items for which all pairs are compared (default: 100,000).
 
     Raises:
         ConfigError: If ``k`` is less than 1.
@@ -62,7 +62,7 @@ class ModalityGraph(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Add the graphs, replacing existing ones."""
-        # A graph made by hand may still hold NaN rows; nothing else of it is changed.
+        # A graph built by hand may still contain NaN rows; nothing else of it changes.
         complete = complete_masks(data)
         for name in modalities(data):
             x, has = complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"]

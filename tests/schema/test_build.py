@@ -1,7 +1,5 @@
 """What fits the schema comes through whole; what does not is refused in clear words."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -14,28 +12,14 @@ from graphdiff.schema import (
     INTERACTS,
     build_data,
     complete_masks,
-    fingerprint,
-    index_of,
     modalities,
     prepare,
-    raw_ids,
     similar,
     validate,
 )
+from tests.schema.samples import arguments
 
 NAN, INF = float("nan"), float("inf")
-
-
-def arguments(**changes):
-    """Arguments of a graph of 3 users and 4 items, with some of them changed."""
-    return {
-        "num_users": 3,
-        "num_items": 4,
-        "train": [[0, 0, 1], [0, 1, 2]],
-        "val": [[1], [0]],
-        "test": [[2], [1]],
-        "features": {"image": np.arange(8.0).reshape(4, 2), "audio": np.ones((4, 3))},
-    } | changes
 
 
 def by_hand():
@@ -129,6 +113,15 @@ class TestBuild:
             ({"item_ids": [5, 6, 5, 6]}, "2 raw item ids are given more than once: 5, 6"),
             ({"item_ids": [5, "a", 7, 8]}, "raw item ids must be all integers or all str"),
             ({"item_ids": [1.5, 2.5, 3.5, 4.5]}, "found 1.5 among them"),
+            ({"item_ids": [1, 2, 3, 2**70]}, "raw item id 1180591620717411303424 has more than 64"),
+            (
+                {"item_ids": np.array([1, 2, 3, 2**63], np.uint64)},
+                "id 9223372036854775808 has more",
+            ),
+            (
+                {"user_ids": ["a", "\ud800", "b"]},
+                r"raw user id '\\ud800' is not valid Unicode text",
+            ),
             ({"item_ids": torch.ones(4)}, r"raw item ids are a float32 tensor \[4\]"),
         ],
     )
@@ -240,71 +233,6 @@ class TestByHand:
         data = prepare(by_hand())
         assert 2 not in data[INTERACTS].edge_index[0]
         assert 3 not in data[INTERACTS].edge_index[1]
-
-
-class TestIds:
-    @pytest.mark.parametrize("ids", [None, [7, 9, 8, 2**40], ["x", "7", "é", ""]])
-    def test_there_and_back(self, ids):
-        data = build_data(**arguments(item_ids=ids))
-        listed = raw_ids(data, "item", range(4))
-        assert listed == ([0, 1, 2, 3] if ids is None else ids)
-        assert [index_of(data, "item", i) for i in listed] == [0, 1, 2, 3]
-        assert [index_of(data, "item", str(i)) for i in listed] == [0, 1, 2, 3]
-
-    def test_any_form_of_index(self):
-        data = build_data(**arguments(item_ids=["a", "b", "c", "d"]))
-        assert raw_ids(data, "item", 2) == ["c"]
-        assert raw_ids(data, "item", torch.tensor([[3, 0], [1, 1]])) == ["d", "a", "b", "b"]
-        assert raw_ids(data, "item", []) == []
-
-    @pytest.mark.parametrize("ids", [None, [7, 9, 8, 6], ["w", "x", "y", "z"]])
-    @pytest.mark.parametrize("unknown", ["nobody", 99, -1, 2**80])
-    def test_unknown_ids_are_refused(self, ids, unknown):
-        data = build_data(**arguments(item_ids=ids))
-        with pytest.raises(DataError, match=f"no item has the id '?{unknown}'?; the graph has 4"):
-            index_of(data, "item", unknown)
-
-    @pytest.mark.parametrize("index", [-1, 4])
-    def test_index_out_of_range_is_refused(self, index):
-        with pytest.raises(DataError, match=f"item index {index} is out of range"):
-            raw_ids(build_data(**arguments()), "item", index)
-
-
-class TestFingerprint:
-    @given(st.permutations(range(3)))
-    def test_the_order_of_edges_does_not_matter(self, order):
-        data = build_data(**arguments())
-        shuffled = copy.copy(data)
-        shuffled[INTERACTS].edge_index = data[INTERACTS].edge_index[:, list(order)]
-        assert fingerprint(shuffled) == fingerprint(data)
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"num_users": 4},
-            {"num_items": 5, "features": None},
-            {"train": [[0, 0, 1], [0, 1, 3]]},
-            {"val": None},
-            {"val": None, "test": [[1], [0]]},
-            {"val": [[2], [1]], "test": [[1], [0]]},
-            {"features": {"image": np.arange(8.0).reshape(4, 2)}},
-            {"features": {"image": np.arange(8.0).reshape(4, 2) + 1e-6, "audio": np.ones((4, 3))}},
-            {"features": {"picture": np.arange(8.0).reshape(4, 2), "audio": np.ones((4, 3))}},
-            {"item_ids": [4, 5, 6, 7]},
-            {"user_ids": ["0", "1", "2"]},
-        ],
-    )
-    def test_everything_else_does(self, changes):
-        unchanged = {"features": None} if "num_items" in changes else {}
-        before = fingerprint(build_data(**arguments(**unchanged)))
-        assert fingerprint(build_data(**arguments(**changes))) != before
-
-    def test_a_missing_row_is_not_a_zero_row(self):
-        zero = {"image": np.zeros((4, 2))}
-        missing = {"image": np.array([[0, 0], [0, 0], [0, 0], [NAN, NAN]])}
-        found = [fingerprint(build_data(**arguments(features=f))) for f in (zero, missing)]
-        assert found[0] != found[1]
-        assert all(len(name) == 16 for name in found)
 
 
 @st.composite

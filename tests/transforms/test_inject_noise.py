@@ -83,7 +83,7 @@ def test_labels_that_are_there_are_kept():
     assert pairs(dropped) == noise(dropped) == old
 
 
-def test_what_stands_beside_edges_goes_with_them():
+def test_attributes_of_edges_follow_them():
     data = random_data()
     store = data[INTERACTS]
     store.time = torch.arange(store.edge_index.size(1))
