@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Tests that want real datasets look in $GRAPHDIFF_DATA and skip where it is not set.
 PYTEST ?= $(BIN)/python -m pytest
+# Processes of `make test`; each computes with one thread.
+TEST_JOBS ?= 2
 
 .PHONY: demo test fuzz gpu lint format sparse clean help
 
@@ -28,12 +30,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed-test
 	@touch $@
 
 demo: $(VENV)/.installed ## train and compare on the embedded dataset, write demo/report.html
-	$(BIN)/python benchmarks/accuracy.py --dataset synthetic --models ld4mrec lightgcn freedom \
+	$(BIN)/graphdiff compare --dataset synthetic --models ld4mrec lightgcn freedom \
 		--seeds 1 --epochs 150 --patience 10 --min-steps 0 --eval-every 3 --jobs 2 \
 		--out demo/accuracy.json --report demo/report.html
 
 test: $(VENV)/.installed-test ## run the tests
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_JOBS)
 
 fuzz: $(VENV)/.installed-test ## feed damaged and hostile files to all readers for five minutes
 	$(BIN)/python -m tests.fuzz --seconds 285

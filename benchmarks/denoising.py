@@ -1,14 +1,14 @@
-"""How well each model tells true interactions from noise.
+"""How well each model separates true interactions from noise.
 
     python benchmarks/denoising.py --dataset tiktok --root DIR --models ld4mrec lightgcn ease \
         --noise 0.3 --folds 5 --seeds 1 --out denoising.json --markdown denoising.md
 
 Each model is trained with the settings that tuning found, on training interactions of which some
 are noise: those of the data itself (synthetic), or fakes added to it (``--noise``; the seed draws
-them). It then judges what it was trained on (``model.interaction_scores()``); and
-models trained on all folds but one judge the one that they have not seen
-(graphdiff.evaluation.noise.cross_fitted_scores). A figure is the chance that a true interaction is
-believed more than a noisy one: over all pairs, and within users.
+them). It then scores the interactions that it was trained on; and models trained on all folds but
+one score those of the remaining fold (graphdiff.evaluation.noise.cross_fitted_scores). A figure is
+the probability that a true interaction gets a higher score than a noisy one: over all pairs, and
+within users.
 """
 
 from __future__ import annotations
@@ -18,75 +18,78 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
-from cells import Cells, Work, add_arguments, markdown, run_or_exit
-from protocol import model_names, tuned
-from rich.console import Console
+import options as shared
 from torch_geometric.data import HeteroData
 
+from graphdiff.experiments.cells import Cell, CellList, summary
+from graphdiff.experiments.compare import model_classes
+from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_text
-from graphdiff.models.registry import get_model
+from graphdiff.models.base import Recommender
 from graphdiff.transforms import InjectNoise
 
-#: Who judges: a heading, and where a cell has the figures.
-JUDGES = (("trained on it", "noise"), ("not trained on it", "cross_fitted"))
+#: Which models score: a heading, and the name of the figures in a cell.
+SCORED_BY = (("trained on it", "noise"), ("not trained on it", "cross_fitted"))
 FIGURES = (("all pairs", "auc"), ("within users", "auc_within_users"))
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    cells = run_or_exit("denoising.py", run, options)
+    result = shared.run_or_exit("denoising.py", run, options)
     if options.markdown:
-        write_text(options.markdown, page(cells.result))
-    Console().print(f"figures: {options.out}")
+        write_text(options.markdown, page(result))
+    print(f"figures: {options.render or options.out}")
 
 
-def run(options: argparse.Namespace, console: Console) -> Cells:
-    """Measures all models and seeds."""
-    cells, models = Cells(options, console), model_names(options.models)
-    cells.result |= {"noise": options.noise, "folds": options.folds}
-    cells.run(work(cells.data, options, models))
-    cells.result["models"] = means(cells, models)
-    cells.save()
-    return cells
+def run(options: argparse.Namespace) -> CellList:
+    """Measure all models and seeds."""
+    experiment, models = shared.cell_list(options), model_classes(options.models)
+    experiment.result |= {"noise": options.noise, "folds": options.folds}
+    experiment.run(cells(experiment.data, options, models))
+    experiment.result["models"] = means(experiment.requested(), models)
+    experiment.save()
+    return experiment
 
 
-def work(data: HeteroData, options: argparse.Namespace, models: list[str]) -> Iterator[Work]:
-    """All seeds and models; the graph of a seed is made once."""
+def cells(
+    data: HeteroData, options: argparse.Namespace, models: list[type[Recommender]]
+) -> Iterator[Cell]:
+    """Yield all seeds and models; the graph of a seed is made once."""
     for seed in range(options.seeds):
         graph = cache(partial(InjectNoise(options.noise, "add", seed), data))
-        for name in models:
-            settings = tuned(options.dataset, name).get("settings", {})
-            key = {
-                "noise": options.noise,
-                "folds": options.folds,
-                "model": name,
-                "seed": seed,
-                "settings": get_model(name).configure(**settings).model_dump(),
-            }
-            yield Work(key, graph, {"noise": True, "folds": options.folds})
+        for model in models:
+            settings = tuned_settings(options.dataset, model.__name__)
+            yield Cell(
+                model,
+                model.configure(**settings).model_dump(),
+                seed,
+                graph,
+                {"noise": options.noise, "folds": options.folds},
+                {"noise": True, "folds": options.folds},
+            )
 
 
-def means(cells: Cells, models: list[str]) -> list[dict[str, Any]]:
-    """Means over seeds, the best judge of what it has not seen first."""
+def means(measured: list[dict[str, Any]], models: list[type[Recommender]]) -> list[dict[str, Any]]:
+    """Return means over seeds, the best at scoring unseen interactions first."""
     found = []
-    for name in models:
-        summary = cells.summary(model=name)
-        if summary is not None and "noise" in summary["mean"]:
-            mean = summary["mean"]
-            row = {"model": name, "seeds": summary["count"], "test": mean["test"]}
-            found.append(row | {judge: mean.get(judge) for _, judge in JUDGES})
+    for name in (model.__name__.lower() for model in models):
+        of_model = summary(measured, model=name)
+        if of_model is not None and "noise" in of_model["mean"]:
+            mean = of_model["mean"]
+            row = {"model": name, "seeds": of_model["count"], "test": mean["test"]}
+            found.append(row | {key: mean.get(key) for _, key in SCORED_BY})
     return sorted(found, key=lambda row: -(row["cross_fitted"] or row["noise"])["auc"])
 
 
 def page(result: dict[str, Any]) -> str:
-    """The models as a Markdown page."""
-    heads = [f"{who}: {what}" for who, _ in JUDGES for what, _ in FIGURES]
+    """Return the models as a Markdown page."""
+    heads = [f"{who}: {what}" for who, _ in SCORED_BY for what, _ in FIGURES]
     rows = [
         [
             row["model"],
             *(
-                "–" if row[judge] is None else f"{row[judge].get(figure, float('nan')):.3f}"
-                for _, judge in JUDGES
+                "–" if row[key] is None else f"{row[key].get(figure, float('nan')):.3f}"
+                for _, key in SCORED_BY
                 for _, figure in FIGURES
             ),
             f"{row['test']['recall@20']:.4f}",
@@ -96,24 +99,25 @@ def page(result: dict[str, Any]) -> str:
     ]
     fakes = f"Fakes added to training: {result['noise']:g} of its interactions. "
     note = (
-        f"{fakes if result['noise'] else ''}The chance that a true training interaction is "
-        "believed more than a noisy one, by a model trained on it, and by models trained on the "
+        f"{fakes if result['noise'] else ''}The probability that a true training interaction gets "
+        "a higher score than a noisy one, by a model trained on it, and by models trained on the "
         f"other {result['folds'] - 1} of {result['folds']} folds. Recall is that of the model "
-        "trained on all of them, on clean test pairs. See docs/robustness.md."
+        f"trained on all of them, on clean test pairs. {shared.masking_note(result)} See "
+        "docs/robustness.md."
     )
     head = ["model", *heads, "test recall@20", "seeds"]
-    return markdown(f"Telling truth from noise on {result['dataset']}", head, rows, note)
+    return shared.page(f"True and noisy interactions on {result['dataset']}", head, rows, note)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(parser)
+    shared.add_cells(parser)
     parser.add_argument("--models", nargs="+", default=["ld4mrec", "lightgcn", "popularity"])
     parser.add_argument("--noise", type=float, default=0.0, help="share of fake interactions")
     parser.add_argument("--folds", type=int, default=5, help="further trainings of each model")
-    return parser.parse_args(arguments)
+    return shared.parse_cells(parser, arguments)
 
 
 if __name__ == "__main__":

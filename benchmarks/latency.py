@@ -29,13 +29,14 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 from dense_reference import chain_on_rows, dense_rows
-from protocol import load_data, machine
 from rich.console import Console
 from rich.table import Table
 from scaling import GIB, memory, power_law_graph
 from torch import Tensor
 
+from graphdiff import datasets
 from graphdiff.evaluation.ranking import evaluate
+from graphdiff.experiments.machine import machine
 from graphdiff.files import write_text
 from graphdiff.graph.approximate import share_found
 from graphdiff.graph.store import RecGraph
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     torch.set_num_threads(arguments.threads)
     console = Console()
-    data = load_data(arguments.dataset, arguments.root)
+    data = datasets.load(arguments.dataset, arguments.root)[0]
     model = get_model("ld4mrec").from_data(data, hidden_channels=arguments.width)
     assert isinstance(model, LD4MRec)
     if arguments.epochs:

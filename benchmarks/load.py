@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from protocol import machine
 from rich.console import Console
 from rich.table import Table
 
 from graphdiff import LD4MRec
+from graphdiff.experiments.machine import machine
 from graphdiff.files import write_text
 from graphdiff.graph.store import RecGraph
 from graphdiff.runs import train_run

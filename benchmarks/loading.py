@@ -28,11 +28,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from protocol import machine
 from rich.console import Console
 from rich.progress import track
 
 from graphdiff import datasets
+from graphdiff.experiments.machine import machine
 from graphdiff.files import write_text
 from graphdiff.nn.spectral import right_singular_vectors
 from graphdiff.schema import INTERACTS, similar

@@ -36,10 +36,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from dense_reference import dense_losses
-from protocol import machine
 from rich.console import Console
 from rich.table import Table
 
+from graphdiff.experiments.machine import machine
 from graphdiff.files import write_text
 from graphdiff.graph.store import RecGraph
 from graphdiff.models import get_model

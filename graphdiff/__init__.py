@@ -10,6 +10,7 @@ from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 
 if TYPE_CHECKING:
     from graphdiff.evaluation.ranking import evaluate
+    from graphdiff.experiments.compare import compare
     from graphdiff.models import (
         BM3,
         BPRMF,
@@ -73,12 +74,14 @@ __all__ = [
     "SLMRec",
     "SimGCL",
     "__version__",
+    "compare",
     "evaluate",
     "fit",
 ]
 
 #: Where a public name is defined, if not among the models.
 _HOMES = {
+    "compare": "graphdiff.experiments.compare",
     "evaluate": "graphdiff.evaluation.ranking",
     "FitResult": "graphdiff.training.fit",
     "fit": "graphdiff.training.fit",
@@ -92,7 +95,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOMES.get(name, "graphdiff.models")), name)
         globals()[name] = value
         return value
-    if name in ("datasets", "models", "nn", "serving", "transforms"):
+    if name in ("datasets", "experiments", "models", "nn", "serving", "transforms"):
         return import_module(f"graphdiff.{name}")
     raise AttributeError(f"module 'graphdiff' has no attribute {name!r}")
 

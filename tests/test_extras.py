@@ -23,6 +23,7 @@ REQUIREMENTS = [
 
 WITHOUT = """
 import importlib, pkgutil, sys
+from pathlib import Path
 for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "uvicorn", "httpx", "optuna",
              "torch_sparse", "torch_scatter", "sentence_transformers", "torchvision"):
     sys.modules[name] = None
@@ -33,6 +34,7 @@ for module in pkgutil.walk_packages(graphdiff.__path__, "graphdiff."):
 from graphdiff.errors import ConfigError
 from graphdiff.serving import RetrievalIndex
 from graphdiff.serving.export import export
+from graphdiff.experiments.tune import tune
 from tests.conftest import random_data
 
 data = random_data(30, 25, {"image": 6})
@@ -40,7 +42,11 @@ model = graphdiff.LD4MRec.from_data(data, hidden_channels=8)
 graphdiff.fit(model, data, epochs=1, progress=False, accelerator="cpu")
 model.save_pretrained("run")
 assert model.recommend(history_index=[[1, 2]], k=3)[0].shape == (1, 3)
-for wanting in (lambda: RetrievalIndex(model), lambda: export(model, "model.onnx", k=3)):
+for wanting in (
+    lambda: RetrievalIndex(model),
+    lambda: export(model, "model.onnx", k=3),
+    lambda: tune("data", data, graphdiff.LightGCN, Path("tuned")),
+):
     try:
         wanting()
     except ConfigError as error:
@@ -62,7 +68,7 @@ def test_everything_else_works_without_extras(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert re.findall(r"'graphdiff\[(\w+)\]'", done.stdout + done.stderr) == [
-        "index", "export", "serve"
+        "index", "export", "tune", "serve"
     ]  # fmt: skip
 
 

@@ -9,9 +9,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablation
-import cells
 import denoising
 import robustness
+
+from graphdiff.experiments import cells
 
 TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=60", "num_items=50", "--quiet"]
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import typer
 
+from graphdiff.cli.compare import compare
 from graphdiff.cli.data import convert, describe, list_datasets
 from graphdiff.cli.doctor import doctor
+from graphdiff.cli.many_values import ManyValues
 from graphdiff.cli.train import train
+from graphdiff.cli.tune import tune
 from graphdiff.cli.use import evaluate, export, recommend, serve
 from graphdiff.errors import GraphDiffError
 
@@ -29,6 +32,8 @@ app = typer.Typer(
 for command in (train, evaluate, recommend, serve, describe, convert, export, doctor):
     app.command()(command)
 app.command(name="datasets")(list_datasets)
+app.command(cls=ManyValues)(compare)
+app.command(cls=ManyValues)(tune)
 
 # The base of the errors that typer raises for unfit arguments; it has no public name.
 _UsageError: Any = typer.BadParameter.__base__

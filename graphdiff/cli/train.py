@@ -24,7 +24,7 @@ from graphdiff.training.config import TrainingConfig, run_config
 DEFAULTS = TrainingConfig()
 
 
-def _setting(name: str, **limits: Any) -> Any:
+def setting(name: str, **limits: Any) -> Any:
     """Return the option of a training setting, with the description that the setting has."""
     return typer.Option(help=TrainingConfig.model_fields[name].description, **limits)
 
@@ -49,14 +49,14 @@ def train(
             help="One setting, as name=value or group.name=value; repeatable.",
         ),
     ] = None,
-    epochs: Annotated[int, _setting("epochs", min=1)] = DEFAULTS.epochs,
-    patience: Annotated[int, _setting("patience", min=1)] = DEFAULTS.patience,
-    min_steps: Annotated[int, _setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int, _setting("eval_every", min=1)] = DEFAULTS.eval_every,
-    monitor: Annotated[str, _setting("monitor")] = DEFAULTS.monitor,
-    seed: Annotated[int, _setting("seed", min=0)] = DEFAULTS.seed,
-    accelerator: Annotated[str, _setting("accelerator")] = DEFAULTS.accelerator,
-    precision: Annotated[str, _setting("precision")] = DEFAULTS.precision,
+    epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
+    patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
+    min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
+    eval_every: Annotated[int, setting("eval_every", min=1)] = DEFAULTS.eval_every,
+    monitor: Annotated[str, setting("monitor")] = DEFAULTS.monitor,
+    seed: Annotated[int, setting("seed", min=0)] = DEFAULTS.seed,
+    accelerator: Annotated[str, setting("accelerator")] = DEFAULTS.accelerator,
+    precision: Annotated[str, setting("precision")] = DEFAULTS.precision,
     mask_validation: Annotated[
         bool, typer.Option(help="Mask validation items in the test ranking.")
     ] = False,

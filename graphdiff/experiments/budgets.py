@@ -1,11 +1,11 @@
-"""The rule of tuning budgets, and whether a comparison kept to it.
+"""The rule for tuning budgets, and checks that a comparison follows it.
 
 All models get the same number of trials. Where a trial takes more than 20 minutes on two cores, a
-model gets the same hours instead. A grid that was tried whole needs no more trials, and a model
-without settings to search needs none. LD4MRec never gets more than a baseline got.
+model gets the same number of hours instead. A grid that was searched completely needs no more
+trials, and a model without settings to search needs none. LD4MRec never gets more than a baseline.
 
 A search begins with the defaults. Where those came from trainings on the same validation pairs, as
-a new model's do, no budget makes up for it, so a comparison says how many there were.
+a new model's do, no budget compensates for it, so a comparison states how many there were.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ OURS = "ld4mrec"
 
 
 def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
-    """The budget in the file that tuning wrote (``{}`` without one), as a comparison keeps it."""
+    """Return the budget of a search, as a comparison keeps it.
+
+    Args:
+        found: Content of the file that tuning wrote; empty without one.
+        searchable: Whether the model has settings to search.
+    """
     search = found.get("search", {})
     return {
         "trials": found.get("trials", 0),
@@ -31,11 +36,11 @@ def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
 
 
 def got_as_much(model: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the rule lets ``other`` have as large a budget as it had, beside that of ``model``.
+    """Return whether the rule allows ``other`` its budget, given that of ``model``.
 
     Args:
-        model: A budget, as :func:`budget` makes it.
-        other: Another.
+        model: A budget, as :func:`budget` returns it.
+        other: Another one.
     """
     if model.get("whole_grid") or model["trials"] >= other["trials"]:
         return True
@@ -45,10 +50,10 @@ def got_as_much(model: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
-    """A line for each breach of the rule, and for what it does not see.
+    """Return a line for each violation of the rule, and for trainings that it does not count.
 
     Args:
-        tuning: Budgets by the model's name.
+        tuning: Budgets by name of the model.
     """
     lines = []
     if OURS in tuning:
@@ -57,8 +62,8 @@ def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
         ]
         if less:
             lines.append(
-                f"Warning: {OURS} got a larger tuning budget ({_told(tuning[OURS])}) than "
-                + ", ".join(f"{name} ({_told(tuning[name])})" for name in less)
+                f"Warning: {OURS} got a larger tuning budget ({_in_words(tuning[OURS])}) than "
+                + ", ".join(f"{name} ({_in_words(tuning[name])})" for name in less)
                 + "."
             )
     baselines = {name: one for name, one in tuning.items() if name != OURS}
@@ -85,7 +90,7 @@ def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _told(one: dict[str, Any]) -> str:
+def _in_words(one: dict[str, Any]) -> str:
     if not one["trials"]:
         return "defaults"
     hours = f", {one['hours']:.2f} h" if one.get("hours") is not None else ""

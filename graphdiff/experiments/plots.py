@@ -5,23 +5,25 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import matplotlib
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import tables
+from graphdiff.experiments import tables
+from graphdiff.experiments.published import published
+from graphdiff.figures import new_figure
 
-#: Okabe and Ito's colours, told apart by colour-blind readers too.
+#: Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#000000")
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
 SIZE = (7.5, 3.4)
 
 
-class Figure(NamedTuple):
-    """A plot with its heading, what a screen reader says, and its data URI."""
+class Plot(NamedTuple):
+    """A plot with its heading, its text for screen readers, and its data URI."""
 
     title: str
     alt: str
@@ -29,7 +31,7 @@ class Figure(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How a model looks in all plots."""
+    """The appearance of a model in all plots."""
 
     label: str
     color: str
@@ -37,8 +39,8 @@ class Style(NamedTuple):
     marker: str
 
 
-def figures(result: dict[str, Any]) -> list[Figure]:
-    """All plots that a comparison has the figures for."""
+def plots(result: dict[str, Any]) -> list[Plot]:
+    """Return all plots that a comparison has the figures for."""
     ranked = tables.ranked(result["models"])
     styles = {
         name: Style(
@@ -49,38 +51,49 @@ def figures(result: dict[str, Any]) -> list[Figure]:
         )
         for n, name in enumerate(ranked)
     }
-    plots: list[tuple[str, str, Callable[..., plt.Figure]]] = [
+    drawn: list[tuple[str, str, Callable[..., Figure]]] = [
         ("Accuracy", "Bar chart of test metrics per model", _bars),
         ("Learning curves", "Validation recall@20 per epoch and model", _curves),
         ("Accuracy against training time", "Test recall@20 against training seconds", _cost),
     ]
     if _names(result, styles, "users"):
-        plots.append(
+        drawn.append(
             ("Accuracy by user activity", "Test metrics by training interactions", _activity)
         )
     if _names(result, styles, "items"):
-        plots.append(
+        drawn.append(
             ("Accuracy by item popularity", "Test metrics from cold to head items", _popularity)
         )
     if result.get("dropped_features"):
-        plots.append(
-            ("Accuracy with features taken away", "Test recall@20 by the share missing", _dropped)
+        drawn.append(
+            ("Accuracy with features removed", "Test recall@20 by the share missing", _dropped)
         )
-    return [Figure(title, alt, _svg(draw, result, styles)) for title, alt, draw in plots]
+    return [Plot(title, alt, _uri(draw(result, styles))) for title, alt, draw in drawn]
 
 
-def _svg(draw: Callable[..., plt.Figure], *arguments: Any) -> str:
-    # A fixed salt makes the same figures give the same page.
-    with plt.rc_context({"svg.hashsalt": "graphdiff", "font.size": 10}):
-        figure = draw(*arguments)
-        buffer = io.BytesIO()
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    # A fixed salt instead of random identifiers.
+    with rc_context({"svg.hashsalt": "graphdiff"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        plt.close(figure)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
-def _bars(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
-    figure, axes = plt.subplots(figsize=SIZE)
+def _figure(width: float, height: float, layout: Literal["none", "tight"] = "none") -> Figure:
+    figure = new_figure(width, height)
+    # Legends stand beside the axes and may be taller; saving makes the figure as large as needed.
+    figure.set_layout_engine(layout)
+    return figure
+
+
+def _uri(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()
+
+
+def _bars(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
+    figure = _figure(*SIZE)
+    axes = figure.subplots()
     width = 0.8 / len(styles)
     several = any(len(result["models"][name]["seeds"]) > 1 for name in styles)
     for position, (name, style) in enumerate(styles.items()):
@@ -101,37 +114,42 @@ def _bars(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
     return figure
 
 
-def _curves(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
-    figure, axes = plt.subplots(figsize=SIZE)
+def _curves(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
+    figure = _figure(*SIZE)
+    axes = figure.subplots()
     for name, style in styles.items():
         for number, cell in enumerate(result["models"][name]["seeds"]):
-            told = {"color": style.color, "label": style.label if number == 0 else None}
+            look: dict[str, Any] = {
+                "color": style.color,
+                "label": style.label if number == 0 else None,
+            }
             history = cell["history"]
             if len(history) == 1:
-                # A model that is solved at once has no curve: a level to compare curves with.
-                axes.axhline(history[0]["recall@20"], linewidth=1, linestyle=":", **told)
+                # A model that is solved at once has no curve; its level is drawn.
+                axes.axhline(history[0]["recall@20"], linewidth=1, linestyle=":", **look)
                 continue
             epochs = [row["epoch"] for row in history]
             values = [row["recall@20"] for row in history]
-            axes.plot(epochs, values, linewidth=1.3, linestyle=style.line, **told)
+            axes.plot(epochs, values, linewidth=1.3, linestyle=style.line, **look)
             axes.plot(cell["best_epoch"], cell["val"]["recall@20"], "o", color=style.color)
-    axes.set_xlabel("epoch (dot: the one that validation chose; dotted: solved at once)")
+    axes.set_xlabel("epoch (dot: selected by validation; dotted line: solved at once)")
     axes.set_ylabel("validation recall@20")
     _finish(axes)
     return figure
 
 
-def _cost(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
-    figure, axes = plt.subplots(figsize=SIZE)
+def _cost(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
+    figure = _figure(*SIZE)
+    axes = figure.subplots()
     for name, style in styles.items():
         mean = result["models"][name]["mean"]
-        # What takes no time at all has no place on a logarithmic axis.
+        # A logarithmic axis has no zero.
         x, y = max(mean["train_seconds"], 1e-3), mean["test"]["recall@20"]
         axes.plot(x, y, style.marker, markersize=9, color=style.color)
         axes.annotate(style.label, (x, y), xytext=(8, -3), textcoords="offset points")
     axes.set_xscale("log")
     axes.margins(0.25)
-    for reference in tables.published(result).references:
+    for reference in published(result).references:
         axes.axhline(reference["recall@20"], color="#555555", linewidth=1, linestyle="--")
         axes.annotate(
             f"{reference['title']}, published",
@@ -147,18 +165,17 @@ def _cost(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
     return figure
 
 
-def _activity(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
+def _activity(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
     return _by_group(result, styles, "users", "training interactions of the user")
 
 
-def _popularity(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
+def _popularity(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
     return _by_group(result, styles, "items", "popularity of the held-out item")
 
 
-def _by_group(
-    result: dict[str, Any], styles: dict[str, Style], kind: str, title: str
-) -> plt.Figure:
-    figure, both = plt.subplots(1, 2, figsize=(9.5, 3.4))
+def _by_group(result: dict[str, Any], styles: dict[str, Style], kind: str, title: str) -> Figure:
+    figure = _figure(9.5, 3.4, "tight")
+    both = figure.subplots(1, 2)
     for axes, metric in zip(both, ("recall@20", "ndcg@20"), strict=True):
         names = _names(result, styles, kind)
         for name, style in styles.items():
@@ -177,19 +194,19 @@ def _by_group(
         axes.set_ylabel(f"test {metric}")
         _plain(axes)
     both[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.tight_layout()
     return figure
 
 
 def _names(result: dict[str, Any], styles: dict[str, Style], kind: str) -> list[str]:
-    """Groups that some model has figures of, in order."""
+    """Return the groups that some model has figures of, in order."""
     means = [result["models"][name]["mean"].get("groups", {}).get(kind, {}) for name in styles]
     described = result.get("groups", {}).get(kind, [])
     return [one["name"] for one in described if any(one["name"] in mean for mean in means)]
 
 
-def _dropped(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
-    figure, axes = plt.subplots(figsize=SIZE)
+def _dropped(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
+    figure = _figure(*SIZE)
+    axes = figure.subplots()
     sections = result["dropped_features"]
     shares = sorted(sections, key=float)
     for name, style in styles.items():
@@ -199,22 +216,22 @@ def _dropped(result: dict[str, Any], styles: dict[str, Style]) -> plt.Figure:
             for share in shares
             if name in sections[share]["models"]
         ]
-        told = {"color": style.color, "linestyle": style.line, "label": style.label}
+        look: dict[str, Any] = {"color": style.color, "linestyle": style.line, "label": style.label}
         if len(points) == 1:
-            axes.axhline(points[0][1], linewidth=1, **told)
+            axes.axhline(points[0][1], linewidth=1, **look)
         else:
-            axes.plot(*zip(*points, strict=True), marker=style.marker, **told)
-    axes.set_xlabel("feature rows taken away, % (level: reads no features)")
+            axes.plot(*zip(*points, strict=True), marker=style.marker, **look)
+    axes.set_xlabel("feature rows removed, % (level line: a model without features)")
     axes.set_ylabel("test recall@20")
     _finish(axes)
     return figure
 
 
-def _finish(axes: plt.Axes) -> None:
+def _finish(axes: Axes) -> None:
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     _plain(axes)
 
 
-def _plain(axes: plt.Axes) -> None:
+def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)

@@ -1,55 +1,57 @@
-"""Measurements in processes of their own, so that none inherits memory or trouble from another.
+"""Functions called in new processes, so that no measurement affects another.
 
-The processes are forked from a server that has done nothing but import (where the system has such a
-thing; they are started from scratch elsewhere). So each begins with the same memory, no threads and
-no CUDA context, and the seconds that imports take are paid once.
+The processes are forked from a server that has only imported graphdiff; where the system has no
+fork server they are started from scratch. So each begins with the same memory, without threads and
+without a CUDA context, and the seconds that imports take are paid once.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
+from graphdiff.errors import GraphDiffError, RunError
+
 P = ParamSpec("P")
 Item = TypeVar("Item")
 T = TypeVar("T")
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+#: Imported by the server: this loads PyTorch and everything else that a training needs.
+PRELOAD = "graphdiff.experiments.measure"
 
 
 def warm_up() -> None:
-    """Starts the server, which imports while the caller does something else."""
+    """Start the fork server, which does its imports while the caller goes on."""
     if METHOD == "forkserver":
-        multiprocessing.get_context(METHOD).set_forkserver_preload(["graphdiff"])
+        multiprocessing.get_context(METHOD).set_forkserver_preload([PRELOAD])
         forkserver.ensure_running()
 
 
 def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``function`` returns, called in a new process.
+    """Return what ``function`` returns when it is called in a new process.
 
     Args:
-        function: A function of a module, with arguments and a result that can be sent.
+        function: A function of a module; its arguments and its result must be picklable.
         *args: Its arguments.
         **kwargs: Its keyword arguments.
 
     Raises:
-        RunError: If the process was killed, for example for want of memory.
-        RuntimeError: If it failed with anything but a :class:`GraphDiffError`; it has printed why.
+        RunError: If the process was killed, for example because memory ran out.
+        RuntimeError: If it failed with anything but a :class:`GraphDiffError`; the traceback is on
+            standard error.
         GraphDiffError: As raised by ``function``.
     """
-    from graphdiff.errors import RunError
-
     warm_up()
-    context = multiprocessing.get_context(METHOD)
+    context: Any = multiprocessing.get_context(METHOD)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, function, args, kwargs), daemon=True)
     process.start()
@@ -61,9 +63,11 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
         if (code := process.exitcode or 0) < 0:
             raise RunError(
                 f"its process was killed by {signal.Signals(-code).name}"
-                + (", most likely for want of memory" if -code == signal.SIGKILL else "")
+                + (", most likely because memory ran out" if -code == signal.SIGKILL else "")
             ) from None
-        raise RuntimeError(f"its process ended with exit code {code}; see above why") from None
+        raise RuntimeError(
+            f"its process ended with exit code {code}; the reason is printed above"
+        ) from None
     finally:
         receiver.close()
     process.join()
@@ -72,35 +76,20 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     return result
 
 
-def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """The option of how many trainings run :func:`side_by_side`."""
-    parser.add_argument(
-        "--jobs",
-        type=_jobs,
-        default=1,
-        help="trainings side by side, which share the processor's cores: as small ones do not keep "
-        "several busy, all are finished sooner, while each takes longer",
-    )
-
-
-def _jobs(text: str) -> int:
-    if (jobs := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{jobs}: at least one training has to run")
-    return jobs
-
-
 def side_by_side(
     function: Callable[[Item], T], items: Iterable[Item], jobs: int
-) -> Iterator[tuple[Item, Future[T]]]:
-    """Calls ``function``, which works :func:`in_own_process`, on some items at a time.
+) -> Generator[tuple[Item, Future[T]]]:
+    """Call ``function``, which works :func:`in_own_process`, on several items at a time.
+
+    Closing the iterator terminates the calls that are still running.
 
     Args:
-        function: What is called, in a thread.
-        items: Its arguments. The next is only asked for when there is room for it.
-        jobs: How many may be at work.
+        function: Called in a thread.
+        items: Its arguments. The next one is requested only when a thread is free.
+        jobs: Maximum number of simultaneous calls.
 
     Yields:
-        An item and what became of it, as it is finished. Who stops asking ends what is at work.
+        Each item with its finished future, in the order in which they finish.
     """
     items, running = iter(items), dict[Future[T], Item]()
     with ThreadPoolExecutor(jobs) as pool:
@@ -119,9 +108,20 @@ def side_by_side(
                     process.terminate()
 
 
-def _work(sender: Connection, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
-    from graphdiff.errors import GraphDiffError
+def one_by_one(
+    function: Callable[[Item], T], items: Iterable[Item]
+) -> Generator[tuple[Item, Future[T]]]:
+    """Call ``function`` on one item after another in this thread; as :func:`side_by_side`."""
+    for item in items:
+        future: Future[T] = Future()
+        try:
+            future.set_result(function(item))
+        except Exception as error:
+            future.set_exception(error)
+        yield item, future
 
+
+def _work(sender: Connection, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         result = function(*args, **kwargs)
@@ -131,7 +131,7 @@ def _work(sender: Connection, function: Callable, args: tuple, kwargs: dict[str,
 
 
 def _die_with_parent() -> None:
-    """Ends this process when its parent is gone: a killed comparison leaves nothing running."""
+    """End this process when its parent ends: a killed experiment leaves nothing running."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""The most memory that a block of code holds at a time."""
+"""The peak memory of a block of code."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Measures a ``with`` block.
+    """The peak memory of a ``with`` block.
 
-    On Linux the kernel's high-water mark of resident memory is put back to what is resident before
-    the block. Elsewhere it is that of the whole process so far, so that only a process which has
-    done nothing else before gives a fair figure. What libraries take is part of it:
-    ``memory_before_bytes`` tells how much was there before the block.
+    On Linux the kernel's high-water mark of resident memory is reset before the block. Elsewhere
+    the mark is that of the whole process so far, so that the figure is fair only in a process that
+    has done nothing else. Memory of libraries is included: ``memory_before_bytes`` is what was
+    resident before the block.
     """
 
     def __enter__(self) -> Self:
@@ -29,7 +29,7 @@ class PeakMemory:
         if self.cuda:
             torch.cuda.init()
             torch.cuda.reset_peak_memory_stats()
-        # Where it is not Linux, or /proc cannot be written, the mark stays where it is.
+        # Outside Linux, or where /proc is read-only, the mark is not reset.
         with suppress(OSError):
             CLEAR.write_text("5")
         self._before = resident_bytes()
@@ -41,8 +41,8 @@ class PeakMemory:
         self._peak_cuda = torch.cuda.max_memory_allocated() if self.cuda else None
 
     def figures(self) -> dict[str, int]:
-        """``peak_memory_bytes`` and ``memory_before_bytes`` of the process, where the system tells,
-        and ``peak_cuda_bytes``, the most that tensors took, where there is CUDA."""
+        """Return ``peak_memory_bytes`` and ``memory_before_bytes`` of the process, where the
+        system reports them, and with CUDA ``peak_cuda_bytes``, the peak of all tensors."""
         found = {
             "peak_memory_bytes": self._peak,
             "memory_before_bytes": self._before,
@@ -52,18 +52,18 @@ class PeakMemory:
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in RAM now; None where the system does not say."""
+    """Return the resident memory of this process; None where the system does not report it."""
     return _status("VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """The most memory of this process that was in RAM at a time; None where it is not known."""
+    """Return the peak resident memory of this process; None where it is not known."""
     peak = _status("VmHWM")
     if peak is None and sys.platform != "win32":
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # Kibibytes but for macOS, which counts bytes.
+        # Kibibytes, except on macOS, which counts bytes.
         peak *= 1 if sys.platform == "darwin" else 1024
     return peak
 

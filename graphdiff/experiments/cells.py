@@ -1,0 +1,422 @@
+"""The runner of all experiments: each cell is measured once and kept when it is finished.
+
+A *cell* is one training: a model with its settings and a seed, on one graph. An experiment keeps
+its finished cells in one JSON file and can be resumed from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch_geometric.data import HeteroData
+
+from graphdiff.datasets.io.storage import save_graph
+from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.experiments.machine import machine, threads_each
+from graphdiff.experiments.measure import measure, summarise
+from graphdiff.experiments.protocol import Protocol
+from graphdiff.experiments.workers import in_own_process, one_by_one, side_by_side
+from graphdiff.files import make_folder, write_text
+from graphdiff.models.base import Recommender
+from graphdiff.schema import fingerprint
+
+#: The figures of a cell and, per test user, its metrics.
+Outcome = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training to measure.
+
+    Attributes:
+        model: Class of the model. Other processes import it from its module.
+        settings: All settings of the model.
+        seed: Seed of the training.
+        graph: Function that returns the graph. Cells that share a graph share the function.
+        labels: What else distinguishes the cell from others, as JSON values.
+        options: Further arguments of :func:`graphdiff.experiments.measure.run_cell`.
+    """
+
+    model: type[Recommender]
+    settings: dict[str, Any]
+    seed: int
+    graph: Callable[[], HeteroData]
+    labels: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model.__name__.lower()
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What identifies the cell, as JSON returns it."""
+        own = {"model": self.name, "settings": self.settings, "seed": self.seed}
+        return json.loads(json.dumps({**self.labels, **own}))
+
+    def __str__(self) -> str:
+        labels = "".join(f", {name} {value}" for name, value in self.labels.items())
+        return f"{self.name}, seed {self.seed}{labels}"
+
+
+class Task(NamedTuple):
+    """A cell with its graph: in memory, or the file of it."""
+
+    cell: Cell
+    graph: Any
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the cells of an experiment are run.
+
+    Attributes:
+        out: JSON file of the results; None keeps them in memory only.
+        resume: Keep the finished cells of ``out``.
+        jobs: Number of trainings side by side, each in a process of its own.
+        in_process: Train in this process, one cell after another.
+        checkpoints: Folder for the state of each training after each epoch.
+        progress: Show progress bars.
+
+    Raises:
+        ConfigError: If the values do not fit together.
+    """
+
+    out: Path | None = None
+    resume: bool = False
+    jobs: int = 1
+    in_process: bool = False
+    checkpoints: Path | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ConfigError(f"jobs is {self.jobs}; at least one training has to run")
+        if self.in_process and self.jobs > 1:
+            raise ConfigError(f"one process trains one model at a time; jobs is {self.jobs}")
+        if self.resume and self.out is None:
+            raise ConfigError("there is nothing to resume without the JSON file of an earlier run")
+
+    def machine(self) -> dict[str, Any]:
+        """Return the description of the machine, as results state it."""
+        return machine(self.jobs) | ({"in_process": True} if self.in_process else {})
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that a measurement needs to share the machine."""
+        if self.in_process:
+            return {"progress": self.progress}
+        # Several progress bars at once would overwrite each other.
+        alone = self.jobs == 1
+        threads = {} if alone else {"threads": threads_each(self.jobs)}
+        return {"progress": self.progress and alone, **threads}
+
+
+class Experiment(ABC):
+    """Cells on one dataset under one protocol, and the JSON file of their results.
+
+    A subclass defines where in ``result`` a finished cell is kept.
+
+    Args:
+        dataset: Name of the dataset.
+        data: Its graph.
+        protocol: How models are trained and ranked.
+        execution: How cells are run.
+        report: Called with each line on the progress.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        data: HeteroData,
+        protocol: Protocol,
+        execution: Execution,
+        report: Callable[[str], None],
+    ) -> None:
+        self.data, self.protocol = data, protocol
+        self.execution, self.report = execution, report
+        self.result: dict[str, Any] = {
+            "dataset": dataset,
+            "fingerprint": fingerprint(data),
+            "protocol": protocol.to_dict(),
+            "machine": execution.machine(),
+        }
+
+    @abstractmethod
+    def is_finished(self, cell: Cell) -> bool:
+        """Return whether the results hold the cell."""
+
+    @abstractmethod
+    def keep(self, cell: Cell, outcome: Outcome) -> None:
+        """Add a finished cell to the results."""
+
+    @abstractmethod
+    def skip(self, cell: Cell, error: GraphDiffError) -> None:
+        """Add to the results that a cell failed."""
+
+    def read_earlier(self) -> dict[str, Any]:
+        """Return the results that are to be resumed, empty without any.
+
+        Raises:
+            ConfigError: If they cannot be read, or are of other data or another protocol.
+        """
+        path = self.execution.out
+        if not self.execution.resume or path is None or not path.exists():
+            return {}
+        earlier = read_results(path)
+        same = {
+            "fingerprint": earlier.get("fingerprint") == self.result["fingerprint"],
+            "protocol": self.protocol.agrees_with(earlier.get("protocol", {})),
+        }
+        for name, fits in same.items():
+            if not fits:
+                raise ConfigError(
+                    f"{path} was written with another {name}; give another --out, or leave out "
+                    "--resume"
+                )
+        others = [*earlier.get("earlier_machines", []), earlier.get("machine", {})]
+        if others := [one for one in others if one and one != self.result["machine"]]:
+            self.result["earlier_machines"] = others
+        return earlier
+
+    def run(self, cells: Iterable[Cell]) -> None:
+        """Measure the cells that are not finished, and keep each as soon as it is.
+
+        Args:
+            cells: The cells; the next one is requested when there is room for it.
+        """
+        if self.execution.out is not None:
+            make_folder(self.execution.out.parent)
+        wanted = (cell for cell in cells if not self.is_finished(cell))
+        with Graphs() as graphs, closing(self._outcomes(wanted, graphs)) as finished:
+            for cell, outcome in finished:
+                try:
+                    found = outcome.result()
+                except GraphDiffError as error:
+                    self.skip(cell, error)
+                    self.report(f"  skipped: {cell}: {error}")
+                    self.save()
+                    continue
+                self.keep(cell, found)
+                self._report_figures(cell, found[0])
+                self.save()
+                if (folder := self._checkpoints(cell)) is not None:
+                    shutil.rmtree(folder)
+
+    def save(self) -> None:
+        """Write the results, atomically."""
+        if self.execution.out is not None:
+            write_text(self.execution.out, json.dumps(self.result, indent=1) + "\n")
+
+    def _outcomes(
+        self, cells: Iterator[Cell], graphs: Graphs
+    ) -> Generator[tuple[Cell, Future[Outcome]]]:
+        finished: Generator[tuple[Task, Future[Outcome]]]
+        if self.execution.in_process:
+            finished = one_by_one(self._measure_here, self._tasks(cells, graphs.data))
+        else:
+            tasks = self._tasks(cells, graphs.file)
+            finished = side_by_side(self._measure_apart, tasks, self.execution.jobs)
+        with closing(finished):
+            for task, outcome in finished:
+                graphs.release(task.graph)
+                yield task.cell, outcome
+
+    def _tasks(
+        self, cells: Iterator[Cell], graph_of: Callable[[Cell], Path | HeteroData]
+    ) -> Iterator[Task]:
+        for cell in cells:
+            if not self.execution.in_process:
+                check_importable(cell.model)
+            self.report(str(cell))
+            yield Task(cell, graph_of(cell))
+
+    def _measure_here(self, task: Task) -> Outcome:
+        cell = task.cell
+        return measure(task.graph, cell.model, cell.settings, cell.seed, **self._options(cell))
+
+    def _measure_apart(self, task: Task) -> Outcome:
+        cell, options = task.cell, self._options(task.cell)
+        return in_own_process(measure, task.graph, cell.model, cell.settings, cell.seed, **options)
+
+    def _options(self, cell: Cell) -> dict[str, Any]:
+        return {
+            "mask_validation": self.protocol.mask_validation,
+            "checkpoints": self._checkpoints(cell),
+            **self.execution.options(),
+            **self.protocol.training(),
+            **cell.options,
+        }
+
+    def _checkpoints(self, cell: Cell) -> Path | None:
+        """Return the folder of a cell's training; no other cell has the same, nor the same cell
+        with other settings."""
+        if self.execution.checkpoints is None:
+            return None
+        content = json.dumps([self.result["fingerprint"], self.result["protocol"], cell.key])
+        name = hashlib.sha256(content.encode()).hexdigest()[:16]
+        return self.execution.checkpoints / f"{cell.name}-{cell.seed}-{name}"
+
+    def _report_figures(self, cell: Cell, figures: dict[str, Any]) -> None:
+        prefix = f"{cell}: " if self.execution.jobs > 1 else ""
+        self.report(
+            f"  {prefix}epoch {figures['best_epoch']} of {figures['epochs']}, "
+            f"{figures['train_seconds']:.1f} s, "
+            f"val recall@20 {figures['val']['recall@20']:.4f}, "
+            f"test recall@20 {figures['test']['recall@20']:.4f}"
+        )
+
+
+class Graphs:
+    """The graphs of cells, each made once.
+
+    Cells that share a graph are expected one after another. For cells that run in other processes
+    graphs are written to files: a file is removed when another graph is requested and the last cell
+    that reads it is finished.
+    """
+
+    def __enter__(self) -> Graphs:
+        self._folder = tempfile.TemporaryDirectory()
+        self._make: Callable[[], HeteroData] | None = None
+        self._data: HeteroData | None = None
+        self._path = Path(self._folder.name)
+        self._readers: Counter[Path] = Counter()
+        self._written = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def data(self, cell: Cell) -> HeteroData:
+        """Return the graph of a cell."""
+        if cell.graph is not self._make:
+            self._make, self._data = cell.graph, cell.graph()
+        assert self._data is not None
+        return self._data
+
+    def file(self, cell: Cell) -> Path:
+        """Return the file of a cell's graph; :meth:`release` it when the cell is finished."""
+        if cell.graph is not self._make:
+            self._path = Path(self._folder.name) / f"{self._written}.safetensors"
+            save_graph(cell.graph(), self._path)
+            self._make, self._written = cell.graph, self._written + 1
+        self._readers[self._path] += 1
+        return self._path
+
+    def release(self, graph: Path | HeteroData) -> None:
+        """Note that a cell on this graph is finished."""
+        if not isinstance(graph, Path):
+            return
+        self._readers[graph] -= 1
+        for path, readers in list(self._readers.items()):
+            if not readers and path != self._path:
+                path.unlink()
+                del self._readers[path]
+
+
+class CellList(Experiment):
+    """An experiment whose results are a plain list of cells.
+
+    ``result["cells"]`` lists ``{"key": …, "figures": …}`` and ``result["skipped"]`` the keys of
+    cells that failed, with the reason.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        data: HeteroData,
+        protocol: Protocol,
+        execution: Execution,
+        report: Callable[[str], None],
+    ) -> None:
+        super().__init__(dataset, data, protocol, execution, report)
+        self._requested: list[dict[str, Any]] = []
+        self.result |= {"cells": self.read_earlier().get("cells", []), "skipped": []}
+
+    def run(self, cells: Iterable[Cell]) -> None:
+        """Measure the cells that are not finished; see :meth:`Experiment.run`."""
+
+        def requested() -> Iterator[Cell]:
+            for cell in cells:
+                self._requested.append(cell.key)
+                yield cell
+
+        super().run(requested())
+
+    def is_finished(self, cell: Cell) -> bool:
+        """Return whether the results hold the cell."""
+        return any(one["key"] == cell.key for one in self.result["cells"])
+
+    def keep(self, cell: Cell, outcome: Outcome) -> None:
+        """Append a finished cell."""
+        self.result["cells"].append({"key": cell.key, "figures": outcome[0]})
+
+    def skip(self, cell: Cell, error: GraphDiffError) -> None:
+        """Append the key of a cell that failed."""
+        self.result["skipped"].append({"key": cell.key, "reason": str(error)})
+
+    def requested(self) -> list[dict[str, Any]]:
+        """Return the finished cells among those that :meth:`run` was called with."""
+        return [cell for cell in self.result["cells"] if cell["key"] in self._requested]
+
+
+def check_importable(model: type[Recommender]) -> None:
+    """Check that other processes can import the class of a model.
+
+    Raises:
+        ConfigError: If they cannot.
+    """
+    try:
+        pickle.dumps(model)
+    except (pickle.PicklingError, AttributeError) as error:
+        raise ConfigError(
+            f"the processes that train {model.__name__} cannot import it ({error}); define it at "
+            "the top level of a module"
+        ) from None
+
+
+def summary(cells: list[dict[str, Any]], **labels: Any) -> dict[str, Any] | None:
+    """Summarise cells over seeds.
+
+    Args:
+        cells: Cells in the form of :attr:`CellList.result`.
+        **labels: What a cell's key must hold to be included; None for what it must not hold.
+
+    Returns:
+        ``mean``, ``std`` (see :func:`graphdiff.experiments.measure.summarise`) and ``count``; None
+        where no cell is included.
+    """
+    found = [
+        cell["figures"]
+        for cell in cells
+        if all(cell["key"].get(name) == value for name, value in labels.items())
+    ]
+    return summarise(found) | {"count": len(found)} if found else None
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file of results.
+
+    Raises:
+        ConfigError: If the file cannot be read or is not such a file.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as the JSON of an experiment: {error}") from None
+    if not (isinstance(found, dict) and isinstance(found.get("dataset"), str)):
+        raise ConfigError(f"{path} is not the JSON of an experiment; give a file that --out wrote")
+    return found

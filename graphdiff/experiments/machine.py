@@ -1,0 +1,41 @@
+"""The machine that figures are measured on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import graphdiff
+
+
+def machine(jobs: int = 1) -> dict[str, Any]:
+    """Return a description of this machine and the software on it.
+
+    Args:
+        jobs: Number of trainings that run side by side and share the threads.
+    """
+    return {
+        "processor": _processor(),
+        "threads": threads_each(jobs),
+        **({"jobs": jobs} if jobs > 1 else {}),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "graphdiff": graphdiff.__version__,
+    }
+
+
+def threads_each(jobs: int) -> int:
+    """Return the number of threads for each of ``jobs`` trainings side by side."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,98 @@
+"""The notes under the tables of a comparison: protocol, budgets, sources and machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphdiff.experiments.budgets import budget_warnings
+from graphdiff.experiments.protocol import describe_ranking
+from graphdiff.experiments.published import published
+from graphdiff.experiments.tables import LEVEL, label
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """Return what a reader of the tables must know, one or two sentences each."""
+    protocol, machine, papers = result["protocol"], result["machine"], published(result)
+    lines = [
+        f"Test figures, mean ± standard deviation over seeds; {masking(result)}; epoch chosen by "
+        f"{protocol['epoch_chosen_by']}. val is the validation recall@20 of that epoch. "
+        + _ending(protocol),
+        "trials and hours are the tuning budget on validation; 0 trials are the defaults. The "
+        "rule: the same number of trials for all models or, where a trial takes over 20 minutes on "
+        "2 cores, the same number of hours.",
+    ]
+    lines += [
+        f"Trials of {', '.join(names)} ran on {device}: their hours are that machine's."
+        for device, names in tuned_elsewhere(result).items()
+    ]
+    if "split" in protocol:
+        lines.append(f"Split: {protocol['split']}; see graphdiff.transforms.")
+    statistics = result.get("statistics") or {}
+    if statistics:
+        lines.append(
+            f"* at recall@20 and ndcg@20: differs from the best other model (the best model: from "
+            f"the second) with p < {LEVEL} by both tests, after correction: {statistics['tests']}; "
+            f"{statistics['correction']}; over {statistics['users']:,} {statistics['sample']}."
+        )
+    if statistics.get("left_out"):
+        lines.append(
+            "Not tested, because per-user values of an earlier run are missing: "
+            + ", ".join(label(result, name) for name in statistics["left_out"])
+            + "."
+        )
+    lines += budget_warnings({name: one["tuning"] for name, one in result["models"].items()})
+    if papers.references or any(name in papers.figures for name in result["models"]):
+        if papers.note:
+            lines.append(papers.note[0].upper() + papers.note[1:] + ".")
+        lines += [f"[{n}] {papers.sources[key]}." for n, key in enumerate(papers.cited(), 1)]
+    lines += _skipped(result)
+    lines.append(f"Measured on {_machine(machine)}. Data fingerprint {result['fingerprint']}.")
+    for other in result.get("earlier_machines", []):
+        lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
+    return lines
+
+
+def masking(result: dict[str, Any]) -> str:
+    """Return which items were masked in the test rankings, from what the run states."""
+    return describe_ranking(bool(result["protocol"].get("mask_validation")))
+
+
+def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Return by device the models that were tuned on another device than the figures are from."""
+    found: dict[str, list[str]] = {}
+    for model in result["models"].values():
+        devices = {one["device"] for one in model["tuning"].get("machines", [])}
+        for device in sorted(devices - {result["machine"]["device"]}):
+            found.setdefault(device, []).append(model["name"])
+    return found
+
+
+def _ending(protocol: dict[str, Any]) -> str:
+    """Return when trainings end; old results have no minimum number of steps."""
+    return (
+        f"Training ends after {protocol['patience']} validations without improvement, but not "
+        f"before {protocol.get('min_steps', 0):,} steps, and after {protocol['epochs']} epochs at "
+        "the latest."
+    )
+
+
+def _skipped(result: dict[str, Any]) -> list[str]:
+    sections = {"": result, **result.get("dropped_features", {})}
+    return [
+        f"Skipped: {label(result, one['model'])}"
+        + (f", seed {one['seed']}" if one["seed"] is not None else "")
+        + (f", with {100 * float(share):g} % of the features removed" if share else "")
+        + f": {one['reason']}."
+        for share, section in sections.items()
+        for one in section.get("skipped", [])
+    ]
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    several = f", {machine['jobs']} trainings side by side" if "jobs" in machine else ""
+    if machine.get("in_process"):
+        several += ", all trainings in one process"
+    return (
+        f"{machine['processor']}, {machine['threads']} thread(s){several}, {machine['device']}; "
+        f"torch {machine['torch']}"
+    )

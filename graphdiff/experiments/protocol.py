@@ -1,0 +1,63 @@
+"""How models are trained and ranked in an experiment, as its results state it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graphdiff.evaluation.ranking import describe_masking
+
+#: Datasets whose published protocol masks validation items in the test ranking.
+MASKS_VALIDATION = frozenset({"ml-1m-clean", "ml-1m-noisy"})
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The protocol that all models of an experiment share.
+
+    Attributes:
+        epochs: See :func:`graphdiff.fit`, as for the four after it.
+        patience: In validations.
+        min_steps: Training steps before patience can end a training.
+        eval_every: Epochs between validations.
+        monitor: Validation metric that selects the epoch.
+        mask_validation: Mask validation items in the test ranking.
+        split: The transform that made the split; None for the dataset's own.
+    """
+
+    epochs: int = 500
+    patience: int = 30
+    min_steps: int = 1500
+    eval_every: int = 1
+    monitor: str = "recall@20"
+    mask_validation: bool = False
+    split: str | None = None
+
+    def training(self) -> dict[str, Any]:
+        """Return the arguments of :func:`graphdiff.fit`."""
+        names = ("epochs", "patience", "min_steps", "eval_every", "monitor")
+        return {name: getattr(self, name) for name in names}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the protocol as results state it."""
+        return {
+            "ranking": describe_ranking(self.mask_validation),
+            "mask_validation": self.mask_validation,
+            "epoch_chosen_by": f"validation {self.monitor}",
+            **self.training(),
+            **({"split": self.split} if self.split is not None else {}),
+        }
+
+    def agrees_with(self, stated: Mapping[str, Any]) -> bool:
+        """Return whether results that state this protocol were made under the same one.
+
+        Results are compared by what was done, not by how they describe it.
+        """
+        return all(stated.get(name) == value for name, value in asdict(self).items())
+
+
+def describe_ranking(mask_validation: bool) -> str:
+    """Return in words which items are ranked for a test user."""
+    masked = describe_masking(mask_validation)
+    return f"test items are ranked among the whole catalogue, with the user's {masked} masked"

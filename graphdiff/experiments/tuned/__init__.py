@@ -1,0 +1,57 @@
+"""Settings that tuning found, one file per dataset and model: ``DATASET/MODEL.yaml``.
+
+Each file holds the ``settings``, the validation metrics that they reached and what finding them
+took. ``graphdiff tune`` writes such files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graphdiff.errors import ConfigError
+
+#: The files that come with graphdiff.
+TUNED = Path(__file__).parent
+
+
+def tuned_settings(dataset: str, model: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return the settings that tuning found for a model on a dataset.
+
+    Args:
+        dataset: Name of the dataset, in any case.
+        model: Name of the model, in any case.
+        folder: Folder of further files, which are preferred to those that come with graphdiff.
+
+    Returns:
+        Settings by name; empty where the model was not tuned on this dataset.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    return tuning_record(dataset, model, folder).get("settings", {})
+
+
+def tuning_record(dataset: str, model: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return all that tuning wrote about a model on a dataset, empty where there is no file.
+
+    Args and errors are those of :func:`tuned_settings`.
+    """
+    name = f"{model.lower()}.yaml"
+    for parent in (folder, TUNED):
+        path = None if parent is None else parent / dataset.lower() / name
+        if path is not None and path.is_file():
+            return _read(path)
+    return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not (isinstance(found, dict) and isinstance(found.get("settings", {}), dict)):
+        raise ConfigError(f"{path} holds no settings; expected what `graphdiff tune` writes")
+    return found

@@ -1,0 +1,156 @@
+import json
+
+import pytest
+
+from graphdiff import EASE, Popularity
+from graphdiff.errors import ConfigError
+from graphdiff.experiments.cells import (
+    Cell,
+    CellList,
+    Execution,
+    Graphs,
+    check_importable,
+    read_results,
+    summary,
+)
+from graphdiff.experiments.protocol import Protocol
+from graphdiff.models.base import Recommender
+from graphdiff.transforms import InjectNoise
+from tests.conftest import random_data
+
+DATA, DEFAULT = random_data(40, 30), Protocol()
+
+
+def clean():
+    return DATA
+
+
+def noisy():
+    return InjectNoise(0.5, "add", 0)(DATA)
+
+
+def cell(model=EASE, seed=0, graph=clean, **labels):
+    return Cell(model, model.configure().model_dump(), seed, graph, labels)
+
+
+def cell_list(out=None, resume=False, protocol=DEFAULT, data=DATA, **execution):
+    execution = {"in_process": True, **execution}
+    lines = []
+    experiment = CellList("data", data, protocol, Execution(out, resume, **execution), lines.append)
+    return experiment, lines
+
+
+def test_each_cell_is_measured_once(tmp_path):
+    out = tmp_path / "folder" / "cells.json"
+    experiment, lines = cell_list(out)
+    experiment.run([cell(), cell(Popularity), cell(graph=noisy, noise=0.5)])
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "ease, seed 0", "popularity, seed 0", "ease, seed 0, noise 0.5"
+    ]  # fmt: skip
+    stored = json.loads(out.read_text())
+    assert stored["protocol"]["mask_validation"] is False
+    assert stored["cells"] == experiment.result["cells"]
+    again, lines = cell_list(out, resume=True)
+    again.run([cell(), cell(graph=noisy, noise=0.5), cell(seed=1)])
+    assert [line for line in lines if not line.startswith(" ")] == ["ease, seed 1"]
+    keys = [(one["key"]["model"], one["key"]["seed"]) for one in again.result["cells"]]
+    assert keys == [("ease", 0), ("popularity", 0), ("ease", 0), ("ease", 1)]
+    assert [one["key"]["seed"] for one in again.requested()] == [0, 0, 1]
+    assert summary(again.requested(), model="ease", noise=None)["count"] == 2
+    assert summary(again.requested(), model="popularity") is None
+
+
+def test_a_cell_that_fails_is_kept_with_its_reason(tmp_path):
+    experiment, lines = cell_list(tmp_path / "cells.json")
+    wrong = Cell(EASE, {"regularization": -1}, 0, clean)
+    experiment.run([wrong, cell(Popularity)])
+    [skipped] = json.loads((tmp_path / "cells.json").read_text())["skipped"]
+    assert skipped["key"] == wrong.key
+    assert "regularization=-1" in skipped["reason"]
+    assert len(experiment.result["cells"]) == 1
+    assert lines[1].startswith("  skipped: ease, seed 0: EASE")
+
+
+def test_processes_give_the_figures_of_this_process():
+    here, _ = cell_list()
+    here.run([cell(), cell(graph=noisy, noise=0.5)])
+    apart, _ = cell_list(in_process=False, jobs=2, progress=False)
+    apart.run([cell(), cell(graph=noisy, noise=0.5)])
+    ordered = sorted(apart.result["cells"], key=lambda one: "noise" in one["key"])
+    for one, other in zip(here.result["cells"], ordered, strict=True):
+        assert one["key"] == other["key"]
+        assert one["figures"]["test"] == pytest.approx(other["figures"]["test"])
+
+
+def test_results_of_other_data_or_another_protocol_are_not_resumed(tmp_path):
+    out = tmp_path / "cells.json"
+    cell_list(out)[0].run([cell()])
+    with pytest.raises(ConfigError, match="written with another fingerprint; give another --out"):
+        cell_list(out, resume=True, data=noisy())
+    with pytest.raises(ConfigError, match="written with another protocol"):
+        cell_list(out, resume=True, protocol=Protocol(epochs=3))
+    # The words for what was masked may change; what was done may not.
+    stored = json.loads(out.read_text())
+    stored["protocol"]["ranking"] = "other words"
+    out.write_text(json.dumps(stored))
+    assert len(cell_list(out, resume=True)[0].result["cells"]) == 1
+
+
+def test_results_of_another_machine_are_marked(tmp_path):
+    out = tmp_path / "cells.json"
+    cell_list(out)[0].run([cell()])
+    stored = json.loads(out.read_text())
+    stored["machine"]["processor"] = "another"
+    out.write_text(json.dumps(stored))
+    [other] = cell_list(out, resume=True)[0].result["earlier_machines"]
+    assert other["processor"] == "another"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"dataset": 3}'])
+def test_a_file_that_holds_no_results_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ConfigError, match="JSON of an experiment"):
+        read_results(tmp_path / "x.json")
+
+
+def test_graphs_are_written_once_and_removed_when_read():
+    made = []
+
+    def graph():
+        made.append(1)
+        return DATA
+
+    with Graphs() as graphs:
+        first, second = graphs.file(cell(graph=graph)), graphs.file(cell(seed=1, graph=graph))
+        assert (first, len(made)) == (second, 1)
+        graphs.release(first)
+        other = graphs.file(cell(graph=noisy))
+        assert first.exists()
+        graphs.release(second)
+        assert not first.exists()
+        graphs.release(other)
+        assert other.exists()  # The next cell may read it.
+    assert not other.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"jobs": 0}, "at least one training has to run"),
+        ({"jobs": 2, "in_process": True}, "one process trains one model at a time"),
+        ({"resume": True}, "nothing to resume"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Execution(**arguments)
+
+
+def test_a_class_that_processes_cannot_import_is_refused():
+    class Local(EASE):
+        """A model of this function."""
+
+    check_importable(EASE)
+    with pytest.raises(ConfigError, match="define it at the top level of a module"):
+        check_importable(Local)
+    assert issubclass(Local, Recommender)

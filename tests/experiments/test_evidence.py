@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from graphdiff.errors import DataError
+from graphdiff.evaluation.significance import compare_models
+from graphdiff.experiments.evidence import UserValues
+
+
+def test_values_per_user_are_kept_beside_the_json(pages, content):
+    values = load_file(pages / "a.users.safetensors")
+    assert values["user"].size == sum(one["users"] for one in content["groups"]["users"])
+    for name, entry in content["models"].items():
+        for cell in entry["seeds"]:
+            for metric in ("recall@20", "ndcg@20"):
+                column = values[f"{name}/{cell['seed']}/{metric}"]
+                assert column.shape == values["user"].shape
+                assert column.mean(dtype=np.float64) == pytest.approx(cell["test"][metric])
+
+
+def test_statistics_are_those_of_the_means_over_seeds(pages, content):
+    values = load_file(pages / "a.users.safetensors")
+    found = content["statistics"]["metrics"]["ndcg@20"]
+    averaged = {
+        name: (values[f"{name}/0/ndcg@20"].astype(float) + values[f"{name}/1/ndcg@20"]) / 2
+        for name in content["models"]
+    }
+    for name, expected in compare_models(averaged).items():
+        assert found[name]["rival"] == expected.rival
+        assert found[name]["p_wilcoxon_holm"] == pytest.approx(expected.p_wilcoxon_holm)
+        assert found[name]["difference_interval"] == pytest.approx(expected.difference_interval)
+        assert found[name]["mean"] == pytest.approx(
+            content["models"][name]["mean"]["test"]["ndcg@20"]
+        )
+
+
+def test_values_of_other_data_are_not_read(pages, content):
+    path = pages / "a.users.safetensors"
+    own, other = UserValues(path, content["fingerprint"]), UserValues(path, "other")
+    own.load()
+    other.load()
+    assert own.arrays
+    assert not other.arrays
+
+
+def test_a_damaged_file_is_an_error(tmp_path):
+    path = tmp_path / "a.users.safetensors"
+    path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"a\.users\.safetensors cannot be read"):
+        UserValues(path, "x").load()

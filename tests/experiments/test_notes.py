@@ -1,0 +1,34 @@
+import pytest
+
+from graphdiff.experiments.notes import masking, notes
+
+
+def test_skipped_cells_are_reported(content):
+    content["skipped"] = [{"model": "freedom", "seed": 1, "reason": "no room"}]
+    assert "Skipped: FREEDOM, seed 1: no room." in notes(content)
+
+
+def test_settings_that_another_device_found_are_reported(content):
+    assert not any("hours are that machine's" in note for note in notes(content))
+    here = dict(content["machine"])
+    there = {**here, "device": "NVIDIA X"}
+    for name, machines in (("lightgcn", [here, there]), ("ld4mrec", [here])):
+        tuning = {**content["models"][name]["tuning"], "machines": machines}
+        content["models"][name]["tuning"] = tuning
+    expected = "Trials of LightGCN ran on NVIDIA X: their hours are that machine's."
+    assert expected in notes(content)
+
+
+@pytest.mark.parametrize(
+    ("mask_validation", "expected"),
+    [(False, "training items masked"), (True, "training and validation items masked")],
+)
+def test_what_was_masked_is_stated_from_the_run(content, mask_validation, expected):
+    # An old file states it wrongly in words; what was done counts.
+    content["protocol"] |= {
+        "mask_validation": mask_validation,
+        "ranking": "training items left out",
+    }
+    assert masking(content).endswith(f"with the user's {expected}")
+    assert expected in notes(content)[0]
+    assert "left out" not in notes(content)[0]

@@ -1,0 +1,123 @@
+import json
+
+import pytest
+import yaml
+
+from graphdiff import LightGCN, datasets
+from graphdiff.errors import ConfigError, RunError
+from graphdiff.experiments import tune as tuning
+from graphdiff.experiments.budgets import budget
+from graphdiff.experiments.protocol import Protocol
+from graphdiff.experiments.tune import Budget, tune
+
+pytest.importorskip("optuna")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return datasets.load("synthetic", num_users=80, num_items=60)[0]
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Measure in this process."""
+    monkeypatch.setattr(
+        tuning, "in_own_process", lambda function, *args, **kwargs: function(*args, **kwargs)
+    )
+
+
+@pytest.fixture
+def search(data, tmp_path):
+    """A function that runs a search: it returns the result, and keeps the lines reported."""
+
+    def run(folder="tuned", epochs=1, fixed=None, try_first=None, **limits):
+        run.lines.clear()
+        found = tune(
+            "synthetic", data, LightGCN, tmp_path / folder,
+            budget=Budget(**limits), protocol=Protocol(epochs=epochs),
+            fixed=fixed, try_first=try_first, report=run.lines.append,
+        )  # fmt: skip
+        path = tmp_path / folder / "synthetic" / "lightgcn.yaml"
+        assert yaml.safe_load(path.read_text()) == found
+        return found
+
+    run.lines = []
+    return run
+
+
+def journal(folder):
+    return [json.loads(line) for line in (folder / "synthetic" / ".lightgcn.log").open()]
+
+
+def test_a_search_can_be_resumed_and_writes_a_configuration(search, here):
+    search(trials=1)
+    found = search(trials=2, seed=3)
+    assert sum(line.startswith("trial ") for line in search.lines) == 1
+    assert found["trials"] == 2
+    assert found["hours"] >= 0
+    assert set(found["val"]) == {"recall@20", "ndcg@20"}
+    assert "num_layers" in found["settings"]
+    assert found["search"]["seed"] == 3
+    assert found["search"]["limits"] == {"trials": 2, "hours": None}
+    assert set(found["machines"][0]) >= {"processor", "threads", "device"}
+    kept = budget(found, searchable=True)
+    assert (kept["trials"], kept["whole_grid"], kept["search_seed"]) == (2, False, 3)
+
+
+def test_trials_run_side_by_side_as_many_as_requested(search):
+    found = search(trials=3, jobs=2)
+    assert sum(line.startswith("trial ") for line in search.lines) == 3
+    assert (found["trials"], found["search"]["failed"]) == (3, 0)
+    assert [one["jobs"] for one in found["machines"]] == [2]
+
+
+def test_the_defaults_are_the_first_trial(search, here):
+    found = search(trials=1)
+    defaults = LightGCN.configure()
+    assert found["settings"] == {name: getattr(defaults, name) for name in found["settings"]}
+    assert set(found["settings"]) == set(LightGCN.search_space())
+
+
+def test_settings_found_by_hand_are_tried_and_their_runs_stated(search, here):
+    found = search(trials=2, earlier_runs=7, try_first={"num_layers": 2, "lr": 0.005})
+    assert any("'lr': 0.005, 'num_layers': 2" in line for line in search.lines)
+    assert found["trials"] == 2
+    assert budget(found, searchable=True)["earlier_runs"] == 7
+    with pytest.raises(ConfigError, match="num_layers=77 is not in the search space"):
+        search("other", trials=2, try_first={"num_layers": 77})
+
+
+def test_fixed_settings_are_trained_with_and_not_searched(search, here, tmp_path):
+    found = search(trials=3, fixed={"num_layers": 1, "hidden_channels": 8})
+    assert found["settings"].items() >= {"num_layers": 1, "hidden_channels": 8}.items()
+    assert found["search"]["fixed"] == ["num_layers", "hidden_channels"]
+    searched = {one["param_name"] for one in journal(tmp_path / "tuned") if "param_name" in one}
+    assert searched == {"lr", "regularization"}
+
+
+def test_hours_limit_a_search_after_its_first_trial(search, here):
+    found = search(trials=5, hours=0)
+    assert found["trials"] == 1
+    assert found["search"]["limits"] == {"trials": 5, "hours": 0}
+
+
+def test_a_search_ends_with_its_grid_and_failures_count(search, here, monkeypatch):
+    # The default, 1e-3, joins the grid.
+    space = {"lr": [1e30], "num_layers": [3]}
+    monkeypatch.setattr(LightGCN, "search_space", classmethod(lambda cls: space))
+    found = search(trials=10, epochs=3)
+    assert found["trials"] == 2
+    assert found["search"]["whole_grid"]
+    assert found["search"]["failed"] == 1
+    assert found["settings"]["lr"] == 1e-3
+    assert any("failed: scores are NaN" in line for line in search.lines)
+
+
+def test_a_search_without_success_is_an_error(search, here):
+    with pytest.raises(RunError, match="no trial of lightgcn succeeded; the last one: failed"):
+        search(trials=1, epochs=3, fixed={"lr": 1e30})
+
+
+def test_a_budget_allows_a_trial():
+    with pytest.raises(ConfigError, match="each must be at least 1"):
+        Budget(trials=0)

@@ -1,0 +1,42 @@
+import pytest
+
+from graphdiff.datasets.registry import DATASETS
+from graphdiff.errors import ConfigError
+from graphdiff.experiments.tuned import TUNED, tuned_settings, tuning_record
+from graphdiff.models import get_model
+
+FILES = sorted(TUNED.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_file_fits_its_model(path):
+    assert path.parent.name in DATASETS
+    settings = tuned_settings(path.parent.name, path.stem)
+    get_model(path.stem).configure(**settings)
+    record = tuning_record(path.parent.name, path.stem)
+    assert record["trials"] >= 1
+    assert 0 < record["val"]["ndcg@20"] < record["val"]["recall@20"] < 1
+
+
+def test_names_are_read_in_any_case():
+    assert tuned_settings("TikTok", "LightGCN") == tuned_settings("tiktok", "lightgcn")
+    assert tuned_settings("tiktok", "lightgcn")["num_layers"] >= 1
+
+
+def test_a_model_that_was_not_tuned_has_no_settings():
+    assert tuned_settings("synthetic", "nothing") == {}
+
+
+def test_a_folder_is_preferred_to_the_files_of_the_package(tmp_path):
+    (tmp_path / "tiktok").mkdir()
+    (tmp_path / "tiktok" / "lightgcn.yaml").write_text("settings: {num_layers: 9}\n")
+    assert tuned_settings("tiktok", "lightgcn", tmp_path) == {"num_layers": 9}
+    assert tuned_settings("tiktok", "bprmf", tmp_path) == tuned_settings("tiktok", "bprmf")
+
+
+@pytest.mark.parametrize("text", ["[1]", "settings: [1]", "settings: {", "text"])
+def test_a_damaged_file_is_an_error(tmp_path, text):
+    (tmp_path / "tiktok").mkdir()
+    (tmp_path / "tiktok" / "lightgcn.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"lightgcn\.yaml"):
+        tuned_settings("tiktok", "lightgcn", tmp_path)
