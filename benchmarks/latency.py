@@ -252,7 +252,7 @@ class OnnxProgram:
         """The K best items of training users, without their own."""
         row, item, num = self.graph.rows(user_index)
         offsets = torch.searchsorted(row, torch.arange(num))
-        asked = {"items": item.numpy(), "offsets": offsets.numpy()}
+        asked = {"history_index": item.numpy(), "offsets": offsets.numpy()}
         best, score = self.session.run(None, asked)
         return torch.from_numpy(best), torch.from_numpy(score)
 

@@ -20,7 +20,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -39,9 +41,12 @@ from graphdiff.experiments.machine import machine
 from graphdiff.files import write_text
 from graphdiff.graph.store import RecGraph
 from graphdiff.runs import train_run
+from graphdiff.serving.access import TOKEN_VARIABLE
 from graphdiff.training.config import run_config
 
 OVERLOAD_QUEUE, OVERLOAD_BATCH = 16, 1
+#: For the reload in the middle.
+TOKEN = secrets.token_urlsafe(32)
 #: Requests at a time that find out how many the service answers.
 PROBING = 4
 
@@ -100,7 +105,11 @@ class Serving:
 
     def __enter__(self) -> str:
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            self.command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {TOKEN_VARIABLE: TOKEN},
         )
         assert self.process.stdout is not None
         words = self.process.stdout.readline().split()
@@ -136,8 +145,12 @@ class Caller:
         """
         reader, writer = await self._connection()
         body = b"" if content is None else json.dumps(content).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {len(body)}\r\n"
-        writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
+            f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
         first, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         named = dict(line.lower().split(": ", 1) for line in headers if line)
         answer = json.loads(await reader.readexactly(int(named["content-length"])))
@@ -159,10 +172,10 @@ class Caller:
 
     async def ask(self) -> None:
         """One request for recommendations."""
-        items = self.random.sample(range(self.items), 5)
+        history = self.random.sample(range(self.items), 5)
         begin = time.perf_counter()
         try:
-            status, _ = await self.call("POST", "/recommend", {"items": items, "k": 20})
+            status, _ = await self.call("POST", "/recommend", {"history_index": history, "k": 20})
             kept = str(status)
         except (OSError, EOFError) as error:
             kept = f"dropped: {type(error).__name__}"

@@ -118,6 +118,24 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Maximum number of waiting requests.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Most requests answered in one call.")] = 64,
     wait_ms: Annotated[float, typer.Option(min=0, help="How long a request waits for others.")] = 2,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A host that requests may name, as NAME or NAME:PORT; repeatable.",
+            show_default="localhost and --host",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token that changes need.",
+            show_default="$GRAPHDIFF_TOKEN, or a new one, which is printed",
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of RUN folders that /reload may load.", show_default="RUN only"),
+    ] = None,
 ) -> None:
     """Answer over HTTP for any user whose history is given, with a page to try it.
 
@@ -129,7 +147,17 @@ def serve(
         raise ConfigError(
             f"serving needs {error.name}; install it with: pip install 'graphdiff[serve]'"
         ) from None
-    serve_run(run, host, port, queue=queue, batch=batch, wait=wait_ms / 1000)
+    serve_run(
+        run,
+        host,
+        port,
+        token_file=token_file,
+        allow_host=allow_host or (),
+        runs=runs,
+        queue=queue,
+        batch=batch,
+        wait=wait_ms / 1000,
+    )
 
 
 def export(

@@ -1,4 +1,4 @@
-"""Questions of many callers answered together, in one thread beside the event loop."""
+"""Requests of many callers answered together, in one thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ T = TypeVar("T")
 
 
 class Overloaded(Exception):
-    """The queue is full, or closing; the caller may come back later."""
+    """The queue is full or closing; the caller may try again later."""
 
 
 class Batcher(Generic[Q, A]):
-    """Collects questions for a moment and answers them in one call.
+    """Collects requests for a moment and answers them in one call.
 
-    One thread computes. While it is busy, questions wait in a queue of bounded length. Where that
-    is full, :meth:`ask` raises at once, so that load beyond what can be computed costs nothing.
-    Used from one event loop.
+    One thread computes. While it is busy, requests wait in a queue of bounded length. When that is
+    full, :meth:`submit` raises at once, so that load beyond the capacity costs nothing. Used from
+    one event loop.
 
     Args:
-        answer: Gets 1 to ``batch`` questions and returns an answer, or an exception to be raised,
-            for each. Called in the thread.
-        queue: Most questions that wait.
-        batch: Most questions in one call.
-        wait: Seconds that the first question of a batch waits for others.
+        answer: Takes 1 to ``batch`` requests and returns for each an answer, or an exception to
+            raise. Called in the thread.
+        queue: Most requests that wait.
+        batch: Most requests in one call.
+        wait: Seconds that the first request of a batch waits for others.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Batcher(Generic[Q, A]):
 
     @property
     def waiting(self) -> int:
-        """Number of questions in the queue, without those being answered."""
+        """Number of requests in the queue, without those being answered."""
         return self._queue.qsize()
 
     def start(self) -> None:
-        """Begins to answer; called within the event loop."""
+        """Start answering; called within the event loop."""
         self._task = asyncio.get_running_loop().create_task(self._work())
 
-    async def ask(self, question: Q) -> A:
-        """The answer to a question.
+    async def submit(self, request: Q) -> A:
+        """Return the answer to a request.
 
         Raises:
             Overloaded: If the queue is full or :meth:`close` was called.
@@ -64,17 +64,17 @@ class Batcher(Generic[Q, A]):
             raise Overloaded("the service is shutting down")
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         try:
-            self._queue.put_nowait((question, future))
+            self._queue.put_nowait((request, future))
         except asyncio.QueueFull:
             raise Overloaded(f"{self._queue.maxsize} requests are waiting; try again") from None
         return await future
 
     async def between(self, work: Callable[[], T]) -> T:
-        """Runs ``work`` in the thread, after the batch at hand and before the next."""
+        """Run ``work`` in the thread, after the present batch and before the next."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
-        """Takes no more questions and returns when all that wait are answered."""
+        """Take no more requests and return when all that wait are answered."""
         self._closing = True
         if self._task is not None:
             await self._queue.join()
@@ -86,12 +86,12 @@ class Batcher(Generic[Q, A]):
             asked = await self._collect()
             try:
                 answers: list[A | Exception] = await self.between(
-                    partial(self.answer, [question for question, _ in asked])
+                    partial(self.answer, [request for request, _ in asked])
                 )
             except Exception as error:
                 answers = [error] * len(asked)
             for (_, future), answer in zip(asked, answers, strict=True):
-                if future.done():  # who asked has gone
+                if future.done():  # the caller has disconnected
                     pass
                 elif isinstance(answer, Exception):
                     future.set_exception(answer)

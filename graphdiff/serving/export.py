@@ -1,4 +1,4 @@
-"""LD4MRec as a program of its own, which needs neither graphdiff nor, as ONNX, PyTorch."""
+"""LD4MRec as a program that needs neither graphdiff nor, as ONNX, PyTorch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from graphdiff.models.ld4mrec.model import ItemTables, LD4MRec
 Precision = Literal["float32", "bf16", "int8"]
 Format = Literal["torch", "onnx"]
 
-#: Items scored at a time: a batch of 1,024 people takes 256 MiB of scores.
+#: Items scored at a time: a batch of 1,024 users takes 256 MiB of scores.
 BLOCK = 2**16
-#: Bytes of weights from which on an ONNX program keeps them beside it: a file holds at most 2 GiB.
+#: From this many bytes of weights an ONNX program keeps them beside it: a file holds at most 2 GiB.
 ONNX_LIMIT = 2**31 - 2**24
 
 
 class Table(torch.nn.Module):
-    """An item table, stored in few bits and read in float32.
+    """An item table, stored in few bits and read as float32.
 
     ``bf16`` rounds to 8 significant bits. ``int8`` scales each vector so that its largest entry is
     ±127.
@@ -56,12 +56,12 @@ class Table(torch.nn.Module):
         self.register_buffer("scale", scale)
 
     def rows(self, index: Tensor) -> Tensor:
-        """Some rows, float32 ``[n, *, d]``."""
+        """Return some rows, float32 ``[n, *, d]``."""
         value = self.value[index].float()
         return value if self.scale is None else value * self.scale[index]
 
     def inner_product(self, vectors: Tensor) -> Tensor:
-        """Of ``[B, P * d]`` with all rows of a table ``[I, P, d]``: ``[B, I]``."""
+        """Return products ``[B, I]`` of ``[B, P * d]`` with the rows of a table ``[I, P, d]``."""
         if self.scale is None:
             return vectors @ self.value.float().flatten(1).t()
         product = vectors.new_zeros(())
@@ -72,15 +72,15 @@ class Table(torch.nn.Module):
 
 
 class Program(torch.nn.Module):
-    """The k best items for people whose items are given: LD4MRec with its item tables made.
+    """The k best items of users given by their histories: LD4MRec with its item tables computed.
 
     Args:
         model: The model, whose weights are copied.
-        k: Items for each person.
+        k: Items for each user.
         precision: How the item tables are stored.
 
     Raises:
-        ConfigError: If the model is no LD4MRec, or ``k`` or ``precision`` is out of range.
+        ConfigError: If the model is not an LD4MRec, or ``k`` or ``precision`` is out of range.
     """
 
     bias: Tensor
@@ -109,21 +109,22 @@ class Program(torch.nn.Module):
         self.register_buffer("bias", bias.masked_fill(~model.catalogue.available, -torch.inf))
         self.eval().requires_grad_(False)
 
-    def forward(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Recommends.
+    def forward(self, history_index: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k best items of each user.
 
         Args:
-            items: Long ``[nnz]``, the items of all people, one person after the other. Repeats
-                count once.
-            offsets: Long ``[B]``, where each person's items begin; the first is 0. (As in
-                :class:`torch.nn.EmbeddingBag`.)
+            history_index: Long ``[nnz]``, the items of all users, one user after the other. Repeats
+                count once. An index outside 0 … I - 1 counts as no item, so -1 can fill lists up
+                to equal lengths.
+            offsets: Long ``[B]``, where the history of each user begins, in ascending order from 0.
+                (As in :class:`torch.nn.EmbeddingBag`.)
 
         Returns:
-            ``(item [B, k] long, score [B, k] float32)``, best first, without a person's own items;
-            -1 and -inf where none is left. Equal scores come in no particular order.
+            ``(item_index [B, k] long, score [B, k] float32)``, best first, without a user's own
+            items; -1 and -inf where none is left. Equal scores come in no particular order.
         """
         num = offsets.size(0)
-        row, item, weight = self._distinct(items, offsets)
+        row, item, weight = self._distinct(history_index, offsets)
         degree = self.bias.new_zeros(num).index_put((row,), weight, accumulate=True)
         value = degree.clamp(min=1).pow(-self.row_exponent).view(-1, 1, 1)
         read = self.read.rows(item) * weight.view(-1, 1, 1)
@@ -131,15 +132,21 @@ class Program(torch.nn.Module):
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
         return self._best(self.settled(encoded.flatten(1)), row, item, weight)
 
-    def _distinct(self, items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, item and weight of each entry, ``[nnz + 1]`` each; the weight is 0 for a repeat, and
-        for the last, which is there because some runtimes know no empty tensors."""
+    def _distinct(self, item: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return row, item and weight of each entry, ``[nnz + 1]`` each.
+
+        The weight is 0 for repeats, for indices out of range, and for the last entry, which is
+        there because some runtimes do not support empty tensors.
+        """
         num = offsets.size(0)
-        begun = torch.zeros_like(torch.cat([items, offsets[:1]]))
+        begun = torch.zeros_like(torch.cat([item, offsets[:1]]))
         begun = begun.index_put((offsets,), torch.ones_like(offsets), accumulate=True)
         row = begun.cumsum(dim=0)[:-1] - 1
         past = torch.full_like(offsets[:1], num * self.num_items)
-        key = torch.cat([row * self.num_items + items, past]).sort().values
+        # In a flat key an index out of range would be an item of another user.
+        inside = (item >= 0) & (item < self.num_items) & (row >= 0)
+        key = torch.where(inside, row * self.num_items + item, past)
+        key = torch.cat([key, past]).sort().values
         before = torch.cat([torch.full_like(past, -1), key])[:-1]
         weight = ((key != before) & (key < past)).to(self.bias.dtype)
         row = (key // self.num_items).clamp(max=num - 1)
@@ -157,7 +164,7 @@ class Program(torch.nn.Module):
             found = piece.inner_product(vectors) + self.bias[start:stop]
             seen = (item >= start) & (item < stop) & (weight > 0)
             place = (item - start).clamp(min=0, max=stop - start - 1)
-            # Others than the seen have 0 added.
+            # All other items have 0 added.
             penalty = torch.where(seen, -torch.inf, 0.0)
             found = found.index_put((row, place), penalty, accumulate=True)
             best, where = found.topk(min(self.k, stop - start), dim=1)
@@ -179,24 +186,24 @@ def export(
     k: int = 20,
     precision: Precision = "float32",
 ) -> None:
-    """Writes a :class:`Program` as a file with its weights in it.
+    """Write a :class:`Program` as a file with its weights in it.
 
-    Batches of any size can be asked. Inputs are called ``items`` and ``offsets``, outputs
-    ``item`` and ``score``. What the program is (``k``, ``num_items``, ``tables``, and raw ids of
-    items where there are some) is written along as JSON: under the key ``graphdiff`` of the ONNX
+    Batches may have any size. Inputs are called ``history_index`` and ``offsets``, outputs
+    ``item_index`` and ``score``. A description (``k``, ``num_items``, ``tables``, and ``item_ids``
+    where the model has raw ids) is written along as JSON: under the key ``graphdiff`` of the ONNX
     file's metadata, in the extra file ``graphdiff.json`` of the torch one.
 
     Args:
         model: An LD4MRec, with any number of modalities.
-        path: The file to write, atomically. Where an ONNX program is larger than 2 GiB its weights
-            are put beside it, in ``path`` with ``.data`` at the end.
+        path: The file to write, atomically. If an ONNX program is larger than 2 GiB, its weights
+            are written beside it, to ``path`` with ``.data`` at the end.
         format: ``torch`` for :func:`torch.export.load`, ``onnx`` for any ONNX runtime.
-        k: Items for each person.
+        k: Items for each user.
         precision: How item tables are stored: ``float32``, ``bf16`` or ``int8``.
 
     Raises:
-        ConfigError: If the model is no LD4MRec, a value is out of range, or a package that ONNX
-            needs is not installed.
+        ConfigError: If the model is not an LD4MRec, a value is out of range, or a package that
+            ONNX needs is not installed.
     """
     if format not in get_args(Format):
         raise ConfigError(f"format = {format!r}; it must be one of torch, onnx")
@@ -214,11 +221,11 @@ def export(
 
 
 def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
-    """The model with the item tables that an export in this precision has, to measure what they
-    cost: ``evaluate(rounded(model, "int8"), data)``. It shares the model's weights.
+    """Return the model with the item tables that an export in this precision has, to measure what
+    it costs: ``evaluate(rounded(model, "int8"), data)``. It shares the model's weights.
 
     Raises:
-        ConfigError: If the model is no LD4MRec, or there is no such precision.
+        ConfigError: If the model is not an LD4MRec, or there is no such precision.
     """
     _checked(model, precision)
 
@@ -239,8 +246,8 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
 def _checked(model: Recommender, precision: str) -> LD4MRec:
     if not isinstance(model, LD4MRec):
         raise ConfigError(
-            f"{type(model).__name__} cannot be exported; LD4MRec can, as it makes people from "
-            "their items alone"
+            f"{type(model).__name__} cannot be exported; LD4MRec can, as it computes users "
+            "from their histories alone"
         )
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
@@ -250,15 +257,15 @@ def _checked(model: Recommender, precision: str) -> LD4MRec:
 
 def _traced(program: Program) -> torch.export.ExportedProgram:
     device, last = program.bias.device, program.num_items - 1
-    items = torch.tensor([0, last, 0, last, last], device=device)
+    history_index = torch.tensor([0, last, 0, last, last], device=device)
     offsets = torch.tensor([0, 2, 2], device=device)
     dim = torch.export.Dim
     shapes: dict[str, Any] = {
-        "items": {0: dim("nnz", min=0)},
+        "history_index": {0: dim("nnz", min=0)},
         "offsets": {0: dim("batch", min=1)},
     }
     with torch.no_grad():
-        return torch.export.export(program, (items, offsets), dynamic_shapes=shapes)
+        return torch.export.export(program, (history_index, offsets), dynamic_shapes=shapes)
 
 
 def _write_onnx(program: Program, path: Path, about: str) -> None:
@@ -273,8 +280,8 @@ def _write_onnx(program: Program, path: Path, about: str) -> None:
     with _quiet():
         exported = torch.onnx.export(
             _traced(program.cpu()),
-            input_names=["items", "offsets"],
-            output_names=["item", "score"],
+            input_names=["history_index", "offsets"],
+            output_names=["item_index", "score"],
             dynamo=True,
             verbose=False,
         )
@@ -283,14 +290,14 @@ def _write_onnx(program: Program, path: Path, about: str) -> None:
     if sum(one.nbytes for one in program.state_dict().values()) < ONNX_LIMIT:
         write_bytes(path, exported.model_proto.SerializeToString())
         return
-    # The program names the file of its weights, so both are written under their own names.
+    # The program refers to the file of its weights by name, so both get their final names.
     with written_together(path.parent, (path.name + ".data", path.name)) as folder:
         exported.save(folder / path.name, external_data=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes to its developers."""
+    """Silence the exporter's notes to its developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Items in an index, so that a request does not look at the whole catalogue."""
+"""An index of item vectors, so that a request does not score the whole catalogue."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 from torch_geometric.nn.pool import MIPSKNNIndex
 from torch_geometric.nn.pool.knn import KNNIndex
 
-from graphdiff.errors import ConfigError
+from graphdiff.errors import ConfigError, DataError
 from graphdiff.graph.approximate import has_faiss, share_found
-from graphdiff.models.base import Query, Recommender, Tables
+from graphdiff.models.base import Recommender, Tables
 from graphdiff.models.conversion import as_integer
 from graphdiff.nn.topk import topk_inner_product
 
-#: Catalogues up to this size are searched exactly unless told otherwise.
+#: Catalogues up to this size are searched exactly by default.
 EXACT_UP_TO = 100_000
-#: Users on whose requests an approximate index is tuned, and items that each asks for.
+#: Users on whose requests an approximate index is tuned, and the k of these requests.
 SAMPLE, SAMPLE_K = 256, 20
-#: Most candidates that a search is asked for; beyond it the catalogue is scored.
+#: Most candidates of one search; where more are needed, the whole catalogue is scored.
 MAX_FETCH = 2048
 
 
 class RetrievalIndex:
-    r"""A model's item vectors in PyG's faiss index, which answers as the model itself does.
+    r"""A model's item vectors in PyG's faiss index, with the model's own :meth:`recommend`.
 
     The score :math:`\mathbf{u} \cdot \mathbf{v}_i + b_i` is the inner product of
     :math:`[\mathbf{u}, 1]` with :math:`[\mathbf{v}_i, b_i]`, so a bias is one more coordinate.
@@ -33,32 +33,31 @@ class RetrievalIndex:
     *Exact* (:class:`~torch_geometric.nn.pool.MIPSKNNIndex`): what the model recommends, up to
     rounding. *Approximate*: by default the inner products of all items are estimated from vectors
     in 4 bits for each two coordinates, and those of the best ``e * k`` items are then computed
-    from the full vectors. How large e must be is measured when the index is made: it is doubled
-    until, on a sample of training users, the wanted share of the exact lists is found. (An inverted
-    file compares a request with the items of a few cells. On vectors without clusters it has to
-    visit half of them for the same share.)
+    from the full vectors. The effort e is measured when the index is built: it is doubled until,
+    on a sample of training users, the wanted share of the exact lists is found. (An inverted file
+    compares a request with the items of a few cells. On vectors without clusters it has to visit
+    half of them for the same share.)
 
-    Items that are left out are asked for on top, and where that was not enough the search is
-    repeated with more, in the end over the whole catalogue: a list is short only where no item is
-    left.
+    A search fetches more than k items where some are excluded. If too few remain, it is repeated
+    with more, and finally over the whole catalogue: a list is short only where no item is left.
 
-    The index follows its model: items that were added or removed are seen at the next request,
-    without building anew; other changes of the weights build it anew.
+    The index follows its model: the next request sees items that were added or removed, without a
+    new build; any other change of the weights builds the index again.
 
     Args:
-        model: Any model whose scores are inner products.
+        model: A model whose scores are inner products.
         approximate: Whether to search approximately. (default: above 100,000 items)
-        factory: What :func:`faiss.index_factory` makes the approximate index from, such as
+        factory: Description of the approximate index for :func:`faiss.index_factory`, such as
             ``"IVF4096,Flat"``, of which the number of visited cells is tuned.
-        recall: Share of the exact lists that an approximate index has to find, in (0, 1].
+        recall: Share of the exact lists that an approximate index must find, in (0, 1].
         verbose: Print the share found to stderr.
 
     Attributes:
         recall: The share found on the sample; 1 for an exact index.
 
     Raises:
-        ConfigError: If faiss is not installed, ``factory`` means nothing to it, ``recall`` is out
-            of range, or the model's scores are no inner products.
+        ConfigError: If faiss is not installed or does not know ``factory``, ``recall`` is out of
+            range, or the model's scores are not inner products.
 
     Source: product quantisation with 4-bit codes in registers, André et al., arXiv 1812.09162;
     faiss.
@@ -105,18 +104,17 @@ class RetrievalIndex:
         candidate_index: Any = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """The best items of each person, as :meth:`graphdiff.models.Recommender.recommend` gives
-        them, with its arguments and errors. Equal scores come in no particular order."""
+        """Return the best items of each user, as :meth:`graphdiff.models.Recommender.recommend`
+        does, with its arguments and errors. Equal scores come in no particular order."""
         model = self.model
         query = model.query(
             user_index, user_id=user_id, history=history, history_index=history_index
         )
+        pairs = model.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude)
         allowed = model.candidate_mask(candidates, candidate_index)
         with model.evaluation_mode():
-            tables = self._follow()
-            vectors = model.user_vectors(query, tables, **options)
-        excluded = model.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude)
-        return self.search(vectors, as_integer(k, "k"), excluded, allowed)
+            vectors = model.user_vectors(query, self._follow(), **options)
+        return self.search(vectors, as_integer(k, "k"), pairs, allowed)
 
     @torch.no_grad()
     def search(
@@ -126,13 +124,13 @@ class RetrievalIndex:
         exclude: tuple[Tensor, Tensor] | None = None,
         allowed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The items with the highest scores for given vectors of people.
+        """Return the items with the highest scores for given vectors of users.
 
         Args:
             vectors: ``[B, d]``.
             k: Number of items, 1 … I.
             exclude: Pairs ``(row, item)`` to leave out, long ``[P]`` each.
-            allowed: Bool ``[I]``, items that may be returned. All by default.
+            allowed: Bool ``[I]``, items that may be returned. (default: all)
 
         Returns:
             ``(item_index [B, k] long, score [B, k])``, best first; -1 and -inf where no item is
@@ -140,10 +138,12 @@ class RetrievalIndex:
 
         Raises:
             ConfigError: If ``k`` is out of range.
+            DataError: If an excluded pair is out of range, or ``allowed`` has another shape.
         """
         num = self._searcher.numel
         if not 1 <= k <= num:
             raise ConfigError(f"k = {k} with an index of {num} items; k must be from 1 to {num}")
+        _check(exclude, allowed, len(vectors), num)
         wanted = self._augmented(vectors, torch.ones_like(vectors[:, 0]))
         row, item = (None, None) if exclude is None else (exclude[0].cpu(), exclude[1].cpu())
         pairs = None if row is None else (row * num + item).sort().values
@@ -154,7 +154,7 @@ class RetrievalIndex:
         typical = 0.0 if row is None else row.numel() / max(1, len(wanted))
         index = torch.full((len(wanted), k), -1)
         score = torch.full((len(wanted), k), -torch.inf)
-        # What is left out of a list was probably at its top.
+        # Excluded items were probably at the top of a list.
         fetch = int((k + 2 * typical) / max(share, 1e-9))
         short = torch.arange(len(wanted))
         while len(short) and fetch <= min(MAX_FETCH, num):
@@ -163,7 +163,7 @@ class RetrievalIndex:
             if pairs is not None:
                 kept &= ~_among(pairs, short.unsqueeze(1) * num + found.index)
             if allowed is not None:
-                kept &= allowed[found.index]  # of -1 anything, as it is not kept
+                kept &= allowed[found.index]  # whatever -1 gives: it is not kept
             index[short], score[short] = _first(found.index, found.score, kept, k)
             short = short[index[short, -1] < 0]
             fetch *= 4
@@ -181,7 +181,7 @@ class RetrievalIndex:
         index: Tensor,
         score: Tensor,
     ) -> None:
-        """Fills in the lists of the people ``short``, who need the whole catalogue."""
+        """Fill in the lists of the users ``short``, who need the whole catalogue."""
         short = short.to(vectors.device)
         if exclude is not None:
             place = torch.full((vectors.size(0),), -1, device=vectors.device)
@@ -199,7 +199,7 @@ class RetrievalIndex:
         )
 
     def _follow(self) -> Tables:
-        """The model's tables, with the index brought up to them."""
+        """Return the model's tables, after bringing the index up to date with them."""
         tables = self.model.cached_tables()
         if tables is not self._tables:
             known = self._searcher.numel
@@ -227,7 +227,7 @@ class RetrievalIndex:
             self._searcher.add(vectors)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1]
-            raise ConfigError(f"faiss makes no index from {factory!r}: {reason}") from None
+            raise ConfigError(f"faiss cannot build an index from {factory!r}: {reason}") from None
         self.recall = self._tune()
         if self.verbose:
             Console(stderr=True, highlight=False).print(
@@ -235,11 +235,11 @@ class RetrievalIndex:
             )
 
     def _tune(self) -> float:
-        """Doubles the effort until enough is found; the share found."""
+        """Double the effort until enough is found, and return the share found."""
         model, num_items = self.model, self._searcher.numel
         generator = torch.Generator().manual_seed(0)
         user = torch.randperm(model.num_users, generator=generator)[:SAMPLE].to(model.device)
-        query = Query(model.graph.rows(user), user)
+        query = model.query(user)
         vectors = model.user_vectors(query, self._tables)
         seen, k = (query.rows.row, query.rows.item), min(SAMPLE_K, num_items)
         _, truth = topk_inner_product(vectors, self._tables.item, self._tables.bias, k, seen)
@@ -253,7 +253,7 @@ class RetrievalIndex:
             effort *= 2
 
     def _augmented(self, vectors: Tensor, last: Tensor | None) -> Tensor:
-        """``[n, d]`` and ``[n]`` side by side, of even width, as faiss takes them."""
+        """Return ``[n, d]`` and ``[n]`` side by side, of even width, as faiss takes them."""
         width = vectors.size(1) + 1
         out = torch.zeros(len(vectors), width + width % 2)
         out[:, : width - 1] = vectors
@@ -267,7 +267,7 @@ class RetrievalIndex:
 
 
 class _InnerProductIndex(KNNIndex):
-    """PyG's index over what faiss makes from a description, by inner product."""
+    """PyG's index around one that faiss builds from a description, by inner product."""
 
     def _create_index(self, channels: int) -> Any:
         import faiss
@@ -275,8 +275,8 @@ class _InnerProductIndex(KNNIndex):
         return faiss.index_factory(channels, self.index_factory, faiss.METRIC_INNER_PRODUCT)
 
     def set_effort(self, effort: int) -> bool:
-        """Has ``effort`` times as many candidates compared, and ``effort`` cells visited, where
-        the index has such; whether more effort would change nothing."""
+        """Compare ``effort`` times as many candidates, and visit ``effort`` cells, where the index
+        has such settings. Return whether more effort would change nothing."""
         import faiss
 
         assert self.index is not None
@@ -291,8 +291,25 @@ class _InnerProductIndex(KNNIndex):
         return exhausted
 
 
+def _check(
+    exclude: tuple[Tensor, Tensor] | None, allowed: Tensor | None, num_rows: int, num_items: int
+) -> None:
+    """Refuse pairs out of range: in a flat key they would be those of another user."""
+    for name, size, part in (("row", num_rows, 0), ("item", num_items, 1)):
+        if exclude is not None and exclude[part].numel():
+            low, high = int(exclude[part].min()), int(exclude[part].max())
+            if low < 0 or high >= size:
+                wrong = low if low < 0 else high
+                raise DataError(f"exclude has {name} {wrong}; expected 0 to {size - 1}")
+    if allowed is not None and (allowed.shape != (num_items,) or allowed.dtype != torch.bool):
+        raise DataError(
+            f"allowed is {allowed.dtype} of shape {list(allowed.shape)}; expected torch.bool of "
+            f"shape [{num_items}]"
+        )
+
+
 def _among(ordered: Tensor, key: Tensor) -> Tensor:
-    """Which keys are among ``ordered``, ascending."""
+    """Return which keys are among ``ordered``, which ascends."""
     if len(ordered) == 0:
         return torch.zeros_like(key, dtype=torch.bool)
     place = torch.searchsorted(ordered, key).clamp_(max=len(ordered) - 1)
@@ -300,18 +317,18 @@ def _among(ordered: Tensor, key: Tensor) -> Tensor:
 
 
 def _first(index: Tensor, score: Tensor, kept: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k kept entries of each row ``[B, n]``, filled up with -1 and -inf."""
+    """Return the first k kept entries of each row ``[B, n]``, filled up with -1 and -inf."""
     place = kept.cumsum(dim=1) - 1
     place = torch.where(kept & (place < k), place, k)
     size = (len(index), k + 1)
     first = torch.full(size, -1).scatter_(1, place, index)
     best = torch.full(size, -torch.inf).scatter_(1, place, score)
-    # The last column took all that is not wanted.
+    # The last column collected all entries that are not wanted.
     return first[:, :k], best[:, :k]
 
 
 def _begins_with(tables: Tables, before: Tables) -> bool:
-    """Whether the items that there were are the same, up to rounding."""
+    """Return whether the items of ``before`` are the same, up to rounding."""
     num = len(before.item)
     if len(tables.item) < num or not torch.allclose(tables.item[:num], before.item, atol=1e-6):
         return False

@@ -1,8 +1,10 @@
-"""A model as a service holds it: its catalogue, its questions and their answers."""
+"""A model as a service holds it, with the raw ids of its items as text."""
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,200 +17,246 @@ from graphdiff.models.base import Recommender
 from graphdiff.models.storage import load_model
 
 
-class Catalogue:
-    """The raw ids of all items, fixed, so that it can be read while a model grows.
+class ItemIds:
+    """The raw ids of a catalogue as text, which never changes.
 
     Args:
-        ids: The raw id of each item, or the indices themselves.
+        ids: The raw id of each item, of any type.
+
+    Raises:
+        ConfigError: If two ids are the same text, or an id cannot be sent as JSON.
     """
 
-    def __init__(self, ids: list[Any]) -> None:
-        self.ids = ids
-        self._index = {str(one): index for index, one in enumerate(ids)}
-        self._sorted = sorted(self._index)
+    def __init__(self, ids: Iterable[Any]) -> None:
+        self.text = [str(one) for one in ids]
+        self._index = {one: index for index, one in enumerate(self.text)}
+        if len(self._index) < len(self.text):
+            twice = next(one for n, one in enumerate(self.text) if self._index[one] != n)
+            raise ConfigError(
+                f"two items have the raw id {twice!r} as text; a service knows items by their ids "
+                "as text, so each must have one of its own"
+            )
+        try:
+            "".join(self.text).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                "a raw id of an item is not valid Unicode (it has a lone surrogate), so no answer "
+                "could carry it; give such items other ids"
+            ) from None
+        self._sorted = sorted(self.text)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.text)
 
-    def index_of(self, item: str | int) -> int:
-        """The index of an item: text is a raw id, an integer is an index already.
+    def index(self, item_id: str) -> int:
+        """Return the index of a raw id.
 
         Raises:
             DataError: If there is no such item.
         """
-        if isinstance(item, str):
-            index = self._index.get(item)
-            if index is None:
-                raise DataError(f"no item {item!r} among the {len(self)} items of this model")
-            return index
-        if not 0 <= item < len(self):
+        index = self._index.get(item_id)
+        if index is None:
+            raise DataError(f"no item {item_id!r} among the {len(self)} items of this model")
+        return index
+
+    def checked(self, item_index: int) -> int:
+        """Return an index that is in range.
+
+        Raises:
+            DataError: If it is not.
+        """
+        if not 0 <= item_index < len(self):
             raise DataError(
-                f"item index {item} is out of range; this model knows 0 to {len(self) - 1} "
-                "(raw ids are given as text)"
+                f"item index {item_index} is out of range; this model has items 0 to "
+                f"{len(self) - 1}"
             )
-        return item
+        return item_index
 
     def starting_with(self, prefix: str, limit: int) -> list[str]:
-        """Raw ids as text that start with a prefix, at most ``limit``, in the order of text; with
-        an empty prefix the first of the catalogue."""
+        """Return at most ``limit`` ids that start with a prefix, in the order of text; with an
+        empty prefix, the first ids of the catalogue."""
         if not prefix:
-            return [str(one) for one in self.ids[:limit]]
+            return self.text[:limit]
         first = bisect_left(self._sorted, prefix)
         found = islice(self._sorted, first, first + limit)
         return [one for one in found if one.startswith(prefix)]
 
 
 class Served:
-    """A model that answers for people of whom only their items are known.
+    """A model that answers for users of whom only the history is known.
+
+    It never changes: :meth:`with_items` returns another one.
 
     Args:
-        model: A model that folds in.
+        model: A model that folds users in.
         run: The folder that it came from, if any.
 
     Raises:
-        ConfigError: If the model knows only the users that it was trained on.
+        ConfigError: If the model scores only the users that it was trained on, or the raw ids of
+            its items cannot be served.
     """
 
     def __init__(self, model: Recommender, run: Path | None = None) -> None:
         if not model.folds_in:
             raise ConfigError(
                 f"{type(model).__name__} knows only the users it was trained on, so it cannot be "
-                "served; take a model that makes a user from their items, such as LD4MRec"
+                "served; use a model that computes a user from their history, such as LD4MRec"
             )
         self.model, self.run = model.eval(), run
         self.name = type(model).__name__
-        self.catalogue = self._read_catalogue()
+        ids = model.catalogue.item_ids
+        self.item_ids = ItemIds(range(model.num_items) if ids is None else ids)
 
     @classmethod
     def open(cls, run: Path) -> Served:
-        """Loads a RUN folder, and asks once so that the model's tables are ready.
+        """Load a RUN folder and answer one request, so that the model's tables are ready.
 
         Raises:
             RunError: If there is no whole model in the folder.
             ConfigError: If the model cannot be served.
         """
         served = cls(load_model(run, Recommender), run)  # type: ignore[type-abstract]
-        served.answer([Question(served, [0], 1)])
+        served.answer([RankingRequest(served, [0], 1)])
         return served
 
-    def _read_catalogue(self) -> Catalogue:
-        ids = self.model.catalogue.item_ids
-        return Catalogue(list(range(self.model.num_items)) if ids is None else list(ids))
+    def copied(self) -> Served:
+        """Return a copy with a model of its own."""
+        return Served(copy.deepcopy(self.model), self.run)
 
-    def add_items(
-        self, features: dict[str, list[list[float] | None]], ids: list[str] | None
-    ) -> list[str]:
-        """Adds items to the model's catalogue; see :meth:`Recommender.add_items`.
+    def with_items(
+        self,
+        features: dict[str, list[list[float] | None]],
+        item_id: Sequence[str] | None,
+    ) -> Served:
+        """Add items to this model's catalogue and check that it still answers.
+
+        The model changes even where the check fails, so this is called on what :meth:`copied`
+        returned.
 
         Args:
-            features: Per modality a vector for each item, or None where the item lacks it.
-            ids: Their raw ids, where the model has such.
+            features: Per modality a vector for each item, or None where an item lacks it.
+            item_id: Their raw ids, if the model has raw ids.
 
         Returns:
-            The raw ids of the new items, as text.
+            The model with its new items.
 
         Raises:
             ConfigError: If the model knows items only by their interactions.
-            DataError: If features or ids do not fit.
+            DataError: If features or ids do not fit, or give scores that are not finite.
         """
-        tensors = {name: self._matrix(name, vectors) for name, vectors in features.items()}
         first = self.model.num_items
-        self.model.add_items(tensors, item_id=ids)
-        self.catalogue = self._read_catalogue()
-        return [str(one) for one in self.catalogue.ids[first:]]
+        tensors = {name: self._matrix(name, vectors) for name, vectors in features.items()}
+        self.model.add_items(tensors, item_id=item_id)
+        try:
+            served = Served(self.model, self.run)
+        except ConfigError as error:
+            raise DataError(f"item_id: {error}") from None
+        try:
+            # The first request would have to compute the tables.
+            served.answer(
+                [RankingRequest(served, [item], 1) for item in range(first, len(served.item_ids))]
+                or [RankingRequest(served, [0], 1)]
+            )
+        except GraphDiffError as error:
+            raise DataError(f"the features cannot be used: {error}") from None
+        return served
 
     def _matrix(self, name: str, vectors: list[list[float] | None]) -> torch.Tensor:
         widths = {len(one) for one in vectors if one is not None}
         if len(widths) > 1:
             raise DataError(f"features of {name} have {sorted(widths)} values; give equally many")
-        known = name in self.model.graph.modalities  # if not, the model says so
+        known = name in self.model.graph.modalities  # otherwise the model refuses it
         if not widths and known:
             widths = {self.model.graph.features(name)[0].size(1)}
         width = widths.pop() if widths else 0
         lacking = [float("nan")] * width
-        return torch.tensor(
+        given = [n for n, one in enumerate(vectors) if one is not None]
+        matrix = torch.tensor(
             [lacking if one is None else one for one in vectors], device=self.model.device
         ).reshape(len(vectors), width)
+        if not matrix[given].isfinite().all():
+            raise DataError(f"features of {name} are beyond the range of float32; scale them down")
+        return matrix
 
-    def answer(self, questions: list[Question]) -> list[Answer]:
-        """Answers questions to this model in one call; all have the same ``candidates``."""
-        rows = [question.items for question in questions]
-        left_out = [(n, item) for n, one in enumerate(questions) for item in one.exclude]
-        exclude = torch.tensor(left_out, dtype=torch.long).t() if left_out else None
-        items, scores = self.model.recommend(
-            history_index=rows,
-            k=min(max(question.k for question in questions), self.model.num_items),
+    def answer(self, requests: list[RankingRequest]) -> list[Ranking]:
+        """Answer requests to this model in one call; all have the same ``candidates``."""
+        history = [request.history for request in requests]
+        pairs = [(n, item) for n, one in enumerate(requests) for item in one.exclude]
+        exclude = torch.tensor(pairs, dtype=torch.long).t() if pairs else None
+        item_index, scores = self.model.recommend(
+            history_index=history,
+            k=min(max(request.k for request in requests), self.model.num_items),
             exclude_index=None if exclude is None else (exclude[0], exclude[1]),
-            candidate_index=questions[0].candidates,
+            candidate_index=requests[0].candidates,
         )
         preference = getattr(self.model, "modality_preference", None)
-        gates = {} if preference is None else preference(history_index=rows)
+        gates = {} if preference is None else preference(history_index=history)
         shares = {name: share.tolist() for name, share in gates.items()}
         return [
-            Answer(
+            Ranking(
                 [
-                    (self.model.catalogue.item_id(item), score)
+                    (self.item_ids.text[item], item, score)
                     for item, score in zip(found[: one.k], score_row[: one.k], strict=True)
                     if item >= 0
                 ],
                 {name: share[n] for name, share in shares.items()} or None,
             )
             for n, (one, found, score_row) in enumerate(
-                zip(questions, items.tolist(), scores.tolist(), strict=True)
+                zip(requests, item_index.tolist(), scores.tolist(), strict=True)
             )
         ]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What somebody asks.
+class RankingRequest:
+    """A request for the best items of one user, by index.
 
     Attributes:
-        served: The model that is asked; it stays the same while others are loaded.
-        items: Indices of what the person has interacted with.
+        served: The model to ask; it stays the same while others are loaded.
+        history: Indices of the items that the user interacted with.
         k: Number of items wanted.
-        exclude: Indices that are not wanted, beside ``items``.
+        exclude: Indices to leave out beside ``history``.
         candidates: Indices that may be recommended at all; None for all.
     """
 
     served: Served
-    items: list[int]
+    history: list[int]
     k: int
     exclude: tuple[int, ...] = ()
     candidates: list[int] | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is recommended.
+class Ranking:
+    """The best items of one user.
 
     Attributes:
-        items: Raw id and score, best first.
-        gate: The person's share of each modality, where the model has such.
+        items: Raw id as text, index and score, best first.
+        gate: The user's share of each modality, if the model has shares.
     """
 
-    items: list[tuple[Any, float]]
+    items: list[tuple[str, int, float]]
     gate: dict[str, float] | None
 
 
-def answer_together(questions: list[Question]) -> list[Answer | Exception]:
-    """Answers with as few calls as there are models and questions with candidates of their own."""
+def answer_batch(requests: list[RankingRequest]) -> list[Ranking | Exception]:
+    """Answer requests with one call per model; those with candidates take a call each."""
     groups: dict[tuple[int, int], list[int]] = {}
-    for n, question in enumerate(questions):
-        alone = -1 if question.candidates is None else n
-        groups.setdefault((id(question.served), alone), []).append(n)
-    answers: list[Answer | Exception] = [GraphDiffError("not answered")] * len(questions)
+    for n, request in enumerate(requests):
+        alone = -1 if request.candidates is None else n
+        groups.setdefault((id(request.served), alone), []).append(n)
+    answers: list[Ranking | Exception] = [GraphDiffError("not answered")] * len(requests)
     for group in groups.values():
-        for n, answer in zip(group, _answered([questions[n] for n in group]), strict=True):
+        for n, answer in zip(group, _answered([requests[n] for n in group]), strict=True):
             answers[n] = answer
     return answers
 
 
-def _answered(questions: list[Question]) -> list[Answer | Exception]:
+def _answered(requests: list[RankingRequest]) -> list[Ranking | Exception]:
     try:
-        return list(questions[0].served.answer(questions))
+        return list(requests[0].served.answer(requests))
     except Exception as error:
-        if len(questions) == 1:
+        if len(requests) == 1:
             return [error]
-        # One question's fault is not another's.
-        return [answer for question in questions for answer in _answered([question])]
+        # One by one, so that a request that fails does not fail the others.
+        return [answer for request in requests for answer in _answered([request])]

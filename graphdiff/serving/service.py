@@ -1,158 +1,125 @@
-"""A model behind HTTP: recommendations, new items, and another model without a pause.
+"""A model behind HTTP: recommendations, new items, and reloading without a pause.
 
-Whoever reaches the service may ask; what changes it is taken from the same machine only. There is
-no sign-in: bind it to loopback, or put something in front that knows who is who.
+Every caller that names an allowed host may ask for recommendations; changes need a token. See
+:class:`~graphdiff.serving.access.Access`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, StrictStr
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import graphdiff
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 from graphdiff.models.base import Recommender
+from graphdiff.serving.access import TOKEN_VARIABLE, Access, find_token
 from graphdiff.serving.batching import Batcher, Overloaded
-from graphdiff.serving.served import Answer, Question, Served, answer_together
+from graphdiff.serving.messages import (
+    AddItemsRequest,
+    JsonRequest,
+    Limits,
+    RecommendRequest,
+    RecommendResponse,
+    ReloadRequest,
+    ScoredItem,
+    faults,
+    sendable,
+)
+from graphdiff.serving.served import Ranking, RankingRequest, Served, answer_batch
 
 log = logging.getLogger("uvicorn.error")
-Item = StrictStr | StrictInt
-
-
-class Limits(BaseModel):
-    """How much a service takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    items: int = Field(1000, ge=1, description="Most items, and excluded items, of one request.")
-    candidates: int = Field(100_000, ge=1, description="Most candidates of one request.")
-    k: int = Field(500, ge=1, description="Most items recommended.")
-    new_items: int = Field(1000, ge=1, description="Most items added at once.")
-    body: int = Field(2**21, ge=1, description="Bytes of a request's body.")
-    queue: int = Field(256, ge=1, description="Most requests that wait.")
-    batch: int = Field(64, ge=1, description="Most requests answered in one call.")
-    wait: float = Field(0.002, ge=0, description="Seconds that a request waits for others.")
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Wanted(_Body):
-    """What to recommend. Items are raw ids as text, or indices as integers."""
-
-    items: list[Item] = Field(min_length=1, description="What the person has interacted with.")
-    k: int = Field(20, ge=1, description="Number of items; fewer come where fewer remain.")
-    exclude: list[Item] = Field([], description="Items not wanted, beside those of the person.")
-    candidates: list[Item] | None = Field(
-        None, min_length=1, description="The items that may be recommended; all by default."
-    )
-
-
-class NewItems(_Body):
-    """Items that the model was not trained on."""
-
-    features: dict[str, list[list[FiniteFloat] | None]] = Field(
-        description="Per modality a vector for each item; null where an item lacks it."
-    )
-    ids: list[StrictStr] | None = Field(None, description="Raw ids, where the model has such.")
-
-
-class OtherRun(_Body):
-    """A RUN folder to serve from now on."""
-
-    run: StrictStr | None = Field(None, description="The folder; the present one by default.")
-
-
-class Scored(BaseModel):
-    """An item and its score."""
-
-    item: str | int
-    score: float
-
-
-class Recommended(BaseModel):
-    """The answer to a request."""
-
-    items: list[Scored]
-    gate: dict[str, float] | None = Field(description="Share of each modality, if the model tells.")
-    model: str
+PAGE_POLICY = (
+    "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 class Service:
-    """The model at hand and the queue before it.
+    """The served model and the queue of requests to it.
 
     Args:
         served: The first model.
-        limits: How much is taken.
+        limits: Sizes that are accepted.
+        access: Who may change the service.
     """
 
-    def __init__(self, served: Served, limits: Limits) -> None:
-        self.served, self.limits = served, limits
+    def __init__(self, served: Served, limits: Limits, access: Access) -> None:
+        self.served, self.limits, self.access = served, limits, access
         self.loads = 1
         self._changing = asyncio.Lock()
-        self.batcher: Batcher[Question, Answer] = Batcher(
-            answer_together, limits.queue, limits.batch, limits.wait
+        self.batcher: Batcher[RankingRequest, Ranking] = Batcher(
+            answer_batch, limits.queue, limits.batch, limits.wait
         )
 
-    async def recommend(self, wanted: Wanted) -> Recommended:
-        """Answers one request, together with others.
+    async def recommend(self, asked: RecommendRequest) -> RecommendResponse:
+        """Answer one request, together with others.
 
         Raises:
-            DataError: If a limit is passed or an item is unknown.
-            Overloaded: If too many wait.
+            DataError: If a limit is exceeded or an item is unknown.
+            Overloaded: If too many requests wait.
         """
         limits, served = self.limits, self.served
-        _within("items", len(wanted.items), limits.items)
-        _within("exclude", len(wanted.exclude), limits.items)
-        _within("candidates", len(wanted.candidates or []), limits.candidates)
-        _within("k", wanted.k, limits.k)
-        index = served.catalogue.index_of
-        allowed = None if wanted.candidates is None else [index(one) for one in wanted.candidates]
-        question = Question(
+        _within("history", asked.history or asked.history_index, limits.history)
+        _within("exclude", [*asked.exclude, *asked.exclude_index], limits.history)
+        _within("candidates", asked.candidates or asked.candidate_index, limits.candidates)
+        if asked.k > limits.k:
+            raise DataError(f"k: {asked.k} is over the limit of {limits.k}")
+        candidates = None
+        if asked.candidates is not None or asked.candidate_index is not None:
+            candidates = _indices(served, asked.candidates, asked.candidate_index)
+        request = RankingRequest(
             served,
-            [index(one) for one in wanted.items],
-            wanted.k,
-            tuple(index(one) for one in wanted.exclude),
-            allowed,
+            _indices(served, asked.history, asked.history_index),
+            asked.k,
+            tuple(_indices(served, asked.exclude, asked.exclude_index)),
+            candidates,
         )
-        answer = await self.batcher.ask(question)
-        scored = [Scored(item=item, score=score) for item, score in answer.items]
-        return Recommended(items=scored, gate=answer.gate, model=served.name)
+        answer = await self.batcher.submit(request)
+        scored = [ScoredItem(item=i, item_index=n, score=score) for i, n, score in answer.items]
+        return RecommendResponse(items=scored, gate=answer.gate, model=served.name)
 
-    async def add_items(self, new: NewItems) -> list[str]:
-        """Adds items; they are gone when a model is loaded.
+    async def add_items(self, new: AddItemsRequest) -> list[str]:
+        """Add items until a model is loaded, and return their raw ids.
+
+        They are added to a copy of the model, which is served once it is known to answer, so a
+        request that is refused changes nothing.
 
         Raises:
             ConfigError: If the model cannot take new items.
-            DataError: If a limit is passed, or features or ids do not fit.
+            DataError: If a limit is exceeded, or features or ids do not fit.
         """
         for name, vectors in new.features.items():
-            _within(f"features of {name}", len(vectors), self.limits.new_items)
+            _within(f"features of {name}", vectors, self.limits.new_items)
+        _within("item_id", new.item_id, self.limits.new_items)
         async with self._changing:
             served = self.served
-            return await self.batcher.between(lambda: served.add_items(new.features, new.ids))
+            # The copy is made in the thread that answers, as answering fills the model's caches.
+            copied = await self.batcher.between(served.copied)
+            self.served = await asyncio.to_thread(copied.with_items, new.features, new.item_id)
+            return self.served.item_ids.text[len(served.item_ids) :]
 
     async def reload(self, run: Path | None = None) -> None:
-        """Loads a RUN folder beside the model at hand, then serves it instead. Requests that are
-        waiting are answered by the model that they were put to.
+        """Load a RUN folder beside the present model, then serve it instead. Requests that wait
+        are answered by the model that they were put to.
 
         Raises:
-            RunError: If there is no whole model in the folder; the old one goes on.
+            RunError: If there is no whole model in the folder; the old one stays.
             ConfigError: If it cannot be served; likewise.
         """
         async with self._changing:
@@ -163,21 +130,24 @@ class Service:
             self.loads += 1
         log.info("serving %s of %s", self.served.name, folder)
 
-    async def try_reload(self) -> None:
-        """Reloads for a signal: what is wrong with the folder goes to the log."""
+    async def try_reload(self, run: Path | None = None) -> bool:
+        """Reload and return whether it worked; the reason why not goes to the log alone, as it may
+        describe the file system."""
         try:
-            await self.reload()
+            await self.reload(run)
         except Exception as error:
-            log.error("not reloaded, the old model goes on: %s", error)
+            log.error("not reloaded, the old model stays: %s", " ".join(str(error).split()))
+            return False
+        return True
 
     def health(self) -> dict[str, Any]:
-        """What is served, and how many requests wait."""
+        """Return what is served and how many requests wait."""
         model = self.served.model
         return {
             "status": "ok",
             "model": self.served.name,
             "users": model.num_users,
-            "items": len(self.served.catalogue),
+            "items": len(self.served.item_ids),
             "modalities": list(model.graph.modalities),
             "version": graphdiff.__version__,
             "loads": self.loads,
@@ -187,7 +157,7 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """From start to the last answer."""
+        """Answer requests from start to shutdown."""
         self.batcher.start()
         loop, reloads = asyncio.get_running_loop(), set()
 
@@ -196,16 +166,48 @@ class Service:
             reloads.add(task)  # the loop itself holds tasks weakly
             task.add_done_callback(reloads.discard)
 
-        # Only the main thread hears signals, and not every system has this one.
+        # Only the main thread receives signals, and not every system has this one.
         with suppress(AttributeError, NotImplementedError, ValueError, RuntimeError):
             loop.add_signal_handler(signal.SIGHUP, hang_up)
         yield
         await self.batcher.close()
 
 
-def _within(what: str, found: int, limit: int) -> None:
-    if found > limit:
-        raise DataError(f"{what}: {found} is over the limit of {limit}")
+def _within(what: str, found: Sequence[Any] | None, limit: int) -> None:
+    if len(found or ()) > limit:
+        raise DataError(f"{what}: {len(found or ())} is over the limit of {limit}")
+
+
+def _indices(served: Served, ids: list[str] | None, indices: list[int] | None) -> list[int]:
+    known = served.item_ids
+    return [known.index(one) for one in ids or ()] + [known.checked(one) for one in indices or ()]
+
+
+class HostCheck:
+    """Refuses requests that name a host, or come from pages of an origin, that is not allowed."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an allowed request on."""
+        if scope["type"] in ("http", "websocket"):
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await JSONResponse({"detail": refusal}, 403)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        default = 443 if scope.get("scheme") in ("https", "wss") else 80
+        bound = (scope.get("server") or (None, None))[1] or default
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not self.access.allows_host(hosts[0], default, bound):
+            return "this host is not allowed; the service can be started with --allow-host NAME"
+        for name, value in scope["headers"]:
+            if name == b"origin" and not self.access.allows_origin(value.decode("latin-1"), bound):
+                return "pages of this origin may not call the service; see --allow-host"
+        return None
 
 
 class BodyLimit:
@@ -215,14 +217,15 @@ class BodyLimit:
         self.app, self.limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on and counts its body."""
+        """Pass a request on and count its body."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        told = f"the body is over the limit of {self.limit} bytes"
+        refusal = f"the body is over the limit of {self.limit} bytes"
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.limit:
-            await JSONResponse({"detail": told}, 413)(scope, receive, send)
+        # int() refuses thousands of digits.
+        if length.isdigit() and (len(length) > 18 or int(length) > self.limit):
+            await JSONResponse({"detail": refusal}, 413)(scope, receive, send)
             return
         received = 0
 
@@ -231,107 +234,178 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.limit:
-                raise HTTPException(413, told)
+                raise HTTPException(413, refusal)
             return message
 
         await self.app(scope, counted, send)
 
 
-def _from_here(request: Request) -> None:
-    """Refuses who is not on this machine."""
-    try:
-        here = ipaddress.ip_address(request.client.host if request.client else "").is_loopback
-    except ValueError:
-        here = False
-    if not here:
-        raise HTTPException(403, "accepted from this machine (loopback) only")
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def create_app(model: Recommender | Path | str, limits: Limits | None = None) -> FastAPI:
-    """The service as an ASGI application.
+class JsonRoute(APIRoute):
+    """A route whose body is strict JSON; see :class:`~graphdiff.serving.messages.JsonRequest`."""
+
+    def get_route_handler(self) -> Handler:
+        """Return the handler of a request."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(JsonRequest(request.scope, request.receive))
+
+        return handle
+
+
+class TokenRoute(JsonRoute):
+    """A route that changes the service: without the token, not even its body is read."""
+
+    def get_route_handler(self) -> Handler:
+        """Return the handler of a request."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            access: Access = request.app.state.service.access
+            if not access.allows_change(request.headers.get("authorization", "")):
+                raise HTTPException(
+                    401,
+                    "changes need the service's token; send Authorization: Bearer TOKEN",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+            return await handler(request)
+
+        return handle
+
+
+def create_app(
+    model: Recommender | Path | str, limits: Limits | None = None, access: Access | None = None
+) -> FastAPI:
+    """Return the service as an ASGI application.
 
     Args:
         model: A model, or the RUN folder that holds one.
-        limits: How much it takes; the defaults of :class:`Limits` otherwise.
+        limits: Sizes that it accepts. (default: those of :class:`Limits`)
+        access: Who may call and change it. (default: loopback hosts, and a generated token, which
+            is ``app.state.service.access.token``)
 
     Raises:
-        ConfigError: If the model does not fold in.
+        ConfigError: If the model does not fold users in.
         RunError: If there is no whole model in the folder.
     """
     served = Served(model) if isinstance(model, Recommender) else Served.open(Path(model))
     limits = limits or Limits.model_validate({})
-    service = Service(served, limits)
+    service = Service(served, limits, access or Access())
     app = FastAPI(title="graphdiff", version=graphdiff.__version__, lifespan=service.lifespan)
     app.state.service = service
     app.add_middleware(BodyLimit, limit=limits.body)
+    app.add_middleware(HostCheck, access=service.access)  # the last one added comes first
     for kind, status in {DataError: 422, RunError: 422, ConfigError: 409}.items():
-        app.add_exception_handler(kind, _telling(status))
-    app.add_exception_handler(GraphDiffError, _telling(500))
-    app.add_exception_handler(Overloaded, _telling(503, {"Retry-After": "1"}))
+        app.add_exception_handler(kind, _answering(status))
+    app.add_exception_handler(GraphDiffError, _answering(500))
+    app.add_exception_handler(Overloaded, _answering(503, {"Retry-After": "1"}))
+    app.add_exception_handler(RequestValidationError, _refuse)
+    app.include_router(_reading(service))
+    app.include_router(_changing(service))
+    return app
+
+
+def _reading(service: Service) -> APIRouter:
+    """Routes for everybody."""
+    router = APIRouter(route_class=JsonRoute)
     page = files("graphdiff.serving").joinpath("page.html").read_text(encoding="utf-8")
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def show() -> HTMLResponse:
-        own = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
-        policy = own + "style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
 
-    @app.get("/health")
+    @router.get("/health")
     async def health() -> dict[str, Any]:
-        """What is served, and how many requests wait."""
+        """Return what is served and how many requests wait."""
         return service.health()
 
-    @app.post("/recommend")
-    async def recommend(wanted: Wanted) -> Recommended:
-        """The best items for a person, of whom only their items need be known."""
-        return await service.recommend(wanted)
+    @router.post("/recommend")
+    async def recommend(asked: RecommendRequest) -> RecommendResponse:
+        """Return the best items of a user, who is known by their history alone."""
+        return await service.recommend(asked)
 
-    @app.get("/items")
+    @router.get("/items")
     async def find_items(
         query: Annotated[str, Query(max_length=200)] = "",
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
     ) -> dict[str, list[str]]:
-        """Raw ids that start with a text."""
-        return {"items": service.served.catalogue.starting_with(query, limit)}
+        """Return raw ids that start with a text."""
+        return {"items": service.served.item_ids.starting_with(query, limit)}
 
-    @app.post("/items", status_code=201, dependencies=[Depends(_from_here)])
-    async def add_items(new: NewItems) -> dict[str, list[str]]:
-        """Adds items by their features; from this machine only."""
+    return router
+
+
+def _changing(service: Service) -> APIRouter:
+    """Routes for holders of the token."""
+    # The dependency is for the documentation; TokenRoute checks before anything is read.
+    token = [Security(HTTPBearer(auto_error=False))]
+    router = APIRouter(route_class=TokenRoute, dependencies=token)
+
+    @router.post("/items", status_code=201)
+    async def add_items(new: AddItemsRequest) -> dict[str, list[str]]:
+        """Add items by their features; needs the token."""
         return {"items": await service.add_items(new)}
 
-    @app.post("/reload", dependencies=[Depends(_from_here)])
-    async def reload(other: OtherRun) -> dict[str, Any]:
-        """Serves another RUN folder, without a pause; from this machine only."""
-        await service.reload(None if other.run is None else Path(other.run))
+    @router.post("/reload")
+    async def reload(other: ReloadRequest) -> dict[str, Any]:
+        """Serve another RUN folder, without a pause; needs the token."""
+        run = None if other.run is None else service.access.run_folder(other.run)
+        if run is None and service.served.run is None:
+            raise ConfigError("this model came from no folder; give run, the folder to load")
+        if not await service.try_reload(run):
+            raise RunError("not reloaded, the old model stays; the service's log says why")
         return service.health()
 
-    return app
+    return router
 
 
-def _telling(status: int, headers: dict[str, str] | None = None) -> Any:
-    async def tell(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, status, headers)
+def _answering(status: int, headers: dict[str, str] | None = None) -> Any:
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": sendable(str(error))}, status, headers)
 
-    return tell
+    return answer
 
 
-def serve(run: Path, host: str = "127.0.0.1", port: int = 8000, **limits: Any) -> None:
-    """Serves a RUN folder until SIGINT or SIGTERM; requests that are in are answered first.
+async def _refuse(request: Request, error: Any) -> JSONResponse:
+    return JSONResponse({"detail": faults(error.errors())}, 422)
 
-    SIGHUP loads the folder anew.
+
+def serve(
+    run: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    token_file: Path | None = None,
+    allow_host: Sequence[str] = (),
+    runs: Path | None = None,
+    **limits: Any,
+) -> None:
+    """Serve a RUN folder until SIGINT or SIGTERM; requests that are in are answered first.
+
+    SIGHUP loads the folder again.
 
     Args:
         run: Folder written by training or ``save_pretrained``.
         host: Address to bind; other machines reach the service only at another than loopback.
         port: 0 for any that is free.
+        token_file: File that holds the token for changes; otherwise ``$GRAPHDIFF_TOKEN`` is used,
+            or a token is generated and printed.
+        allow_host: Hosts that requests may name beside loopback and ``host``; see
+            :class:`~graphdiff.serving.access.Access`.
+        runs: Folder in which RUN folders may be loaded by request; by default only ``run``.
         **limits: Fields of :class:`Limits`.
 
     Raises:
-        ConfigError: If the model does not fold in.
+        ConfigError: If the model does not fold users in, or an option cannot be used.
         RunError: If there is no whole model in the folder.
         OSError: If the address cannot be bound.
     """
-    app = create_app(run, Limits(**limits))
+    token = find_token(token_file)
+    access = Access(token, [*allow_host, *_named(host)], runs)
+    app = create_app(run, Limits(**limits), access)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listening:
         # An answer goes out in two writes; without this the second waits 40 ms for the first to be
@@ -339,4 +413,16 @@ def serve(run: Path, host: str = "127.0.0.1", port: int = 8000, **limits: Any) -
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         shown = f"[{host}]" if ":" in host else host
         print(f"serving {run} on http://{shown}:{listening.getsockname()[1]}/", flush=True)
-        uvicorn.Server(uvicorn.Config(app, access_log=False)).run(sockets=[listening])
+        if token is None:
+            print(f"token for changes (none in ${TOKEN_VARIABLE}): {access.token}", flush=True)
+        # Forwarding headers are anybody's to send, so they are not read.
+        config = uvicorn.Config(app, access_log=False, proxy_headers=False)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _named(host: str) -> list[str]:
+    """The bound address as a host that requests may name; none where it stands for all."""
+    with suppress(ValueError):
+        if ip_address(host).is_unspecified:
+            return []
+    return [host.partition("%")[0]] if host else []

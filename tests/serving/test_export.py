@@ -43,7 +43,7 @@ def ragged(lists):
 def run_onnx(path, lists):
     items, offsets = ragged(lists)
     session = onnxruntime.InferenceSession(path)
-    found = session.run(None, {"items": items.numpy(), "offsets": offsets.numpy()})
+    found = session.run(None, {"history_index": items.numpy(), "offsets": offsets.numpy()})
     return [torch.from_numpy(one) for one in found]
 
 
@@ -95,7 +95,8 @@ path, out = sys.argv[1:]
 session = onnxruntime.InferenceSession(path)
 items = np.array([1, 5, 5, 2, 49], dtype=np.int64)
 offsets = np.array([0, 4, 4], dtype=np.int64)
-item, score = session.run(["item", "score"], {"items": items, "offsets": offsets})
+given = {"history_index": items, "offsets": offsets}
+item, score = session.run(["item_index", "score"], given)
 assert "torch" not in sys.modules and "graphdiff" not in sys.modules
 np.savez(out, item=item, score=score)
 """

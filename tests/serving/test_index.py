@@ -169,7 +169,7 @@ def test_bad_requests_are_refused(large, monkeypatch):
         found.recommend()
     with pytest.raises(ConfigError, match="recall = 0"):
         RetrievalIndex(large, recall=0)
-    with pytest.raises(ConfigError, match="faiss makes no index from 'Nonsense'"):
+    with pytest.raises(ConfigError, match="faiss cannot build an index from 'Nonsense'"):
         RetrievalIndex(large, factory="Nonsense")
     itemknn = make_model(MODELS["itemknn"], random_data())
     with pytest.raises(ConfigError, match="ItemKNN does not score by inner products"):

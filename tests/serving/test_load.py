@@ -13,7 +13,7 @@ pytest.importorskip("httpx")
 import load
 
 from graphdiff import LD4MRec
-from tests.serving.test_service import serving
+from tests.serving.client import serving
 
 
 @pytest.fixture

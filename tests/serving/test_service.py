@@ -1,79 +1,39 @@
-"""The service over HTTP, by a real server on loopback."""
+"""The service over HTTP: in this process, and by a real server where sockets or signals matter."""
 
-import asyncio
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 import torch
 
-from graphdiff import LD4MRec, LightGCN, MultVAE
+from graphdiff import LightGCN, MultVAE
 from graphdiff.cli.main import main
 from graphdiff.errors import ConfigError
+from graphdiff.serving.access import Access
 from tests.conftest import make_model, random_data
+from tests.serving.client import (
+    BEARER,
+    TOKEN,
+    create_app,
+    httpx,
+    local,
+    make,
+    serving,
+    until,
+    uvicorn,
+    wait_in,
+)
 
-httpx = pytest.importorskip("httpx")
-uvicorn = pytest.importorskip("uvicorn")
-pytest.importorskip("fastapi")
-
-from graphdiff.serving.service import Limits, create_app, serve  # noqa: E402
+from graphdiff.serving.service import serve  # isort: skip
 
 ROWS = [[0, 1], [2], [3, 4, 5], [6, 1]]
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-
-
-def make(seed=0, num_items=40):
-    data = random_data(30, num_items, {"image": 6, "text": 5}, seed, density=0.15)
-    model = make_model(LD4MRec, data, seed).eval()
-    model.catalogue.item_ids = [f"item-{number}" for number in range(num_items)]
-    return model
-
-
-@contextmanager
-def serving(model, **limits):
-    """A client of a service in a thread; leaving drains it."""
-    app = create_app(model, Limits(**limits))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            client.stop = lambda: setattr(server, "should_exit", True)
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-def wait_in(model, monkeypatch):
-    """Makes ``recommend`` wait; returns what tells that it was entered, and what lets it go."""
-    entered, go, recommend = threading.Event(), threading.Event(), model.recommend
-
-    def waiting(*args, **kwargs):
-        entered.set()
-        assert go.wait(20)
-        return recommend(*args, **kwargs)
-
-    monkeypatch.setattr(model, "recommend", waiting)
-    return entered, go
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +43,15 @@ def model():
 
 @pytest.fixture(scope="module")
 def client(model):
-    with serving(model, items=8, k=30, body=20_000) as client:
+    with local(model, history=8, k=30, body=20_000) as client:
         yield client
 
 
-def assert_same(answer, model, items, k, **options):
-    index, score = model.recommend(history_index=[items], k=k, **options)
+def assert_same(answer, model, history, k, **options):
+    index, score = model.recommend(history_index=[history], k=k, **options)
+    assert [one["item_index"] for one in answer["items"]] == index[0].tolist()
     assert [one["item"] for one in answer["items"]] == [
-        model.catalogue.item_id(n) for n in index[0].tolist()
+        str(model.catalogue.item_id(n)) for n in index[0].tolist()
     ]
     assert [one["score"] for one in answer["items"]] == pytest.approx(score[0].tolist(), rel=1e-4)
 
@@ -107,7 +68,9 @@ def test_requests_that_come_together_are_answered_as_if_each_came_alone(client, 
     with ThreadPoolExecutor(16) as threads:
         answers = list(
             threads.map(
-                lambda one: client.post("/recommend", json={"items": one[0], "k": one[1]}).json(),
+                lambda one: client.post(
+                    "/recommend", json={"history_index": one[0], "k": one[1]}
+                ).json(),
                 asked,
             )
         )
@@ -120,47 +83,97 @@ def test_requests_that_come_together_are_answered_as_if_each_came_alone(client, 
 
 
 def test_raw_ids_exclusion_and_candidates(client, model):
-    answer = client.post(
-        "/recommend", json={"items": ["item-0", 1], "exclude": ["item-9"], "k": 25}
-    )
+    ask = {"history": ["item-0", "item-1"], "exclude": ["item-9"], "k": 25}
     pair = (torch.tensor([0]), torch.tensor([9]))
-    assert_same(answer.json(), model, [0, 1], 25, exclude_index=pair)
-    few = {"items": [0], "candidates": ["item-7", 8, 0], "k": 25}
-    found = client.post("/recommend", json=few).json()["items"]
-    assert {one["item"] for one in found} == {"item-7", "item-8"}
+    assert_same(client.post("/recommend", json=ask).json(), model, [0, 1], 25, exclude_index=pair)
+    ask = {"history_index": [0, 1], "exclude_index": [9], "k": 25}
+    assert_same(client.post("/recommend", json=ask).json(), model, [0, 1], 25, exclude_index=pair)
+    for few in (
+        {"history": ["item-0"], "candidates": ["item-7", "item-8", "item-0"], "k": 25},
+        {"history": ["item-0"], "candidate_index": [7, 8, 0], "k": 25},
+    ):
+        found = client.post("/recommend", json=few).json()["items"]
+        assert {one["item"] for one in found} == {"item-7", "item-8"}
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    "ids",
     [
-        ({"items": ["nobody"]}, "no item 'nobody' among the 40"),
-        ({"items": [40]}, "item index 40 is out of range"),
-        ({"items": [-1]}, "item index -1 is out of range"),
-        ({"items": [10**30]}, "out of range"),
-        ({"items": [0] * 9}, "items: 9 is over the limit of 8"),
-        ({"items": [0], "exclude": [0] * 9}, "exclude: 9 is over the limit of 8"),
-        ({"items": [0], "k": 31}, "k: 31 is over the limit of 30"),
-        ({"items": [0], "k": 0}, "greater than or equal to 1"),
-        ({"items": []}, "at least 1 item"),
-        ({"items": [0], "candidates": []}, "at least 1 item"),
-        ({"items": [True]}, "valid"),
-        ({"items": [0], "top": 3}, "Extra inputs"),
+        list(range(1, 41)),
+        [str(n) for n in range(40, 0, -1)],
+        [2**53 + n for n in range(40)],
+        [2**63 - n for n in range(40)],
+        None,
+    ],
+    ids=["from 1", "reversed text", "above 2^53", "2^63", "none"],
+)
+def test_kind_f_ids_of_an_answer_mean_the_same_when_posted_back(ids):
+    model = make(ids=ids)
+    with local(model) as client:
+        known = [str(one) for one in ids or range(40)]
+        first = client.post("/recommend", json={"history": known[:2], "k": 3}).json()
+        assert_same(first, model, [0, 1], 3)
+        found = [one["item"] for one in first["items"]]
+        assert all(type(one) is str for one in found)
+        indices = [one["item_index"] for one in first["items"]]
+        assert [known[n] for n in indices] == found
+        back = client.post("/recommend", json={"history": found, "k": 3}).json()
+        assert_same(back, model, indices, 3)
+        assert back == client.post("/recommend", json={"history_index": indices, "k": 3}).json()
+        for field in ("history", "exclude", "candidates"):
+            ask = {"history": known[:1]} | {field: [3]}
+            assert client.post("/recommend", json=ask).status_code == 422
+            ask = {"history": known[:1]} | {f"{field.rstrip('s')}_index": [known[3]]}
+            assert client.post("/recommend", json=ask).status_code == 422
+        listed = client.get("/items", params={"limit": 40}).json()["items"]
+        assert listed == known
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"history": ["nobody"]}, "no item 'nobody' among the 40"),
+        ({"history_index": [40]}, "item index 40 is out of range"),
+        ({"history_index": [-1]}, "item index -1 is out of range"),
+        ({"history_index": [10**30]}, "out of range"),
+        ({"history": ["item-0"] * 9}, "history: 9 is over the limit of 8"),
+        ({"history_index": [0] * 9}, "history: 9 is over the limit of 8"),
+        ({"history_index": [0], "exclude_index": [0] * 9}, "exclude: 9 is over the limit of 8"),
+        ({"history_index": [0], "k": 31}, "k: 31 is over the limit of 30"),
+        ({"history_index": [0], "k": 0}, "greater than or equal to 1"),
+        ({"history": []}, "at least 1 item"),
+        ({"history_index": [0], "candidates": []}, "at least 1 item"),
+        ({"history_index": [True]}, "valid"),
+        ({"history_index": [0], "top": 3}, "Extra inputs"),
+        ({"items": ["item-0"]}, "Extra inputs"),
+        ({"history": [0]}, "valid string"),
+        ({"history_index": ["item-0"]}, "valid integer"),
+        ({}, "give either history or history_index"),
+        ({"history": ["item-0"], "history_index": [0]}, "give either history or history_index"),
+        (
+            {"history": ["item-0"], "candidates": ["item-0"], "candidate_index": [0]},
+            "give candidates or candidate_index, not both",
+        ),
     ],
 )
-def test_a_request_that_does_not_fit_is_told_why(client, body, told):
+def test_a_request_that_does_not_fit_is_refused_with_the_reason(client, body, reason):
     answer = client.post("/recommend", json=body)
     assert answer.status_code == 422
-    assert told in answer.text
+    assert reason in answer.text
 
 
 def test_a_large_body_is_refused_however_it_is_sent(client):
-    whole = client.post("/recommend", content=b"[" * 20_001)
-    pieces = client.post(
-        "/recommend",
-        content=(b"[" * 5000 for _ in range(5)),
-        headers={"Content-Type": "application/json"},
-    )
-    assert (whole.status_code, pieces.status_code) == (413, 413)
+    async def pieces():
+        for _ in range(5):
+            yield b"[" * 5000
+
+    json = {"Content-Type": "application/json"}
+    answers = [
+        client.post("/recommend", content=b"[" * 20_001),
+        client.post("/recommend", content=pieces(), headers=json),
+        client.post("/recommend", content=b"{}", headers=json | {"Content-Length": "9" * 5000}),
+    ]
+    assert [answer.status_code for answer in answers] == [413] * 3
     assert client.get("/health").status_code == 200
 
 
@@ -187,39 +200,53 @@ def test_health_and_documentation(client):
 
 def test_new_items_are_recommended():
     model = make()
-    with serving(model) as client:
+    with local(model) as client:
         like_3 = model.graph.features("image")[0][3].tolist()
-        new = {"features": {"image": [like_3, None]}, "ids": ["new-1", "new-2"]}
+        new = {"features": {"image": [like_3, None]}, "item_id": ["new-1", "new-2"]}
         added = client.post("/items", json=new)
         assert (added.status_code, added.json()) == (201, {"items": ["new-1", "new-2"]})
         assert client.get("/items", params={"query": "new"}).json()["items"] == ["new-1", "new-2"]
-        wanted = {"items": ["item-3"], "candidates": ["new-1"]}
-        found = client.post("/recommend", json=wanted).json()["items"]
-        assert [one["item"] for one in found] == ["new-1"]
-        for wrong, told in [
+        assert client.get("/health").json()["items"] == 42
+        asked = {"history": ["item-3"], "candidates": ["new-1"]}
+        found = client.post("/recommend", json=asked).json()["items"]
+        assert [(one["item"], one["item_index"]) for one in found] == [("new-1", 40)]
+        assert client.post("/recommend", json={"history": ["new-1"]}).status_code == 200
+        more = {"features": {"image": [like_3]}, "item_id": ["new-3"]}
+        assert client.post("/items", json=more).json() == {"items": ["new-3"]}
+        for wrong, reason in [
             (new, "known already"),
-            ({"features": {"sound": [[1.0]]}, "ids": ["x"]}, "knows image, text"),
-            ({"features": {"image": [[1.0], [1.0, 2.0]]}, "ids": ["x", "y"]}, "equally many"),
+            ({"features": {"sound": [[1.0]]}, "item_id": ["x"]}, "knows image, text"),
+            ({"features": {"image": [[1.0], [1.0, 2.0]]}, "item_id": ["x", "y"]}, "equally many"),
         ]:
             answer = client.post("/items", json=wrong)
             assert answer.status_code == 422
-            assert told in answer.text
+            assert reason in answer.text
+        assert client.get("/health").json()["items"] == 43
+    assert model.num_items == 40  # the service has added them to a copy
+
+
+def test_new_items_of_a_model_without_raw_ids():
+    with local(make(ids=None)) as client:
+        new = {"features": {"image": [[0.1] * 6]}}
+        assert client.post("/items", json=new).json() == {"items": ["40"]}
+        found = client.post("/recommend", json={"history": ["1"], "candidates": ["40"]}).json()
+        assert [one["item"] for one in found["items"]] == ["40"]
 
 
 def test_a_model_that_cannot_take_items_says_so():
-    with serving(make_model(MultVAE, random_data())) as client:
+    with local(make_model(MultVAE, random_data())) as client:
         answer = client.post("/items", json={"features": {"image": [[1.0]]}})
         assert answer.status_code == 409
-        assert client.post("/recommend", json={"items": [0]}).json()["gate"] is None
+        assert client.post("/recommend", json={"history": ["0"]}).json()["gate"] is None
 
 
 def test_a_full_queue_refuses_at_once_and_what_waits_is_answered(monkeypatch):
     model = make()
-    with serving(model, queue=2, batch=1) as client, ThreadPoolExecutor(3) as threads:
+    with local(model, queue=2, batch=1) as client, ThreadPoolExecutor(3) as threads:
         entered, go = wait_in(model, monkeypatch)
 
         def ask():
-            return client.post("/recommend", json={"items": [0]})
+            return client.post("/recommend", json={"history_index": [0]})
 
         taken = [threads.submit(ask)]
         assert entered.wait(20)
@@ -234,46 +261,37 @@ def test_a_full_queue_refuses_at_once_and_what_waits_is_answered(monkeypatch):
         assert ask().status_code == 200
 
 
-def test_a_reload_drops_nothing_and_a_failed_one_changes_nothing(tmp_path, monkeypatch):
+def test_a_reload_drops_nothing_and_a_failed_one_changes_nothing(tmp_path, monkeypatch, caplog):
     old, new = make(), make(seed=1, num_items=50)
     new.save_pretrained(tmp_path / "new")
-    with serving(old) as client, ThreadPoolExecutor(1) as threads:
-        failed = client.post("/reload", json={"run": str(tmp_path / "none")})
+    (tmp_path / "none").mkdir()
+    ask = {"history_index": [0, 1], "k": 4}
+    with local(old, Access(TOKEN, runs=tmp_path)) as client, ThreadPoolExecutor(1) as threads:
+        failed = client.post("/reload", json={"run": "none"})
         assert failed.status_code == 422
-        assert "not a RUN folder" in failed.text
+        assert "not reloaded" in failed.text
+        assert "not a RUN folder" in caplog.text
         assert client.post("/reload", json={}).status_code == 409  # came from no folder
         entered, go = wait_in(old, monkeypatch)
-        asked = threads.submit(client.post, "/recommend", json={"items": [0, 1], "k": 4})
+        asked = threads.submit(client.post, "/recommend", json=ask)
         assert entered.wait(20)
-        health = client.post("/reload", json={"run": str(tmp_path / "new")}).json()
+        health = client.post("/reload", json={"run": "new"}).json()
         assert (health["items"], health["loads"]) == (50, 2)
         assert not asked.done()
         go.set()
         assert_same(asked.result().json(), old, [0, 1], 4)
-        answer = client.post("/recommend", json={"items": [0, 1], "k": 4})
-        assert_same(answer.json(), new, [0, 1], 4)
+        assert_same(client.post("/recommend", json=ask).json(), new, [0, 1], 4)
 
 
 def test_shutting_down_answers_what_is_in(monkeypatch):
     model = make()
     with serving(model) as client, ThreadPoolExecutor(1) as threads:
         entered, go = wait_in(model, monkeypatch)
-        asked = threads.submit(client.post, "/recommend", json={"items": [0]})
+        asked = threads.submit(client.post, "/recommend", json={"history_index": [0]})
         assert entered.wait(20)
         client.stop()
         go.set()
         assert asked.result().status_code == 200
-
-
-def test_only_this_machine_may_change_the_service(model):
-    app = create_app(model)
-    transport = httpx.ASGITransport(app, client=("203.0.113.7", 1))
-
-    async def ask():
-        async with httpx.AsyncClient(transport=transport, base_url="http://far") as far:
-            return [await far.post(path, json={"features": {}}) for path in ("/reload", "/items")]
-
-    assert [answer.status_code for answer in asyncio.run(ask())] == [403, 403]
 
 
 def test_a_model_of_its_training_users_alone_is_refused():
@@ -282,9 +300,10 @@ def test_a_model_of_its_training_users_alone_is_refused():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
-def test_the_command_serves_reloads_on_sighup_and_ends_on_sigterm(tmp_path):
+def test_the_command_serves_reloads_on_sighup_and_ends_on_sigterm(tmp_path, monkeypatch):
     make().save_pretrained(tmp_path)
     command = [sys.executable, "-m", "graphdiff.cli.main", "serve", str(tmp_path), "--port", "0"]
+    monkeypatch.setenv("GRAPHDIFF_TOKEN", TOKEN)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -296,6 +315,9 @@ def test_the_command_serves_reloads_on_sighup_and_ends_on_sigterm(tmp_path):
             make(seed=1, num_items=50).save_pretrained(tmp_path)
             process.send_signal(signal.SIGHUP)
             until(lambda: client.get("/health").json()["items"] == 50)
+            assert client.post("/reload", json={}).status_code == 401
+            assert client.post("/reload", json={}, headers=BEARER).json()["loads"] == 3
+            assert client.get("/health", headers={"Host": "evil.example"}).status_code == 403
     finally:
         process.terminate()
         assert process.wait(60) in (-signal.SIGTERM, 128 + signal.SIGTERM)
@@ -329,21 +351,23 @@ def test_the_page_asks_no_other_site(client):
     page = client.get("/")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "://" not in page.text
+    assert "innerHTML" not in page.text  # data is text, never markup
 
 
 @pytest.mark.skipif(
     BROWSER is None, reason="no chromium, chromium-browser or google-chrome on PATH"
 )
-def test_the_page_shows_recommendations_and_the_gate(client, model, tmp_path):
-    url = f"{client.base_url}?items=item-1,item-2"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
-    command = [BROWSER, *options, f"--user-data-dir={tmp_path}", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    best = done.stdout.partition('id="best"')[2].partition("</ol>")[0]
-    index, _ = model.recommend(history_index=[[1, 2]], k=10)
-    positions = [best.find(f">{model.catalogue.item_id(n)}</b>") for n in index[0].tolist()]
-    assert positions == sorted(positions)
-    assert positions[0] > 0, done.stdout + done.stderr
-    gate = done.stdout.partition('id="gate"')[2].partition("</ul>")[0]
-    assert ">image</b>" in gate
-    assert ">text</b>" in gate
+def test_the_page_shows_recommendations_and_the_gate(model, tmp_path):
+    with serving(model) as server:
+        url = f"{server.base_url}?history=item-1&history=item-2"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
+        command = [BROWSER, *options, f"--user-data-dir={tmp_path}", "--dump-dom", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        best = done.stdout.partition('id="best"')[2].partition("</ol>")[0]
+        index, _ = model.recommend(history_index=[[1, 2]], k=10)
+        positions = [best.find(f">{model.catalogue.item_id(n)}</b>") for n in index[0].tolist()]
+        assert positions == sorted(positions)
+        assert positions[0] > 0, done.stdout + done.stderr
+        gate = done.stdout.partition('id="gate"')[2].partition("</ul>")[0]
+        assert ">image</b>" in gate
+        assert ">text</b>" in gate
