@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.nn.heads import HeadLinear, join_heads, split_heads
 from graphdiff.nn.norm import layer_norm
+from graphdiff.nn.parts import Part
 
 
 class ConditionalBlock(torch.nn.Module):
@@ -17,13 +20,19 @@ class ConditionalBlock(torch.nn.Module):
         \mathbf{h} \leftarrow \mathbf{h} + W_2\,\mathrm{SiLU}\big(W_1[(1 + \mathbf{s}(\mathbf{c}))
         \odot \mathrm{LN}(\mathbf{h}) + \mathbf{b}(\mathbf{c})]\big).
 
-    The block starts as the identity: :math:`W_2` is zero. Each head has weights of its own.
+    The block is initialised as the identity: :math:`W_2` is zero. Each head has its own weights.
 
     Args:
         num_heads: H.
         channels: Width d of a head.
         condition_channels: Width of a head's condition.
         dropout: Dropout of the hidden layer.
+
+    Example:
+        >>> block = ConditionalBlock(num_heads=2, channels=4, condition_channels=3)
+        >>> hidden = torch.randn(2, 5, 4)
+        >>> torch.equal(block(hidden, torch.randn(2, 5, 3)), hidden)
+        True
     """
 
     def __init__(
@@ -37,29 +46,85 @@ class ConditionalBlock(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew; the block is the identity again."""
+        """Reset the weights; the block is the identity again."""
         self.modulate.reset_parameters()
         self.inner.reset_parameters()
         torch.nn.init.zeros_(self.outer.weight)
         torch.nn.init.zeros_(self.outer.bias)
 
     def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
-        """``[H, B, d]`` and ``[H, B, condition_channels]`` to ``[H, B, d]``."""
+        """Map ``[H, B, d]`` and ``[H, B, condition_channels]`` to ``[H, B, d]``."""
         scale, shift = self.modulate(condition).chunk(2, dim=-1)
         inner = F.silu(self.inner(layer_norm(hidden) * (1 + scale) + shift))
         return hidden + self.outer(F.dropout(inner, self.dropout, self.training))
 
 
-class CNet(torch.nn.Module):
+class FrozenConditionalBlock(torch.nn.Module):
+    """The inference form of a :class:`ConditionalBlock` inside a :class:`CNet`: the update of its
+    input, all heads at once.
+
+    The weights of the heads are one block-diagonal matrix each. The contribution of each step's
+    time embedding is computed beforehand.
+
+    Args:
+        block: The block, whose weights are copied.
+        time: The time part of its condition for each step, ``[T + 1, H * d]``.
+    """
+
+    modulate: Tensor
+    modulation: Tensor
+    inner: Tensor
+    inner_bias: Tensor
+    outer: Tensor
+    outer_bias: Tensor
+
+    def __init__(self, block: ConditionalBlock, time: Tensor) -> None:
+        super().__init__()
+        num_heads, d, _ = block.inner.weight.shape
+        weight = block.modulate.weight.detach()
+        # From (signal, head, channel) to (scale or shift, head, channel).
+        modulate = weight.new_zeros(2, num_heads, d, 2, num_heads, d)
+        for head in range(num_heads):
+            modulate[:, head, :, :, head] = weight[head, d:].view(2, d, 2, d)
+        self.register_buffer("modulate", modulate.view(2 * num_heads * d, -1))
+        by_time = torch.einsum("thi,hio->tho", time.unflatten(1, (num_heads, d)), weight[:, :d])
+        modulation = (by_time + block.modulate.bias.detach().squeeze(1)).unflatten(-1, (2, d))
+        modulation[:, :, 0] += 1  # the 1 in 1 + s(c)
+        self.register_buffer("modulation", modulation.transpose(1, 2).flatten(1))
+        for name, linear in (("inner", block.inner), ("outer", block.outer)):
+            self.register_buffer(name, torch.block_diag(*linear.weight.detach()))
+            self.register_buffer(f"{name}_bias", linear.bias.detach().flatten().clone())
+
+    def forward(self, normed: Tensor, step: int, condition: Tensor) -> Tensor:
+        """Map the normalised input ``[B, H * d]`` and signals ``[B, 2 * H * d]`` to
+        ``[B, H * d]``."""
+        modulation = torch.addmm(self.modulation[step], condition, self.modulate)
+        scale, shift = modulation.chunk(2, dim=-1)
+        x = torch.addcmul(shift, scale, normed)
+        return torch.addmm(
+            self.outer_bias, F.silu(torch.addmm(self.inner_bias, x, self.inner)), self.outer
+        )
+
+
+class CNet(Part):
     """K conditional residual blocks, guided by time, collaborative and preference signals.
 
     Args:
         channels: Width H · d of hidden states and signals.
-        num_heads: Heads H, which do not hear of each other.
+        num_heads: Heads H, which do not interact.
         num_blocks: K.
-        num_steps: Diffusion steps T; there is one learned representation for each step, and one
+        num_steps: Diffusion steps T. There is one learned time embedding for each step, and one
             more, 0, for the observed row.
         dropout: Dropout inside the blocks.
+
+    Example:
+        >>> cnet = CNet(channels=8, num_heads=2, num_blocks=1, num_steps=20)
+        >>> hidden, collaborative, preference = torch.randn(3, 5, 8)
+        >>> t = torch.zeros(5, dtype=torch.long)
+        >>> cnet(hidden, t, collaborative, preference).shape
+        torch.Size([5, 8])
+        >>> cnet.freeze()(hidden, 0, collaborative, preference).shape
+        torch.Size([5, 8])
     """
 
     def __init__(
@@ -79,7 +144,7 @@ class CNet(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew."""
+        """Reset the weights."""
         torch.nn.init.normal_(self.time.weight, std=0.1)
         for block in self.blocks:
             block.reset_parameters()  # type: ignore[operator]
@@ -87,23 +152,88 @@ class CNet(torch.nn.Module):
     def forward(
         self, hidden: Tensor, t: Tensor, collaborative: Tensor, preference: Tensor
     ) -> Tensor:
-        """Guides encoded rows.
+        """Return guided hidden states, ``[B, H * d]``.
 
         Args:
             hidden: Encoded rows, ``[B, H * d]``.
-            t: Long ``[B]``, 0 … T.
-            collaborative: ``[B, H * d]``.
-            preference: ``[B, H * d]``.
-
-        Returns:
-            ``[B, H * d]``.
+            t: Diffusion steps, long ``[B]``, 0 … T.
+            collaborative: Collaborative signals, ``[B, H * d]``.
+            preference: Preference signals, ``[B, H * d]``.
         """
-        # Together: for one person, the number of operations is what takes time.
-        told = torch.stack([collaborative, preference], dim=1).unflatten(-1, (self.num_heads, -1))
-        time = F.silu(self.time(t)).view(-1, 1, *told.shape[2:])
-        condition = torch.cat([time, layer_norm(told)], dim=1)  # [B, 3, H, d]
+        # Together: for one user, the number of operations determines the time.
+        signals = torch.stack([collaborative, preference], dim=1)
+        signals = signals.unflatten(-1, (self.num_heads, -1))
+        time = F.silu(self.time(t)).view(-1, 1, *signals.shape[2:])
+        condition = torch.cat([time, layer_norm(signals)], dim=1)  # [B, 3, H, d]
         condition = condition.permute(2, 0, 1, 3).flatten(2)
         hidden = split_heads(hidden, self.num_heads)
         for block in self.blocks:
             hidden = block(hidden, condition)
         return join_heads(hidden)
+
+    def freeze(self) -> FrozenCNet:
+        """Return the inference form, with a copy of the weights."""
+        return FrozenCNet(self)
+
+
+class FrozenCNet(torch.nn.Module):
+    """The inference form of a :class:`CNet`, in few operations.
+
+    The answer for one user takes microseconds of arithmetic; its time is the number of operations.
+    So all heads are computed at once, and whatever does not depend on the user beforehand.
+
+    Args:
+        cnet: The network, whose weights are copied.
+    """
+
+    def __init__(self, cnet: CNet) -> None:
+        super().__init__()
+        self.num_heads = cnet.num_heads
+        time = F.silu(cnet.time.weight.detach())
+        self.blocks = torch.nn.ModuleList(
+            FrozenConditionalBlock(block, time)  # type: ignore[arg-type]
+            for block in cnet.blocks
+        )
+
+    def forward(
+        self, hidden: Tensor, step: int, collaborative: Tensor, preference: Tensor
+    ) -> Tensor:
+        """As :meth:`CNet.forward`, with one ``step``, 0 … T, for all rows."""
+        if not self.blocks:
+            return hidden
+        normed = self._normed(torch.stack([hidden, collaborative, preference], dim=1))
+        inner, condition = normed[:, 0], normed[:, 1:].flatten(1)
+        for number, block in enumerate(self.blocks):
+            if number:
+                inner = self._normed(hidden)
+            hidden = hidden + block(inner, step, condition)
+        return hidden
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """Return ``[*, H * d]`` with each head normalised."""
+        return layer_norm(x.unflatten(-1, (self.num_heads, -1))).flatten(-2)
+
+
+class EvaluatedCNet(torch.nn.Module):
+    """The inference form of a C-Net that defines no ``freeze()``: a copy in evaluation mode.
+
+    Args:
+        cnet: Any module that is called as :class:`CNet` is.
+    """
+
+    def __init__(self, cnet: torch.nn.Module) -> None:
+        super().__init__()
+        self.cnet = copy.deepcopy(cnet).eval().requires_grad_(False)
+
+    def forward(
+        self, hidden: Tensor, step: int, collaborative: Tensor, preference: Tensor
+    ) -> Tensor:
+        """As :meth:`FrozenCNet.forward`."""
+        t = torch.full((hidden.size(0),), step, device=hidden.device)
+        return self.cnet(hidden, t, collaborative, preference)
+
+
+def freeze_cnet(cnet: torch.nn.Module) -> torch.nn.Module:
+    """Return the inference form of a C-Net: its own, or a copy in evaluation mode."""
+    freeze = getattr(cnet, "freeze", None)
+    return EvaluatedCNet(cnet) if freeze is None else freeze()

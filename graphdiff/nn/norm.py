@@ -1,4 +1,4 @@
-"""Layer normalisation that a request of one person does not wait for."""
+"""Layer normalisation without the thread overhead of a one-row request."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Added to a variance.
+#: Added to the variance.
 EPSILON = 1e-5
 
 
 def layer_norm(x: Tensor, eps: float = EPSILON) -> Tensor:
-    """Features ``[*, d]`` with mean zero and variance one in each row; no weights.
+    """Normalise features ``[*, d]`` to mean zero and variance one in each row; no weights.
 
-    :func:`torch.nn.functional.layer_norm` shares even two rows out among threads. A request of one
-    person would wait for them longer than for everything else, and on a busy machine until the
-    second thread is given a core. So, where no gradient is asked for, the same is composed.
+    :func:`torch.nn.functional.layer_norm` distributes even two rows over threads. A request of one
+    user would spend most of its time waiting for them, on a busy machine until the second thread
+    gets a core. Without gradients the same result is therefore composed of simple operations.
+
+    Example:
+        >>> layer_norm(torch.tensor([[1.0, 3.0]]))
+        tensor([[-1.0000,  1.0000]])
     """
     if torch.is_grad_enabled():
         return F.layer_norm(x, x.shape[-1:], eps=eps)

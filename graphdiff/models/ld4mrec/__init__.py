@@ -1,5 +1,6 @@
-"""LD4MRec and the parts that it alone uses."""
+"""LD4MRec and its parts."""
 
-from graphdiff.models.ld4mrec.model import LD4MRec, LD4MRecConfig
+from graphdiff.models.ld4mrec.config import LD4MRecConfig
+from graphdiff.models.ld4mrec.model import LD4MRec
 
 __all__ = ["LD4MRec", "LD4MRecConfig"]

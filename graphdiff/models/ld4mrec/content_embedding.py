@@ -1,4 +1,4 @@
-"""What items' features say of them at once, by a learned linear map."""
+"""Item embeddings that are linear in the features, by a learned map."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.nn.reconstruction import sum_items
 
-# Power iterations of the randomised decomposition; more change nothing that matters here.
+# Power iterations of the randomised decomposition; more make no measurable difference.
 _ITERATIONS = 4
 
 
 class ContentEmbedding(torch.nn.Module):
-    r"""Embeddings of items that are linear in their features,
+    r"""Item embeddings that are linear in the items' features,
 
     .. math::
         \sum_m \hat{\mathbf{x}}_{im} P_m,
@@ -23,18 +23,26 @@ class ContentEmbedding(torch.nn.Module):
     where :math:`\hat{\mathbf{x}}_{im}` are the features on their R principal directions, of length
     one, and zero where an item lacks them. The :math:`P_m` are learned.
 
-    They start as random maps with entries of standard deviation :math:`\rho_m`, the *agreement* of
-    the modality: how much more alike the items of one person are than items at large. Items that
-    look alike then start alike, as much as people's choices say that looks matter; see
-    :func:`agreement`. Where people choose at random with regard to a modality, it starts from
-    nothing and can still be learned.
+    They are initialised as random maps with entries of standard deviation :math:`\rho_m`, the
+    *agreement* of the modality: how much more similar the items of one user are than random items.
+    Similar items then start with similar embeddings, as far as similarity matters to users; see
+    :func:`agreement`. A modality without agreement starts from zero and can still be learned.
 
-    Nothing is known before :meth:`start`: embeddings are zero until then.
+    Embeddings are zero until :meth:`start` has read the features.
 
     Args:
-        graph: Whose items' features to read; it has at least one modality.
+        graph: The graph whose item features are read; it has at least one modality.
         channels: Width d of the embeddings.
-        rank: Most principal directions R of a modality.
+        rank: Largest number R of principal directions of a modality.
+
+    Example:
+        >>> rowptr, col = torch.tensor([0, 2, 4]), torch.tensor([0, 1, 2, 3])
+        >>> x, has = torch.eye(4), torch.ones(4, dtype=torch.bool)
+        >>> graph = RecGraph(rowptr, col, 4, {"image": x}, {"image": has})
+        >>> content = ContentEmbedding(graph, channels=8, rank=2)
+        >>> content.start(graph, torch.Generator().manual_seed(0))
+        >>> content().shape
+        torch.Size([4, 8])
     """
 
     coordinates: Tensor
@@ -56,7 +64,7 @@ class ContentEmbedding(torch.nn.Module):
 
     @torch.no_grad()
     def start(self, graph: RecGraph, generator: torch.Generator) -> None:
-        """Finds the directions and the agreements, and draws the maps; once."""
+        """Compute the directions and agreements and draw the maps; does nothing the second time."""
         if self.started:
             return
         found = []
@@ -75,19 +83,20 @@ class ContentEmbedding(torch.nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draws the maps anew, as large as the agreements say: zero before :meth:`start`."""
+        """Draw the maps, scaled by the agreements; they are zero before :meth:`start`."""
         torch.nn.init.normal_(self.weight, generator=generator)
         rank = torch.tensor(self.ranks, device=self.weight.device)
         self.weight.mul_(self.agreement.repeat_interleave(rank).unsqueeze(1))
 
     def forward(self, index: Tensor | None = None) -> Tensor:
-        """Embeddings of all items, ``[I, d]``, or of those at ``index``, long ``[n]``."""
+        """Return the embeddings of all items, ``[I, d]``, or of those at ``index``, long
+        ``[n]``."""
         coordinates = self.coordinates if index is None else self.coordinates[index]
         return coordinates @ self.weight
 
     def by_modality(self, index: Tensor) -> dict[str, Tensor]:
-        """What each modality says of the items at ``index``, long ``[n]``: ``[n, d]`` by its name,
-        which sum to their embeddings."""
+        """Return each modality's summand ``[n, d]`` of the embeddings of the items at ``index``,
+        long ``[n]``."""
         coordinates = self.coordinates[index].split(self.ranks, dim=1)
         weights = self.weight.split(self.ranks)
         return {
@@ -97,7 +106,7 @@ class ContentEmbedding(torch.nn.Module):
 
     @torch.no_grad()
     def grow(self, graph: RecGraph) -> None:
-        """Reads the features of the items that have been added to the end of the catalogue."""
+        """Read the features of items that were appended to the catalogue."""
         known = self.coordinates.size(0)
         new = []
         for name in self.modalities:
@@ -106,30 +115,31 @@ class ContentEmbedding(torch.nn.Module):
         self.coordinates = torch.cat([self.coordinates, torch.cat(new, dim=1)])
 
     def _unit(self, x: Tensor) -> Tensor:
-        """Features ``[n, F]``, each item's of length one."""
+        """Scale the rows of features ``[n, F]`` to length one."""
         return F.normalize(x.to(self.coordinates), dim=1)
 
     def _coordinates_of(self, name: str, unit: Tensor, has: Tensor) -> Tensor:
-        """:math:`\\hat{\\mathbf{x}}` of features ``[n, F]`` of length one, ``[n, R]``."""
+        """Return :math:`\\hat{\\mathbf{x}}` of features ``[n, F]`` of length one, ``[n, R]``."""
         centre, directions = getattr(self, f"centre_{name}"), getattr(self, f"directions_{name}")
         return F.normalize((unit - centre) @ directions, dim=1) * has.unsqueeze(1)
 
     def extra_repr(self) -> str:
-        """Sizes for ``print(model)``."""
+        """Return the sizes for ``print(model)``."""
         return ", ".join(f"{n}={rank}" for n, rank in zip(self.modalities, self.ranks, strict=True))
 
 
 def agreement(coordinates: Tensor, graph: RecGraph) -> Tensor:
-    r"""Intraclass correlation of items' coordinates within people's rows,
+    r"""Return the intraclass correlation of items' coordinates within users' rows,
 
     .. math::
         \rho = \frac{\sum_u \frac{1}{|N_u| - 1} \sum_{i \ne j \in N_u} \mathbf{z}_i \cdot
         \mathbf{z}_j}{\sum_u |N_u|} \Big/ \frac{\sum_u \sum_{i \in N_u} \lVert\mathbf{z}_i\rVert^2}
         {\sum_u |N_u|},
 
-    with the coordinates :math:`\mathbf{z}` about their mean over interactions, and sums over people
-    with at least two items that have coordinates. 1 where all items of a person are the same, 0
-    where they are no more alike than anybody's; below that it counts as 0.
+    with the coordinates :math:`\mathbf{z}` centred on their mean over interactions, and sums over
+    users with at least two items that have coordinates. It is 1 where all items of a user are the
+    same, and 0 where they are no more similar than items of different users. Negative values are
+    returned as 0.
 
     Args:
         coordinates: ``[I, R]``, zero where an item has none.
@@ -138,28 +148,29 @@ def agreement(coordinates: Tensor, graph: RecGraph) -> Tensor:
     Returns:
         A scalar.
 
-    Source: Fisher, "Statistical Methods for Research Workers", 1925, chapter 7, with vectors for
-    numbers.
+    Source: Fisher, "Statistical Methods for Research Workers", 1925, chapter 7, with vectors in
+    place of numbers.
     """
-    there = coordinates.any(dim=1)
-    chosen = torch.bincount(graph.col, minlength=graph.num_items) * there
+    present = coordinates.any(dim=1)
+    chosen = torch.bincount(graph.col, minlength=graph.num_items) * present
     centre = chosen.to(coordinates.dtype) @ coordinates / chosen.sum().clamp(min=1)
-    z = (coordinates - centre) * there.unsqueeze(1)
+    z = (coordinates - centre) * present.unsqueeze(1)
     rows = Rows(graph.user, graph.col, graph.num_users)
-    several = torch.bincount(rows.row, there[rows.item], rows.num).long()
+    count = torch.bincount(rows.row, present[rows.item], rows.num).long()
     square = torch.bincount(rows.row, z.square().sum(dim=1)[rows.item], rows.num).to(z.dtype)
-    # A person's pairs, from the square of a sum.
+    # All pairs of a user's items, from the square of their sum.
     pairs = sum_items(z, rows).square().sum(dim=1) - square
-    people = several > 1
-    total = (pairs[people] / (several[people] - 1)).sum()
-    return (total / square[people].sum().clamp(min=1e-12)).clamp(min=0)
+    users = count > 1
+    total = (pairs[users] / (count[users] - 1)).sum()
+    return (total / square[users].sum().clamp(min=1e-12)).clamp(min=0)
 
 
 def _principal_directions(centred: Tensor, rank: int) -> Tensor:
-    """The directions in which rows ``[n, F]`` vary most, orthonormal columns ``[F, <= rank]``."""
-    # In few digits, directions of nearly the same variance would turn with the number of threads.
+    """Return the directions of largest variance of rows ``[n, F]``, orthonormal columns
+    ``[F, <= rank]``."""
+    # In float32, directions of nearly equal variance would depend on the number of threads.
     rows = centred.double().cpu()
-    # Always the same for the same features, whatever else has been drawn.
+    # The same features give the same directions, whatever was drawn before.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _, _, directions = torch.svd_lowrank(rows, min(rank, *rows.shape), _ITERATIONS)

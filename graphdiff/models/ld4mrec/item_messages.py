@@ -1,4 +1,4 @@
-"""What an item table becomes by message passing, over people and over items that are alike."""
+"""Item tables by message passing over the user-item graph and the item-item graphs."""
 
 from __future__ import annotations
 
@@ -17,46 +17,58 @@ from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
 from graphdiff.nn.signals import CollaborativeSignal, ModalitySignal
 
-#: Most messages of one propagation that a training step may be burdened with.
+#: Largest number of messages of a propagation that every training step does.
 SMALL_GRAPH = 4_000_000
 
 
 class Propagated(NamedTuple):
-    """What message passing said, now or some training steps ago.
+    """Item tables of a training step.
 
     Attributes:
-        table: ``[I, d]``, what gradients flow into.
+        table: ``[I, d]``, the part with a gradient.
         shift: ``[I, d]``; Z is ``table + shift``.
-        guides: C and the M_m, ``[I, d]`` each.
+        signal_tables: C and the M_m, ``[I, d]`` each.
     """
 
     table: Tensor
     shift: Tensor
-    guides: list[Tensor]
+    signal_tables: list[Tensor]
 
 
 class ItemMessages(torch.nn.Module):
-    r"""From items' embeddings E to the tables that people are read with,
+    r"""Item tables that encode rows, from the item embeddings E:
 
     .. math::
         C = \mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E, \qquad
         M_m = w\, S_m E, \qquad
         Z = C + \sum_m a_{im} M_m,
 
-    where :math:`a_{im}` are the shares of the modalities, among those that item i has: see
-    :meth:`weights`.
+    where :math:`a_{im}` are the global weights of the modalities, among those that item i has; see
+    :meth:`modality_weights`.
 
-    On small graphs a training step makes them anew, and its gradient flows through; on large ones
-    they are made at times, without a gradient, and move in between as E does: see
-    :class:`~graphdiff.models.LD4MRec`. The graphs and the shares of the modalities, ``[M]``, which
-    sum to one, are the caller's, and are told each time.
+    Message passing touches every interaction, a training step only those of its batch. On small
+    graphs every training step propagates, and its gradient flows through. On large ones the tables
+    are computed at the start of an epoch and every ``every`` steps, without a gradient. In between
+    :math:`Z = E + \Delta` with the shift :math:`\Delta = Z - E` of that moment, so a step moves Z
+    as it moves E, and the next propagation spreads the change. (For a symmetric filter F with
+    non-negative eigenvalues, following the gradient of FE as if it were E's is gradient descent on
+    :math:`F^{1/2}E'`: smoothing once, not twice.)
 
     Args:
-        num_layers: Round trips over the user-item graph.
+        num_layers: Round trips L over the user-item graph.
         num_item_layers: Layers on each item-item graph.
         content_weight: w.
         every: Training steps between two propagations; 0 for one in every step. By default 0 on
             small graphs and 100 on large ones.
+
+    Example:
+        >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2]), num_items=3)
+        >>> messages = ItemMessages(num_layers=1, num_item_layers=1, content_weight=2.0)
+        >>> encoder, signal_tables = messages(torch.eye(3), graph, shares=torch.ones(0))
+        >>> encoder  # items 0 and 1 have a user in common
+        tensor([[0.7500, 0.2500, 0.0000],
+                [0.2500, 0.7500, 0.0000],
+                [0.0000, 0.0000, 1.0000]])
     """
 
     def __init__(
@@ -70,7 +82,8 @@ class ItemMessages(torch.nn.Module):
         self._steps_since = 0
 
     def steps_between(self, graph: RecGraph) -> int:
-        """Training steps between two propagations; 0 for one in every step, with its gradient."""
+        """Return the training steps between two propagations; 0 for one in every step, with its
+        gradient."""
         if self.every is not None:
             return self.every
         similar = sum(graph.similar(name)[1].numel() for name in graph.modalities)
@@ -78,31 +91,31 @@ class ItemMessages(torch.nn.Module):
         num_messages += self.content.num_layers * similar
         return 0 if num_messages <= SMALL_GRAPH else 100
 
-    def forget(self) -> None:
-        """Has the next training step make the tables anew."""
+    def invalidate(self) -> None:
+        """Discard the tables of earlier steps, so that the next training step propagates."""
         self._last = None
 
     def for_step(
         self, items: Tensor, graph: RecGraph, shares: Tensor, withheld: Tensor | None = None
     ) -> Propagated:
-        """The tables for a training step, made now or not so long ago.
+        """Return the tables of a training step, computed now or in an earlier step.
 
         Args:
             items: E, ``[I, d]``.
             graph: Over the same items.
-            shares: Of the modalities, ``[M]``.
-            withheld: Positions of interactions, long ``[n]``, that messages do not pass along where
-                the tables are made now.
+            shares: Global weights of the modalities, ``[M]``, which sum to one.
+            withheld: Positions of interactions, long ``[n]``, that are removed from message
+                passing, where every step propagates.
         """
         every = self.steps_between(graph)
         if every == 0:
-            guides = list(self._guides(items, graph, withheld))
-            encoder = self._encoder(guides, graph, shares)
-            return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), guides)
+            signal_tables = list(self._signal_tables(items, graph, withheld))
+            encoder = self._encoder(signal_tables, graph, shares)
+            return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), signal_tables)
         if self._last is None or self._steps_since >= every:
             with torch.no_grad():
-                encoder, guides = self(items, graph, shares)
-                self._last = encoder.sub_(items), guides
+                encoder, signal_tables = self(items, graph, shares)
+                self._last = encoder.sub_(items), signal_tables
             self._steps_since = 0
         self._steps_since += 1
         return Propagated(items, *self._last)
@@ -111,23 +124,24 @@ class ItemMessages(torch.nn.Module):
     def forward(
         self, items: Tensor, graph: RecGraph, shares: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Z, ``[I, d]``, and the guides C and M_m, ``[I, d]`` each, without gradients."""
-        # Filled piece by piece: tables are what a large catalogue's memory goes into.
+        """Return Z, ``[I, d]``, and the signal tables C and M_m, ``[I, d]`` each, without
+        gradients."""
+        # Filled one by one: the tables take most of the memory on a large catalogue.
         table = items.new_empty(items.size(0), 1 + len(graph.modalities), items.size(1))
-        for column, guide in enumerate(self._guides(items, graph)):
-            table[:, column] = guide
-        guides = list(table.unbind(dim=1))
-        return self._encoder(guides, graph, shares), guides
+        for column, signal_table in enumerate(self._signal_tables(items, graph)):
+            table[:, column] = signal_table
+        signal_tables = list(table.unbind(dim=1))
+        return self._encoder(signal_tables, graph, shares), signal_tables
 
-    def _encoder(self, guides: list[Tensor], graph: RecGraph, shares: Tensor) -> Tensor:
-        """Z of C and the M_m."""
-        encoder = guides[0].clone()
-        weights = self.weights(graph, shares).unbind(dim=1)
-        for table, weight in zip(guides[1:], weights, strict=True):
+    def _encoder(self, signal_tables: list[Tensor], graph: RecGraph, shares: Tensor) -> Tensor:
+        """Return Z, from C and the M_m."""
+        encoder = signal_tables[0].clone()
+        weights = self.modality_weights(graph, shares).unbind(dim=1)
+        for table, weight in zip(signal_tables[1:], weights, strict=True):
             encoder.addcmul_(table, weight.unsqueeze(1))
         return encoder
 
-    def _guides(
+    def _signal_tables(
         self, items: Tensor, graph: RecGraph, withheld: Tensor | None = None
     ) -> Iterator[Tensor]:
         if withheld is None:
@@ -142,10 +156,22 @@ class ItemMessages(torch.nn.Module):
     def _similar(self, graph: RecGraph, modality: str) -> FixedGraph:
         return graph.cached(similarity_graph, {modality: self.content.edge_share})
 
-    def weights(self, graph: RecGraph, shares: Tensor, index: Tensor | None = None) -> Tensor:
-        """Each item's shares of the modalities, ``[I, M]``, or those of the items at ``index``,
-        long ``[n]``, by those of all, ``[M]``: they sum to one over the modalities that the item
-        has, or to zero where it has none."""
+    def modality_weights(
+        self, graph: RecGraph, shares: Tensor, index: Tensor | None = None
+    ) -> Tensor:
+        """Return each item's weights of the modalities.
+
+        They are the global weights, normalised to sum to one over the modalities that the item
+        has; all are zero where it has none.
+
+        Args:
+            graph: With the items' modalities.
+            shares: Global weights, ``[M]``.
+            index: Items, long ``[n]``; all by default.
+
+        Returns:
+            ``[I, M]``, or ``[n, M]``.
+        """
         has = graph.cached(_has_modality)
         weight = (has if index is None else has[index]) * shares
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)

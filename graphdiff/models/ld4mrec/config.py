@@ -1,0 +1,149 @@
+"""Settings of LD4MRec."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from graphdiff.models.base import BaseConfig, ModelConfig
+
+
+class DiffusionConfig(BaseConfig):
+    """Corruption of rows in training."""
+
+    enabled: bool = Field(
+        True, description="Corrupt rows in training; otherwise all are at step 0, as observed."
+    )
+    num_steps: int = Field(20, ge=1, description="Diffusion steps T.")
+    noise_scale: float = Field(0.1, gt=0, lt=1, description="s: largest variance of the noise.")
+    noise_min: float = Field(0.01, gt=0, le=1, description="α_min: smallest share of s.")
+    importance_sampling: bool = Field(
+        False, description="Draw steps in proportion to their losses instead of uniformly."
+    )
+
+
+class PropagationConfig(BaseConfig):
+    """Message passing over the graphs."""
+
+    num_layers: int = Field(2, ge=0, description="Round trips L over the user-item graph.")
+    num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
+    content_weight: float = Field(2.0, ge=0, description="w: weight of the content tables.")
+    every: int | None = Field(
+        None,
+        ge=0,
+        description="Training steps between two propagations; 0 for one in every step, with its "
+        "gradient. By default 0 on small graphs and 100 on large ones.",
+    )
+    hide_targets: bool = Field(
+        True,
+        description="Remove a batch's hidden items from message passing, where every step "
+        "propagates; otherwise targets leak through the graph.",
+    )
+
+
+class ObjectiveConfig(BaseConfig):
+    """Training targets and their losses."""
+
+    input_dropout: float = Field(
+        0.5, ge=0, lt=1, description="Share of a row's items that are hidden from the encoder."
+    )
+    reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
+    ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
+    num_negatives: int = Field(2048, ge=2, description="Negatives shared by a batch.")
+    visible_weight: float = Field(
+        0.0, ge=0, description="Weight of visible items as targets; hidden items have 1."
+    )
+    unobserved_weight: float = Field(
+        0.1, ge=0, description="α₀: weight of unobserved items in the reconstruction error."
+    )
+    soft_probability: float = Field(0.0, ge=0, le=1, description="p: probability of softening.")
+    soft_intensity: float = Field(0.1, ge=0, le=1, description="γ: intensity of softening.")
+
+
+class LinearPathConfig(BaseConfig):
+    """The linear item-item model whose scores are added at inference."""
+
+    rank: int = Field(
+        0, ge=0, description="K of the linear path, a multiple of hidden_channels; 0 for none."
+    )
+    ridge: float = Field(2000.0, gt=0, description="λ: ridge of its regression.")
+    weight: float = Field(
+        0.5, ge=0, description="ω: standard deviation of its scores for each user."
+    )
+
+
+class LD4MRecConfig(ModelConfig):
+    """Settings of :class:`~graphdiff.models.LD4MRec`."""
+
+    hidden_channels: int = Field(256, ge=1, description="Width of all heads together.")
+    num_heads: int = Field(
+        4, ge=1, description="Heads H, which are trained independently and averaged."
+    )
+    lr: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
+    batch_size: int = Field(512, ge=1, description="Users per training step.")
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Decay of the moving average of the weights."
+    )
+    num_blocks: int = Field(1, ge=0, description="Conditional residual blocks of C-Net.")
+    num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
+    content_rank: int = Field(
+        64,
+        ge=0,
+        description="Principal directions R of a modality's features that item embeddings are "
+        "linear in; 0 for none.",
+    )
+    shrinkage: float = Field(
+        3.0, ge=0, description="κ: the embedding of an item with n interactions times n / (n + κ)."
+    )
+    modality_shares: Literal["agreement", "equal"] = Field(
+        "agreement",
+        description="Global weights of the modalities: by the similarity of a user's items in "
+        "each, or equal; equal where content_rank is 0.",
+    )
+    gated: bool = Field(False, description="Learn weights of the modalities for each user.")
+    diffusion: DiffusionConfig = Field(
+        DiffusionConfig(), description="Corruption of rows in training."
+    )
+    propagation: PropagationConfig = Field(
+        PropagationConfig(), description="Message passing over the graphs."
+    )
+    objective: ObjectiveConfig = Field(
+        ObjectiveConfig(), description="Training targets and their losses."
+    )
+    linear_path: LinearPathConfig = Field(
+        LinearPathConfig(), description="The linear item-item model added at inference."
+    )
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> Self:
+        if self.linear_path.rank % self.hidden_channels:
+            raise ValueError(
+                f"linear_path.rank={self.linear_path.rank} is no multiple of "
+                f"hidden_channels={self.hidden_channels}"
+            )
+        if self.hidden_channels % self.num_heads:
+            raise ValueError(
+                f"hidden_channels={self.hidden_channels} cannot be divided among "
+                f"num_heads={self.num_heads}"
+            )
+        return self
+
+
+#: Values that tuning tries.
+SEARCH_SPACE: dict[str, list[Any]] = {
+    "hidden_channels": [64, 128, 256],
+    "num_heads": [1, 2, 4],
+    "objective.num_negatives": [512, 2048],
+    "batch_size": [512, 1024],
+    "lr": [1e-3, 3e-3],
+    "num_blocks": [0, 1],
+    "propagation.num_layers": [0, 1, 2, 3],
+    "objective.input_dropout": [0.3, 0.5, 0.7, 0.85],
+    "objective.reconstruction": [0.03, 0.1, 0.3, 1.0],
+    "propagation.content_weight": [1.0, 2.0, 4.0],
+    "content_rank": [0, 64],
+    "gated": [False, True],
+    "linear_path.rank": [0, 512],
+    "linear_path.ridge": [50.0, 300.0, 2000.0],
+}

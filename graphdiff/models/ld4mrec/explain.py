@@ -1,0 +1,102 @@
+"""Decomposition of one LD4MRec score into parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.explanation import Explanation
+from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
+from graphdiff.models.ld4mrec.item_messages import ItemMessages
+from graphdiff.models.ld4mrec.item_tables import ItemTables
+from graphdiff.models.ld4mrec.row_encoding import row_scale
+from graphdiff.nn.heads import CosineHeads, split_heads
+
+
+def history_summands(
+    rows: Rows,
+    signal_tables: Tensor,
+    gate: Tensor,
+    shares: Tensor,
+    items: ItemEmbedding,
+    messages: ItemMessages,
+    graph: RecGraph,
+) -> dict[str, Tensor]:
+    """Return the contributions of the items of one row to C-Net's input, ``[nnz, d]`` for each
+    part; their sum, scaled as the row is, is that input.
+
+    Args:
+        rows: One row.
+        signal_tables: C and the M_m of its items, ``[nnz, (1 + M) * d]``.
+        gate: The user's weights of the modalities, ``[M]``.
+        shares: Global weights, ``[M]``.
+        items: Item embeddings.
+        messages: Message passing.
+        graph: The graph of both.
+    """
+    channels = items.weight.size(1)
+    collaborative, *content = signal_tables.split(channels, dim=1)
+    # A table is the mean of E and of its propagation along each number of edges.
+    num_terms = messages.collaborative.num_layers + 1
+    own = {name: part / num_terms for name, part in items.summands(graph, rows.item).items()}
+    weight = messages.modality_weights(graph, shares, rows.item) + gate - shares
+    summands = {**own, "collaborative": collaborative - sum(own.values())}
+    for m, name in enumerate(graph.modalities):
+        summands[f"preference_{name}"] = content[m] * weight[:, m : m + 1]
+    return summands
+
+
+def decompose(
+    item: int,
+    rows: Rows,
+    summands: dict[str, Tensor],
+    hidden: Tensor,
+    network: Tensor,
+    gate: dict[str, float],
+    heads: CosineHeads,
+    tables: ItemTables,
+    num_items: int,
+) -> Explanation:
+    """Split the score of one item for one row into parts.
+
+    Args:
+        item: Index of the item.
+        rows: One row.
+        summands: From :func:`history_summands`.
+        hidden: C-Net's output, ``[1, d]``.
+        network: C-Net's output less its input, ``[1, d]``.
+        gate: The user's weight of each modality.
+        heads: The head queries.
+        tables: Item tables.
+        num_items: Largest number of items of the history to name.
+    """
+    # s = h · direction + b, with the lengths of h's heads taken as constant.
+    num_heads = heads.num_heads
+    query, split_hidden = split_heads(heads(hidden), num_heads), split_heads(hidden, num_heads)
+    # A head without signal is zero, and contributes zero.
+    scale = (query * split_hidden).sum(dim=-1) / split_hidden.square().sum(dim=-1).clamp(min=1e-12)
+    own_item, linear_item = tables.item[item].tensor_split([tables.channels])
+    direction = (scale * split_heads(own_item, num_heads)).flatten()
+    value = row_scale(rows, hidden.dtype)
+    each = {name: value * (part @ direction) for name, part in summands.items()}
+    score = hidden @ direction
+    linear_query = tables.inference.linear
+    if linear_query is not None:
+        linear = tables.split(tables.row_encoder[rows.item])[2]
+        length = linear.sum(dim=0).norm().clamp(min=1e-12)
+        each["linear"] = linear_query.weight * (linear @ linear_item) / length
+        score = score + each["linear"].sum()
+    parts = {name: part.sum().item() for name, part in each.items()}
+    parts["network"] = (network @ direction).item()
+    assert tables.bias is not None
+    parts["bias"] = tables.bias[item].item()
+    by_item = torch.stack(list(each.values())).sum(dim=0)
+    top = by_item.topk(min(num_items, by_item.numel()))
+    return Explanation(
+        score=score.item() + parts["bias"],
+        parts=parts,
+        gate=gate,
+        history=list(zip(rows.item[top.indices].tolist(), top.values.tolist(), strict=True)),
+    )

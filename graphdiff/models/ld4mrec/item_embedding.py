@@ -1,0 +1,98 @@
+"""Item embeddings of LD4MRec: learned from interactions and from features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
+
+
+class ItemEmbedding(torch.nn.Module):
+    r"""Item embeddings
+
+    .. math::
+        \mathbf{e}_i = \frac{n_i}{n_i + \kappa} \bar{\mathbf{e}}_i
+        + \sum_m \hat{\mathbf{x}}_{im} P_m,
+
+    where :math:`\bar{\mathbf{e}}_i` is learned from the :math:`n_i` interactions of the item, and
+    the second term is linear in its features (see
+    :class:`~graphdiff.models.ld4mrec.content_embedding.ContentEmbedding`). The fewer interactions
+    an item has, the more it depends on features and neighbours: few interactions may be chance,
+    and Adam moves rare embeddings as far as others. Shrinking is ours.
+
+    Args:
+        graph: Training interactions and item content.
+        channels: Width d.
+        content_rank: Principal directions R of each modality; 0 for no linear term.
+        shrinkage: :math:`\kappa`.
+
+    Example:
+        >>> graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=3)
+        >>> items = ItemEmbedding(graph, channels=4, content_rank=0, shrinkage=3.0)
+        >>> items.reset_parameters()
+        >>> e = items(graph)
+        >>> torch.equal(e[0], items.weight[0] / 4), torch.count_nonzero(e[2]).item()
+        (True, 0)
+    """
+
+    def __init__(
+        self, graph: RecGraph, channels: int, content_rank: int, shrinkage: float
+    ) -> None:
+        super().__init__()
+        self.shrinkage = shrinkage
+        self.weight = torch.nn.Parameter(torch.zeros(graph.num_items, channels))
+        self.content = (
+            ContentEmbedding(graph, channels, content_rank)
+            if content_rank and graph.modalities
+            else None
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw the embeddings and the maps of features; they are zero before."""
+        torch.nn.init.normal_(self.weight, std=0.1)
+        if self.content is not None:
+            self.content.reset_parameters()
+
+    def start(self, graph: RecGraph, generator: torch.Generator) -> None:
+        """Read the features; see :meth:`ContentEmbedding.start`."""
+        if self.content is not None:
+            self.content.start(graph, generator)
+
+    def forward(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
+        """Return E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
+        learned = self.from_interactions(graph, index)
+        return learned if self.content is None else learned + self.content(index)
+
+    def from_interactions(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
+        """Return the first term of E, ``[I, d]``, or its rows ``index``."""
+        weight = self.weight if index is None else self.weight[index]
+        if not self.shrinkage:
+            return weight
+        share = graph.cached(_degree_share, self.shrinkage)
+        return weight * (share if index is None else share[index]).to(weight.dtype)
+
+    def summands(self, graph: RecGraph, index: Tensor) -> dict[str, Tensor]:
+        """Return the terms of E at ``index``, long ``[n]``: ``behaviour`` and, for each modality,
+        ``features_<name>``, ``[n, d]`` each."""
+        terms = {"behaviour": self.from_interactions(graph, index)}
+        if self.content is not None:
+            by_modality = self.content.by_modality(index)
+            terms |= {f"features_{name}": term for name, term in by_modality.items()}
+        return terms
+
+    @torch.no_grad()
+    def grow(self, graph: RecGraph) -> None:
+        """Append the items that ``graph`` has more; they are known by their features alone."""
+        num = graph.num_items - self.weight.size(0)
+        new = self.weight.new_zeros(num, self.weight.size(1))
+        self.weight = torch.nn.Parameter(torch.cat([self.weight, new]))
+        if self.content is not None:
+            self.content.grow(graph)
+
+
+def _degree_share(graph: RecGraph, shrinkage: float) -> Tensor:
+    """Return n / (n + κ) of each item, ``[I, 1]``."""
+    degree = graph.item_degree().float().unsqueeze(-1)
+    return degree / (degree + shrinkage)

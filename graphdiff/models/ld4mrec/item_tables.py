@@ -1,0 +1,46 @@
+"""Item tables of LD4MRec, computed once for all requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from graphdiff.models.base import Tables
+from graphdiff.models.ld4mrec.inference import InferencePass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemTables(Tables):
+    """Item tables of LD4MRec, the same for all users.
+
+    ``item`` is Z with rows of length one, ``[I, d]``, and beside it the linear path's item
+    factors, ``[I, K]``.
+
+    Attributes:
+        row_encoder: Z, C, the M_m and the linear path's row factors side by side, so that a row is
+            encoded by all of them at once, ``[I, (2 + M) * d + K]``.
+        channels: d.
+        inference: From encoded rows to user vectors, with the weights of the same moment.
+    """
+
+    row_encoder: Tensor
+    channels: int
+    inference: InferencePass
+
+    def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split the columns of ``row_encoder``, or of rows times it ``[*, (2 + M) * d + K]``, into
+        those of Z, ``[*, d]``, of C and the M_m, ``[*, (1 + M) * d]``, and of the linear path,
+        ``[*, K]``."""
+        start, stop = self.channels, encoded.size(1) - (self.item.size(1) - self.channels)
+        return encoded[:, :start], encoded[:, start:stop], encoded[:, stop:]
+
+    @property
+    def encoder(self) -> Tensor:
+        """Z, ``[I, d]``."""
+        return self.split(self.row_encoder)[0]
+
+    @property
+    def signal_tables(self) -> Tensor:
+        """C and the M_m side by side, ``[I, (1 + M) * d]``."""
+        return self.split(self.row_encoder)[1]

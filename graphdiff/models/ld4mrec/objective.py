@@ -1,0 +1,234 @@
+"""LD4MRec's training objective: random draws, soft reconstruction and ranking."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.config import LD4MRecConfig, ObjectiveConfig
+from graphdiff.nn.diffusion import StepSampler
+from graphdiff.nn.heads import CosineHeads, split_heads
+from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
+from graphdiff.nn.reconstruction import Catalogue, Quadratic, reconstruction_error
+
+
+class Draw(NamedTuple):
+    """All random values of a training step.
+
+    Attributes:
+        visible: Bool ``[nnz]``, items that the encoder sees.
+        t: Diffusion steps, long ``[B]``.
+        step_weight: ``[B]``, corrects for steps that are not drawn uniformly.
+        noise: White noise, ``[B, d]``.
+        softened: Bool ``[nnz]``, items whose target is softened.
+        negatives: Negatives of the ranking loss.
+    """
+
+    visible: Tensor
+    t: Tensor
+    step_weight: Tensor
+    noise: Tensor
+    softened: Tensor
+    negatives: Negatives
+
+
+class SoftReconstruction(torch.nn.Module):
+    r"""Reconstruction of rows with soft targets, over the whole catalogue.
+
+    Each head predicts :math:`\hat{y}_{ui} = a\, \mathbf{h}^\eta \cdot \mathbf{z}^\eta_i + \beta_i`.
+    With probability p a target is softened by γ: an observed 1 to :math:`1 - \gamma`, an unobserved
+    0 to :math:`\gamma \pi_i`, with π the items' popularity relative to the most popular one.
+    Unobserved entries have the weight :math:`\alpha_0`. A random softening of an unobserved zero
+    enters the gradient of the squared error only through its mean :math:`p \gamma \pi_i`, so the
+    mean is used. Softening is off by default, because it makes no difference in the benchmarks: see
+    the ablation in ``benchmarks/results``.
+
+    The error is exact and no tensor ``[B, I]`` is made: see :mod:`graphdiff.nn.reconstruction`.
+
+    Args:
+        num_items: I.
+        config: Weights and softening.
+    """
+
+    def __init__(self, num_items: int, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bias = torch.nn.Parameter(torch.zeros(num_items))
+        self.log_scale = torch.nn.Parameter(torch.zeros(()))
+
+    def reset_parameters(self) -> None:
+        """Reset the biases and the scale."""
+        torch.nn.init.zeros_(self.bias)
+        torch.nn.init.zeros_(self.log_scale)
+
+    @property
+    def scale(self) -> Tensor:
+        """a."""
+        return self.log_scale.exp()
+
+    def forward(
+        self,
+        sums: Catalogue,
+        hidden: Tensor,
+        rows: Rows,
+        softened: Tensor,
+        weight: Tensor,
+        popularity: Tensor,
+    ) -> Tensor:
+        """Return each head's error of each row, ``[H, B]``.
+
+        Args:
+            sums: Sums over the item table Z, and its rows of the rows' items first.
+            hidden: ``[B, H * d]``.
+            rows: B rows with nnz items in all.
+            softened: Bool ``[nnz]``.
+            weight: Weights of the observed targets, ``[nnz]``.
+            popularity: π in the dtype of the biases, ``[I]``.
+        """
+        config, scale, num_heads = self.config, self.scale, sums.gram.size(0)
+        soften = config.soft_probability * config.soft_intensity
+        prior = soften * popularity
+        everywhere = Quadratic(
+            weight=config.unobserved_weight,
+            matrix=scale.square() * sums.gram,
+            linear=scale * (soften * sums.prior - sums.bias),
+            constant=(prior - self.bias).square().sum(),
+        )
+        entries = sums.rows[: rows.item.numel()]
+        products = split_heads(hidden.index_select(0, rows.row) * entries, num_heads)
+        score = scale * products.sum(dim=-1) + self.bias.index_select(0, rows.item)
+        target = 1 - config.soft_intensity * softened.to(hidden.dtype)
+        return reconstruction_error(
+            split_heads(hidden, num_heads),
+            everywhere,
+            rows.row,
+            score,
+            target,
+            weight,
+            prior[rows.item],
+        )
+
+
+def ranking_loss(
+    query: Tensor,
+    direction: Tensor,
+    bias: Tensor,
+    rows: Rows,
+    negatives: Negatives,
+    weight: Tensor,
+    num_heads: int,
+) -> Tensor:
+    """Return each head's ranking loss of each row, ``[H, B]``: a softmax of every item of the row
+    against shared negatives; see :func:`~graphdiff.nn.losses.sampled_log_partition`.
+
+    Args:
+        query: Queries whose inner products are each head's own scores, ``[B, H * d]``.
+        direction: Item directions of the rows' items and of the negatives, ``[nnz + n, H * d]``.
+        bias: Their biases, ``[nnz + n]``.
+        rows: B rows with nnz items in all.
+        negatives: n negatives.
+        weight: Weights of the targets, ``[nnz]``.
+        num_heads: H.
+    """
+    row, item, num = rows
+    nnz = item.numel()
+    own_bias, negative_bias = bias.tensor_split([nnz])
+    partition = sampled_log_partition(
+        split_heads(query, num_heads),
+        split_heads(direction[nnz:], num_heads),
+        negative_bias,
+        negatives,
+    )
+    products = split_heads(query.index_select(0, row) * direction[:nnz], num_heads)
+    surprise = weight * (partition.index_select(1, row) - (products.sum(dim=-1) + own_bias))
+    return surprise.new_zeros(num_heads, num).index_add(1, row, surprise)
+
+
+def training_loss(
+    reconstruction: SoftReconstruction,
+    heads: CosineHeads,
+    sums: Catalogue,
+    hidden: Tensor,
+    bias: Tensor,
+    rows: Rows,
+    draw: Draw,
+    popularity: Tensor,
+) -> Tensor:
+    """Return the weighted sum of soft reconstruction and ranking of each row, ``[B]``.
+
+    Args:
+        reconstruction: The reconstruction, with the weights of both losses.
+        heads: The head queries of the ranking scores.
+        sums: Sums over the item table, and its rows of the rows' items and of the negatives.
+        hidden: C-Net's output, ``[B, H * d]``.
+        bias: Biases of the ranking scores of the same items.
+        rows: B rows.
+        draw: The random values of the step.
+        popularity: π, ``[I]``.
+    """
+    config, num_heads = reconstruction.config, heads.num_heads
+    weight = torch.where(draw.visible, config.visible_weight, 1.0).to(sums.rows.dtype)
+    with full_precision(hidden.device):
+        # In 16 bits, rounding of the quadratic form would exceed the error itself.
+        error = reconstruction(
+            sums, hidden.to(sums.rows.dtype), rows, draw.softened, weight, popularity
+        )
+    # Each head's own scores: H times its part of their mean.
+    query, direction = num_heads * heads(hidden), heads.normalize(sums.rows)
+    ranking = ranking_loss(query, direction, bias, rows, draw.negatives, weight, num_heads)
+    return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
+
+
+def draw_step(
+    rows: Rows,
+    graph: RecGraph,
+    steps: StepSampler,
+    config: LD4MRecConfig,
+    generator: torch.Generator,
+) -> Draw:
+    """Draw the random values of a training step on ``rows``, which are not all empty."""
+    objective, nnz, device = config.objective, rows.item.numel(), rows.item.device
+    visible = torch.rand(nnz, generator=generator, device=device) >= objective.input_dropout
+    t, step_weight = steps.sample(rows.num, generator)
+    if not config.diffusion.enabled:
+        t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
+    size = (rows.num, config.hidden_channels)
+    # In float32 whatever the model's dtype, so that a seed gives the same noise.
+    noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
+    softened = torch.rand(nnz, generator=generator, device=device) < objective.soft_probability
+    negatives = draw_negatives(
+        rows.item,
+        graph.trained_items(),
+        graph.cached(item_frequency),
+        objective.num_negatives,
+        generator,
+    )
+    return Draw(visible, t, step_weight, noise, softened, negatives)
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return a context without mixed precision."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def grown(parameter: torch.nn.Parameter, num: int, like: Tensor) -> torch.nn.Parameter:
+    """Return a parameter ``[I]`` with ``num`` entries appended, the mean of its entries ``like``,
+    bool ``[I]``."""
+    new = parameter.new_zeros(num) + parameter[like].mean()
+    return torch.nn.Parameter(torch.cat([parameter, new]))
+
+
+def item_frequency(graph: RecGraph) -> Tensor:
+    """Return each item's share of all interactions, ``[I]``."""
+    degree = graph.item_degree().float()
+    return degree / degree.sum()
+
+
+def item_popularity(graph: RecGraph) -> Tensor:
+    """Return π, each item's interactions relative to the most popular item's, ``[I]``."""
+    frequency = graph.cached(item_frequency)
+    return frequency / frequency.max()
