@@ -2,6 +2,10 @@ r"""Heads: parts of a width that are trained independently and whose scores are 
 
 Features ``[*, H * d]`` hold H heads of width d one after the other. The score of a user and an item
 is the mean of the heads' scores: an ensemble in one table, with one retrieval by inner product.
+
+In LD4MRec each head has its own part of the item tables and of C-Net, and is trained to rank and to
+reconstruct as if it were the only one. Their errors differ, and the error of their mean is smaller.
+They share the gate, the biases, the temperature and all random draws except the noise.
 """
 
 from __future__ import annotations

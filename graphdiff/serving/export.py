@@ -19,7 +19,9 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.files import write_bytes, written_together
 from graphdiff.models.base import Recommender
-from graphdiff.models.ld4mrec.model import ItemTables, LD4MRec
+from graphdiff.models.ld4mrec.item_tables import ItemTables
+from graphdiff.models.ld4mrec.model import LD4MRec
+from graphdiff.models.ld4mrec.row_encoding import ROW_EXPONENT
 
 Precision = Literal["float32", "bf16", "int8"]
 Format = Literal["torch", "onnx"]
@@ -94,13 +96,12 @@ class Program(torch.nn.Module):
                 f"k must be from 1 to {model.num_items}"
             )
         self.k, self.num_items = k, model.num_items
-        self.row_exponent = model.config.row_exponent
         with model.evaluation_mode():
             tables = model._item_tables()
-        self.settled = copy.deepcopy(tables.settled)
+        self.inference = copy.deepcopy(tables.inference)
         # In blocks of d channels, each with a scale of its own where one is needed.
         blocks = self.num_items, -1, model.config.hidden_channels
-        self.read = Table(tables.read.view(blocks), precision)
+        self.row_encoder = Table(tables.row_encoder.view(blocks), precision)
         # In pieces, so that no tensor holds the scores of a large catalogue.
         self.item = torch.nn.ModuleList(
             Table(piece, precision) for piece in tables.item.reshape(blocks).split(BLOCK)
@@ -126,11 +127,11 @@ class Program(torch.nn.Module):
         num = offsets.size(0)
         row, item, weight = self._distinct(history_index, offsets)
         degree = self.bias.new_zeros(num).index_put((row,), weight, accumulate=True)
-        value = degree.clamp(min=1).pow(-self.row_exponent).view(-1, 1, 1)
-        read = self.read.rows(item) * weight.view(-1, 1, 1)
+        value = degree.clamp(min=1).pow(-ROW_EXPONENT).view(-1, 1, 1)
+        read = self.row_encoder.rows(item) * weight.view(-1, 1, 1)
         size = (num, read.size(1), read.size(2))
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
-        return self._best(self.settled(encoded.flatten(1)), row, item, weight)
+        return self._best(self.inference(encoded.flatten(1)), row, item, weight)
 
     def _distinct(self, item: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return row, item and weight of each entry, ``[nnz + 1]`` each.
@@ -235,7 +236,9 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
 
     def tables() -> ItemTables:
         exact, d = model.tables(), model.config.hidden_channels
-        return replace(exact, item=through(exact.item, d), read=through(exact.read, d))
+        return replace(
+            exact, item=through(exact.item, d), row_encoder=through(exact.row_encoder, d)
+        )
 
     other = copy.copy(model)
     other.tables = tables  # type: ignore[method-assign]

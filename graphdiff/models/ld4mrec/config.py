@@ -13,30 +13,33 @@ class DiffusionConfig(BaseConfig):
     """Corruption of rows in training."""
 
     enabled: bool = Field(
-        True, description="Corrupt rows in training; otherwise all are at step 0, as observed."
+        default=True,
+        description="Corrupt rows in training; otherwise all are at step 0, as observed.",
     )
-    num_steps: int = Field(20, ge=1, description="Diffusion steps T.")
-    noise_scale: float = Field(0.1, gt=0, lt=1, description="s: largest variance of the noise.")
-    noise_min: float = Field(0.01, gt=0, le=1, description="α_min: smallest share of s.")
+    num_steps: int = Field(default=20, ge=1, description="Diffusion steps T.")
+    noise_scale: float = Field(
+        default=0.1, gt=0, lt=1, description="s: largest variance of the noise."
+    )
+    noise_min: float = Field(default=0.01, gt=0, le=1, description="α_min: smallest share of s.")
     importance_sampling: bool = Field(
-        False, description="Draw steps in proportion to their losses instead of uniformly."
+        default=False, description="Draw steps in proportion to their losses instead of uniformly."
     )
 
 
 class PropagationConfig(BaseConfig):
     """Message passing over the graphs."""
 
-    num_layers: int = Field(2, ge=0, description="Round trips L over the user-item graph.")
-    num_item_layers: int = Field(1, ge=0, description="Layers on each item-item graph.")
-    content_weight: float = Field(2.0, ge=0, description="w: weight of the content tables.")
+    num_layers: int = Field(default=2, ge=0, description="Round trips L over the user-item graph.")
+    num_item_layers: int = Field(default=1, ge=0, description="Layers on each item-item graph.")
+    content_weight: float = Field(default=2.0, ge=0, description="w: weight of the content tables.")
     every: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Training steps between two propagations; 0 for one in every step, with its "
         "gradient. By default 0 on small graphs and 100 on large ones.",
     )
     hide_targets: bool = Field(
-        True,
+        default=True,
         description="Remove a batch's hidden items from message passing, where every step "
         "propagates; otherwise targets leak through the graph.",
     )
@@ -46,30 +49,39 @@ class ObjectiveConfig(BaseConfig):
     """Training targets and their losses."""
 
     input_dropout: float = Field(
-        0.5, ge=0, lt=1, description="Share of a row's items that are hidden from the encoder."
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="Share of a row's items that are hidden from the encoder.",
     )
-    reconstruction: float = Field(0.1, ge=0, description="Weight of the reconstruction error.")
-    ranking: float = Field(1.0, ge=0, description="Weight of the ranking loss.")
-    num_negatives: int = Field(2048, ge=2, description="Negatives shared by a batch.")
+    reconstruction: float = Field(
+        default=0.1, ge=0, description="Weight of the reconstruction error."
+    )
+    ranking: float = Field(default=1.0, ge=0, description="Weight of the ranking loss.")
+    num_negatives: int = Field(default=2048, ge=2, description="Negatives shared by a batch.")
     visible_weight: float = Field(
-        0.0, ge=0, description="Weight of visible items as targets; hidden items have 1."
+        default=0.0, ge=0, description="Weight of visible items as targets; hidden items have 1."
     )
     unobserved_weight: float = Field(
-        0.1, ge=0, description="α₀: weight of unobserved items in the reconstruction error."
+        default=0.1, ge=0, description="α₀: weight of unobserved items in the reconstruction error."
     )
-    soft_probability: float = Field(0.0, ge=0, le=1, description="p: probability of softening.")
-    soft_intensity: float = Field(0.1, ge=0, le=1, description="γ: intensity of softening.")
+    soft_probability: float = Field(
+        default=0.0, ge=0, le=1, description="p: probability of softening."
+    )
+    soft_intensity: float = Field(default=0.1, ge=0, le=1, description="γ: intensity of softening.")
 
 
 class LinearPathConfig(BaseConfig):
     """The linear item-item model whose scores are added at inference."""
 
     rank: int = Field(
-        0, ge=0, description="K of the linear path, a multiple of hidden_channels; 0 for none."
+        default=0,
+        ge=0,
+        description="K of the linear path, a multiple of hidden_channels; 0 for none.",
     )
-    ridge: float = Field(2000.0, gt=0, description="λ: ridge of its regression.")
+    ridge: float = Field(default=2000.0, gt=0, description="λ: ridge of its regression.")
     weight: float = Field(
-        0.5, ge=0, description="ω: standard deviation of its scores for each user."
+        default=0.5, ge=0, description="ω: standard deviation of its scores for each user."
     )
 
 
@@ -103,16 +115,17 @@ class LD4MRecConfig(ModelConfig):
     )
     gated: bool = Field(False, description="Learn weights of the modalities for each user.")
     diffusion: DiffusionConfig = Field(
-        DiffusionConfig(), description="Corruption of rows in training."
+        default_factory=DiffusionConfig, description="Corruption of rows in training."
     )
     propagation: PropagationConfig = Field(
-        PropagationConfig(), description="Message passing over the graphs."
+        default_factory=PropagationConfig, description="Message passing over the graphs."
     )
     objective: ObjectiveConfig = Field(
-        ObjectiveConfig(), description="Training targets and their losses."
+        default_factory=ObjectiveConfig, description="Training targets and their losses."
     )
     linear_path: LinearPathConfig = Field(
-        LinearPathConfig(), description="The linear item-item model added at inference."
+        default_factory=LinearPathConfig,
+        description="The linear item-item model added at inference.",
     )
 
     @model_validator(mode="after")

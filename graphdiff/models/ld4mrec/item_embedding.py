@@ -37,9 +37,7 @@ class ItemEmbedding(torch.nn.Module):
         (True, 0)
     """
 
-    def __init__(
-        self, graph: RecGraph, channels: int, content_rank: int, shrinkage: float
-    ) -> None:
+    def __init__(self, graph: RecGraph, channels: int, content_rank: int, shrinkage: float) -> None:
         super().__init__()
         self.shrinkage = shrinkage
         self.weight = torch.nn.Parameter(torch.zeros(graph.num_items, channels))
@@ -81,6 +79,20 @@ class ItemEmbedding(torch.nn.Module):
             by_modality = self.content.by_modality(index)
             terms |= {f"features_{name}": term for name, term in by_modality.items()}
         return terms
+
+    def modality_shares(self, num_modalities: int, agreeing: bool) -> Tensor:
+        """Return the global weights of the modalities, ``[M]``: positive, with a sum of one.
+
+        Args:
+            num_modalities: M.
+            agreeing: In proportion to the agreements of the features; otherwise, and before
+                :meth:`start`, they are equal.
+        """
+        weight = self.weight.new_ones(num_modalities)
+        if self.content is not None and agreeing:
+            # The minimum is for items that have no other modality.
+            weight = self.content.agreement.clamp(min=1e-6)
+        return weight / weight.sum()
 
     @torch.no_grad()
     def grow(self, graph: RecGraph) -> None:

@@ -54,6 +54,10 @@ class ItemMessages(torch.nn.Module):
     non-negative eigenvalues, following the gradient of FE as if it were E's is gradient descent on
     :math:`F^{1/2}E'`: smoothing once, not twice.)
 
+    Where every step propagates, the batch's targets can be withheld from it. Otherwise an item and
+    the items it is to be predicted from would already have met through the very row that the
+    prediction is for: target leakage.
+
     Args:
         num_layers: Round trips L over the user-item graph.
         num_item_layers: Layers on each item-item graph.

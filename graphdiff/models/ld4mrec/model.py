@@ -79,14 +79,10 @@ class LD4MRec(Recommender):
     *Objective.* Soft reconstruction of the row over the whole catalogue
     (:class:`~graphdiff.models.ld4mrec.objective.SoftReconstruction`) and a softmax over shared
     negatives on the scores s (:func:`~graphdiff.nn.losses.sampled_log_partition`). The items of a
-    row that are hidden from the encoder are its targets. Where every step propagates, they are
-    removed from message passing as well. Otherwise an item and the items it is predicted from would
-    already have met through this row: target leakage.
+    row that are hidden from the encoder are its targets.
 
-    *Heads.* The width is divided among H heads :math:`\eta`, each with its own part of the tables
-    and of C-Net. Each is trained to rank and to reconstruct as if it were the only one, so that
-    their errors differ and the error of their mean is smaller: an ensemble with one item table and
-    one inner product. They share the gate, the biases, τ and all random draws except the noise.
+    *Heads.* The width is divided among H heads :math:`\eta`, which are trained independently and
+    averaged: see :mod:`graphdiff.nn.heads`.
 
     *Linear path,* off by default: the scores of a linear item-item model, added to s at inference;
     see :class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`.
@@ -191,25 +187,14 @@ class LD4MRec(Recommender):
         )
 
     def propagated(self, withheld: Tensor | None = None) -> Propagated:
-        """Return the item tables of a training step; see :meth:`ItemMessages.for_step`.
-
-        Args:
-            withheld: Positions of interactions, long ``[n]``, that are removed from message
-                passing, where every step propagates.
-        """
-        return self.messages.for_step(
-            self.items(self.graph), self.graph, self.shares(), withheld
-        )
+        """Return the item tables of a training step; see :meth:`ItemMessages.for_step`."""
+        return self.messages.for_step(self.items(self.graph), self.graph, self.shares(), withheld)
 
     def shares(self) -> Tensor:
         """Return the global weights of the modalities, ``[M]``: positive, with a sum of one. They
         are equal before training."""
-        weight = self.bias.new_ones(len(self.graph.modalities))
-        content = self.items.content
-        if content is not None and self.config.modality_shares == "agreement":
-            # The minimum is for items that have no other modality.
-            weight = content.agreement.clamp(min=1e-6)
-        return weight / weight.sum()
+        agreeing = self.config.modality_shares == "agreement"
+        return self.items.modality_shares(len(self.graph.modalities), agreeing)
 
     def signals(self, entries: Tensor, rows: Rows) -> Signals:
         """Return the signals of rows.
@@ -269,13 +254,14 @@ class LD4MRec(Recommender):
         visible = Rows(row[seen], item[seen], num)
         tables = [table.index_select(0, visible.item) for table in propagated.signal_tables]
         signals = self.signals(torch.cat(tables, dim=1), visible)
-        behaviour = encode_entries(sums.rows.index_select(0, seen), visible)
+        entries = sums.rows[: item.numel()]
+        behaviour = encode_entries(entries.index_select(0, seen), visible)
         x_t = corrupt(
             self.schedule, behaviour, sums.gram, visible, self.num_items, draw.t, draw.noise
         )
         hidden, bias = self.hidden(x_t, draw.t, signals), self.bias.index_select(0, index)
         return training_loss(
-            self.reconstruction, self.heads, sums, hidden, bias, rows, draw, popularity
+            self.reconstruction, self.heads, sums, entries, hidden, bias, rows, draw, popularity
         )
 
     def user_vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
@@ -316,10 +302,7 @@ class LD4MRec(Recommender):
         unless it is trained (``gated``).
 
         Args:
-            user_index: The users, by one of four arguments as in :meth:`recommend`.
-            user_id: Raw ids of training users.
-            history: Raw ids of past items.
-            history_index: Indices of past items.
+            user_index, user_id, history, history_index: The users, as in :meth:`recommend`.
 
         Returns:
             Per modality the weights, float ``[B]``. They sum to one for a user whose items have
@@ -358,10 +341,7 @@ class LD4MRec(Recommender):
         Args:
             item_index: The item.
             item_id: Its raw id instead.
-            user_index: The user, by one of four arguments as in :meth:`recommend`.
-            user_id: Raw id of a training user.
-            history: Raw ids of past items.
-            history_index: Indices of past items.
+            user_index, user_id, history, history_index: The user, as in :meth:`recommend`.
             num_items: Largest number of items of the history to name.
 
         Raises:
@@ -390,9 +370,7 @@ class LD4MRec(Recommender):
             rows, signal_tables, signals.gate[0], shares, self.items, self.messages, self.graph
         )
         network = hidden - behaviour - signals.gate_residual
-        return decompose(
-            item, rows, summands, hidden, network, gate, self.heads, tables, num_items
-        )
+        return decompose(item, rows, summands, hidden, network, gate, self.heads, tables, num_items)
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:

@@ -73,6 +73,7 @@ class SoftReconstruction(torch.nn.Module):
     def forward(
         self,
         sums: Catalogue,
+        entries: Tensor,
         hidden: Tensor,
         rows: Rows,
         softened: Tensor,
@@ -82,7 +83,8 @@ class SoftReconstruction(torch.nn.Module):
         """Return each head's error of each row, ``[H, B]``.
 
         Args:
-            sums: Sums over the item table Z, and its rows of the rows' items first.
+            sums: Sums over the item table Z.
+            entries: Its rows of the rows' items, ``[nnz, H * d]``.
             hidden: ``[B, H * d]``.
             rows: B rows with nnz items in all.
             softened: Bool ``[nnz]``.
@@ -98,7 +100,6 @@ class SoftReconstruction(torch.nn.Module):
             linear=scale * (soften * sums.prior - sums.bias),
             constant=(prior - self.bias).square().sum(),
         )
-        entries = sums.rows[: rows.item.numel()]
         products = split_heads(hidden.index_select(0, rows.row) * entries, num_heads)
         score = scale * products.sum(dim=-1) + self.bias.index_select(0, rows.item)
         target = 1 - config.soft_intensity * softened.to(hidden.dtype)
@@ -152,6 +153,7 @@ def training_loss(
     reconstruction: SoftReconstruction,
     heads: CosineHeads,
     sums: Catalogue,
+    entries: Tensor,
     hidden: Tensor,
     bias: Tensor,
     rows: Rows,
@@ -164,6 +166,7 @@ def training_loss(
         reconstruction: The reconstruction, with the weights of both losses.
         heads: The head queries of the ranking scores.
         sums: Sums over the item table, and its rows of the rows' items and of the negatives.
+        entries: The former of these rows, ``[nnz, H * d]``.
         hidden: C-Net's output, ``[B, H * d]``.
         bias: Biases of the ranking scores of the same items.
         rows: B rows.
@@ -171,14 +174,14 @@ def training_loss(
         popularity: π, ``[I]``.
     """
     config, num_heads = reconstruction.config, heads.num_heads
-    weight = torch.where(draw.visible, config.visible_weight, 1.0).to(sums.rows.dtype)
+    weight = torch.where(draw.visible, config.visible_weight, 1.0).to(entries.dtype)
     with full_precision(hidden.device):
         # In 16 bits, rounding of the quadratic form would exceed the error itself.
         error = reconstruction(
-            sums, hidden.to(sums.rows.dtype), rows, draw.softened, weight, popularity
+            sums, entries, hidden.to(entries.dtype), rows, draw.softened, weight, popularity
         )
     # Each head's own scores: H times its part of their mean.
-    query, direction = num_heads * heads(hidden), heads.normalize(sums.rows)
+    direction, query = heads.normalize(sums.rows), num_heads * heads(hidden)
     ranking = ranking_loss(query, direction, bias, rows, draw.negatives, weight, num_heads)
     return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
 

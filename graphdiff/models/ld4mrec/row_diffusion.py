@@ -9,12 +9,13 @@ from graphdiff.graph.rows import Rows
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.objective import SoftReconstruction
 from graphdiff.models.ld4mrec.row_encoding import row_scale
+from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.heads import head_blocks, join_heads, split_heads
 from graphdiff.nn.reconstruction import noise_factor
 
 
 def corrupt(
-    schedule: torch.nn.Module,
+    schedule: DiffusionSchedule,
     encoded: Tensor,
     gram: Tensor,
     rows: Rows,
@@ -44,7 +45,7 @@ def corrupt(
 
 
 def reverse_chain(
-    schedule: torch.nn.Module,
+    schedule: DiffusionSchedule,
     reconstruction: SoftReconstruction,
     tables: ItemTables,
     encoded: Tensor,
