@@ -26,6 +26,7 @@ from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_text
 from graphdiff.models import LD4MRec
+from graphdiff.models.config import flat_settings
 from graphdiff.schema import modalities
 from graphdiff.transforms import InjectNoise, KeepModalities
 
@@ -40,11 +41,11 @@ class Variant:
 
     def applied(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return all settings of the variant of a model with these settings."""
-        return LD4MRec.configure(**{**settings, **self.settings}).model_dump()
+        return flat_settings(LD4MRec.configure(**{**settings, **self.settings}))
 
     def changes(self, settings: dict[str, Any]) -> bool:
         """Return whether the variant differs from a model with these settings."""
-        altered = self.applied(settings) != LD4MRec.configure(**settings).model_dump()
+        altered = self.applied(settings) != flat_settings(LD4MRec.configure(**settings))
         return altered or self.keep is not None or bool(self.recommend)
 
 
@@ -57,21 +58,21 @@ def variants(names: list[str], num_steps: int) -> dict[str, Variant]:
     """
     found = {
         "whole": Variant(),
-        "no collaborative signal": Variant({"num_layers": 0}),
-        "no content": Variant({"content_weight": 0.0, "content_rank": 0}),
+        "no collaborative signal": Variant({"propagation.num_layers": 0}),
+        "no content": Variant({"propagation.content_weight": 0.0, "content_rank": 0}),
         "content by neighbours alone": Variant({"content_rank": 0}),
         "equal modalities": Variant({"modality_shares": "equal"}),
         "no gate": Variant({"gated": False}),
         "with a gate": Variant({"gated": True}),
         "one head": Variant({"num_heads": 1}),
-        "looking ahead": Variant({"hide_interactions": False}),
+        "looking ahead": Variant({"propagation.hide_targets": False}),
         "no network": Variant({"num_blocks": 0}),
-        "no diffusion": Variant({"diffusion": False}),
-        "uniform steps": Variant({"importance_sampling": False}),
-        "steps by importance": Variant({"importance_sampling": True}),
-        "no softening": Variant({"soft_probability": 0.0}),
-        "no reconstruction": Variant({"reconstruction": 0.0}),
-        "no ranking": Variant({"ranking": 0.0}),
+        "no diffusion": Variant({"diffusion.enabled": False}),
+        "uniform steps": Variant({"diffusion.importance_sampling": False}),
+        "steps by importance": Variant({"diffusion.importance_sampling": True}),
+        "no softening": Variant({"objective.soft_probability": 0.0}),
+        "no reconstruction": Variant({"objective.reconstruction": 0.0}),
+        "no ranking": Variant({"objective.ranking": 0.0}),
         "multi-step chain": Variant(recommend={"num_steps": num_steps}),
     }
     if len(names) > 1:
@@ -92,10 +93,12 @@ def main(arguments: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> CellList:
     """Measure all variants and seeds."""
     experiment = shared.cell_list(options)
-    settings = LD4MRec.configure(**tuned_settings(options.dataset, "ld4mrec")).model_dump()
+    settings = flat_settings(LD4MRec.configure(**tuned_settings(options.dataset, "ld4mrec")))
     known = {
         name: variant
-        for name, variant in variants(modalities(experiment.data), settings["num_steps"]).items()
+        for name, variant in variants(
+            modalities(experiment.data), settings["diffusion.num_steps"]
+        ).items()
         # A variant that changes nothing is the whole model again.
         if name == "whole" or variant.changes(settings)
     }

@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
-from graphdiff.models.ld4mrec.model import Draw, LD4MRec
+from graphdiff.models.ld4mrec.model import LD4MRec
+from graphdiff.models.ld4mrec.objective import Draw
+from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows, row_scale
+from graphdiff.models.ld4mrec.row_signals import row_signals
 
 
 def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
@@ -37,46 +40,48 @@ def dense_losses(
         withheld: Interactions that messages do not pass along, as there.
         noise: Source of noise on the rows themselves; without it there is none.
     """
-    config, num_items, dtype = model.config, model.num_items, model.bias.dtype
+    config, num_items, dtype = model.config.objective, model.num_items, model.bias.dtype
     propagated = model.propagated(withheld)
     table = propagated.table + propagated.shift
     everything = dense_rows(rows, num_items, dtype)
     shown = Rows(rows.row[draw.visible], rows.item[draw.visible], rows.num)
     seen = dense_rows(shown, num_items, dtype)
-    scaled = seen * seen.sum(dim=1, keepdim=True).clamp(min=1).pow(-config.row_exponent)
+    scaled = seen * seen.sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
 
     x_t = scaled
     if noise is not None:
         white = torch.randn(x_t.shape, generator=noise, device=x_t.device, dtype=dtype)
         sigma = scaled.norm(dim=1, keepdim=True) / num_items**0.5
         x_t = model.schedule.add_noise(scaled, sigma * white, draw.t)
-    collaborative, *content = (scaled @ guide for guide in propagated.guides)
-    preference = lean = torch.zeros_like(collaborative)
+    collaborative, *content = (scaled @ guide for guide in propagated.signal_tables)
+    preference = residual = torch.zeros_like(collaborative)
     if content:
         shares = model.shares()
         gate = model.gate(torch.stack(content, dim=1), shares)
         preference = torch.einsum("bm,mbd->bd", gate, torch.stack(content))
-        lean = preference - torch.einsum("m,mbd->bd", shares, torch.stack(content))
-    hidden = model.cnet(x_t @ table + lean, draw.t, collaborative, preference)
+        residual = preference - torch.einsum("m,mbd->bd", shares, torch.stack(content))
+    hidden = model.cnet(x_t @ table + residual, draw.t, collaborative, preference)
 
     softened = torch.zeros_like(everything)
     softened[rows.row, rows.item] = draw.softened.to(dtype)
     degree = model.graph.item_degree().to(dtype)
     prior = config.soft_probability * config.soft_intensity * degree / degree.max()
     target = torch.where(everything > 0, 1 - config.soft_intensity * softened, prior)
-    observed = torch.where(seen > 0, config.kept_weight, 1.0).to(dtype)
+    observed = torch.where(seen > 0, config.visible_weight, 1.0).to(dtype)
     weight = torch.where(everything > 0, observed, config.unobserved_weight)
     total = torch.zeros_like(model.bias[:1])
-    for h, z in zip(*(x.chunk(config.num_heads, dim=1) for x in (hidden, table)), strict=True):
-        score = model.log_scale.exp() * h @ z.t() + model.reconstruction_bias
+    for h, z in zip(
+        *(x.chunk(model.config.num_heads, dim=1) for x in (hidden, table)), strict=True
+    ):
+        score = model.reconstruction.scale * h @ z.t() + model.reconstruction.bias
         error = (weight * (target - score).square()).sum(dim=1)
         length = (h.square().sum(dim=1, keepdim=True) + 0.05**2).sqrt()
         cosine = (h / length) @ F.normalize(z, dim=1).t()
-        logit = cosine / model.log_temperature.exp() + model.bias
+        logit = cosine / model.heads.log_temperature.exp() + model.bias
         against = (logit[:, draw.negatives.item] - draw.negatives.log_chance).logsumexp(dim=1)
         surprise = ((against[:, None] - logit) * observed * everything).sum(dim=1)
         total = total + config.reconstruction * error + config.ranking * surprise
-    return total / config.num_heads
+    return total / model.config.num_heads
 
 
 def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
@@ -87,13 +92,14 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
         rows: Observed rows.
         x_t: Rows at step T, ``[B, I]``.
     """
-    tables = model._item_tables()
-    value = model._row_value(rows).unsqueeze(-1)
-    scale = model.log_scale.exp() / model.config.num_heads  # the heads' mean
-    signals = model.read_signals(model.split(model.encoded(rows, tables))[1])
+    tables = model.cached_tables()
+    value = row_scale(rows, x_t.dtype).unsqueeze(-1)
+    scale = model.reconstruction.scale / model.config.num_heads  # the heads' mean
+    encoded = tables.split(encode_scaled_rows(tables.row_encoder, rows))[1]
+    signals = row_signals(encoded, model.gate, model.shares())
     for step in range(model.schedule.num_steps, 0, -1):
         t = torch.full((rows.num,), step, device=x_t.device)
         hidden = model.hidden(x_t @ tables.encoder, t, signals)
-        predicted = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
+        predicted = scale * hidden @ tables.encoder.t() + model.reconstruction.bias
         x_t = model.schedule.step(value * predicted, x_t, t)
-    return model._query(hidden)
+    return model.heads(hidden)

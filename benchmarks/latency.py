@@ -146,7 +146,7 @@ def measure(
     overflow = chain_overflow(model)
     # The chain alone reads it. It would overflow for some people, which the ranking refuses; what a
     # step costs does not depend on it.
-    model.log_scale.fill_(-20)
+    model.reconstruction.log_scale.fill_(-20)
     console.print(f"{name}: {graph.num_items:,} items")
     skipped: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +186,7 @@ def chain_overflow(model: LD4MRec) -> float:
     """Share of (a batch of) people for whom LD4MRec's own chain leaves the range of float32."""
     user = torch.arange(min(BATCH, model.num_users))
     query = Query(model.graph.rows(user), user)
-    vectors = model.user_vectors(query, model.cached_tables(), num_steps=model.config.num_steps)
+    vectors = model.user_vectors(query, model.cached_tables(), num_steps=model.schedule.num_steps)
     return 1 - vectors.isfinite().all(dim=1).float().mean().item()
 
 
@@ -214,7 +214,7 @@ def ours(model: LD4MRec, index: RetrievalIndex) -> Iterator[Timed]:
         seen = rows.row, rows.item
         return topk_inner_product(vectors, tables.item, tables.bias, K, seen)
 
-    steps = model.config.num_steps
+    steps = model.schedule.num_steps
     name = "LD4MRec"
     yield Timed(name, FREE, lambda user: model.recommend(user, k=K))
     yield Timed(name, INDEX, lambda user: index.recommend(user, k=K))

@@ -158,8 +158,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         settings |= {
             "hidden_channels": arguments.dim,
             "num_heads": 2,
-            "num_negatives": 512,
-            "propagate_every": 100,
+            "objective.num_negatives": 512,
+            "propagation.every": 100,
         }
     graph = power_law_graph(num_items, modalities=name == "ld4mrec")
     model = cls(cls.configure(**settings), graph).to(device).train()
@@ -238,7 +238,7 @@ def assert_equal(model: LD4MRec, batch: torch.Tensor, generator: torch.Generator
         model.zero_grad()
         losses.append(make(rows, draw))
         losses[-1].mean().backward()
-        gradients.append(model.embedding.grad.clone())
+        gradients.append(model.items.weight.grad.clone())
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-3)
     scale = gradients[1].abs().max().item()
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3 * scale)

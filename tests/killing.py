@@ -30,7 +30,7 @@ from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import run_config
 
 KILLS = 20
-MODELS = {"lightgcn": {}, "ld4mrec": {"num_negatives": 16}, "freedom": {}}
+MODELS = {"lightgcn": {}, "ld4mrec": {"objective.num_negatives": 16}, "freedom": {}}
 WALL_CLOCK = ("train_seconds", "seconds_per_epoch", "seconds")
 
 

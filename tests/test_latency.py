@@ -11,6 +11,7 @@ from scaling import power_law_graph
 
 from graphdiff.models import MODELS
 from graphdiff.models.base import Query
+from graphdiff.models.ld4mrec import row_diffusion
 from tests.conftest import make_model, random_data
 
 pytest.importorskip("faiss")
@@ -20,13 +21,13 @@ pytest.importorskip("onnxruntime")
 def test_the_chain_on_rows_is_the_models_own(monkeypatch):
     model = make_model(MODELS["ld4mrec"], random_data(features={"image": 6})).double().eval()
     torch.nn.init.normal_(model.cnet.blocks[0].outer.weight, std=0.1)
-    torch.nn.init.normal_(model.reconstruction_bias)
+    torch.nn.init.normal_(model.reconstruction.bias)
     rows = model.graph.rows(torch.tensor([3, 0, 11]))
     x_t = dense_rows(rows, model.num_items, torch.float64) + torch.randn(3, 9).double()
     tables = model.cached_tables()
-    monkeypatch.setattr(model, "_diffuse", lambda *_: x_t @ tables.encoder)
+    monkeypatch.setattr(row_diffusion, "corrupt", lambda *_: x_t @ tables.encoder)
     with torch.no_grad():
-        expected = model.user_vectors(Query(rows), tables, num_steps=model.config.num_steps)
+        expected = model.user_vectors(Query(rows), tables, num_steps=model.schedule.num_steps)
         found = chain_on_rows(model, rows, x_t)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 

@@ -13,6 +13,7 @@ import denoising
 import robustness
 
 from graphdiff.experiments import cells
+from graphdiff.models.config import flat_settings
 
 TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=60", "num_items=50", "--quiet"]
 
@@ -97,15 +98,18 @@ def test_ablation_measures_each_variant(tmp_path, measured):
 def test_every_variant_is_a_setting_of_the_model():
     known = ablation.variants(["image", "text"], 20)
     assert {"image alone", "text alone"} <= set(known)
-    optional = {"soft_probability": 0.1, "importance_sampling": True, "gated": True}
-    least = ablation.LD4MRec.configure().model_dump()
-    whole = ablation.LD4MRec.configure(**optional).model_dump()
+    optional = {
+        "objective.soft_probability": 0.1,
+        "diffusion.importance_sampling": True,
+        "gated": True,
+    }
+    least = flat_settings(ablation.LD4MRec.configure())
+    whole = flat_settings(ablation.LD4MRec.configure(**optional))
     for name, variant in known.items():
-        assert {**whole, **variant.settings} == ablation.LD4MRec.configure(
-            **{**whole, **variant.settings}
-        ).model_dump()
+        settings = {**whole, **variant.settings}
+        assert settings == flat_settings(ablation.LD4MRec.configure(**settings))
         changes = variant.changes(least) or variant.changes(whole)
         assert changes == (name != "whole")
     # What is off by default is no variant of the default.
     for name in ("no softening", "uniform steps", "no gate"):
-        assert not known[name].changes(ablation.LD4MRec.configure().model_dump())
+        assert not known[name].changes(least)

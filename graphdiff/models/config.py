@@ -66,6 +66,22 @@ def setting_names(config_class: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
+def flat_settings(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Return all values by name; those of groups have dotted names.
+
+    Example:
+        >>> from graphdiff.models import LD4MRec
+        >>> flat_settings(LD4MRec.configure(diffusion={"num_steps": 5}))["diffusion.num_steps"]
+        5
+    """
+    values: dict[str, Any] = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        inner = isinstance(value, BaseModel)
+        values |= flat_settings(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return values
+
+
 def _as_group(annotation: Any) -> type[BaseModel] | None:
     is_group = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation if is_group else None

@@ -33,15 +33,17 @@ def nearest(model, name, x):
 
 def test_a_new_item_is_what_its_nearest_are():
     model = make()
-    table = model._items().detach().clone()
+    table = model.items(model.graph).detach().clone()
     index = model.add_items(NEW)
     assert index.tolist() == [9, 10, 11]
     encoder = model.tables().encoder
-    own = model.content()[9:] / (1 + model.config.num_layers)  # the others meet it nowhere
+    own = model.items.content()[9:] / (
+        1 + model.config.propagation.num_layers
+    )  # the others meet it nowhere
     assert own[:2].any(dim=1).all()
     image = table[nearest(model, "image", NEW["image"][0])].mean(dim=0)
     text = table[nearest(model, "text", NEW["text"][0])].mean(dim=0)
-    weight, share = model.config.content_weight, model.shares()
+    weight, share = model.config.propagation.content_weight, model.shares()
     both = share[0] * image + share[1] * text
     torch.testing.assert_close(encoder[9], own[0] + weight * both)
     alone = table[nearest(model, "image", NEW["image"][1])].mean(dim=0)
@@ -56,14 +58,14 @@ def test_a_new_item_is_what_its_nearest_are():
 def test_a_new_item_that_looks_like_another_starts_from_the_same_content():
     model = make()
     model.add_items({name: model.graph.features(name)[0][:2] for name in ("image", "text")})
-    content = model.content()
+    content = model.items.content()
     assert content[:2].any(dim=1).all()
     torch.testing.assert_close(content[9:], content[:2])
 
 
 @pytest.mark.parametrize("linear_rank", [0, 8])
 def test_what_was_there_stays_as_it_was(linear_rank):
-    model = make(linear_rank=linear_rank)
+    model = make(linear_path={"rank": linear_rank})
     users = torch.arange(12)
     before = model(users)
     model.add_items(NEW)
@@ -90,7 +92,7 @@ def test_a_grown_model_trains_on():
     model.add_items(NEW)
     model.train()
     model.loss(torch.arange(12), torch.Generator().manual_seed(0)).backward()
-    assert model.embedding.grad.shape == (12, 8)
+    assert model.items.weight.grad.shape == (12, 8)
 
 
 def test_items_without_any_features_among_those_with(tmp_path):
@@ -154,7 +156,7 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
     settings = {
         "hidden_channels": 8,
         "num_neighbors": 3,
-        "linear_rank": linear_rank,
+        "linear_path.rank": linear_rank,
         "content_rank": content_rank,
     }
     model = LD4MRec.from_data(random_data(features=features), **settings).eval()
@@ -185,7 +187,7 @@ def test_what_features_say_at_once_is_told_apart_from_what_behaviour_taught():
     model = make()
     before = model.explain(item_index=7, history_index=[1, 2]).parts
     with torch.no_grad():
-        model.embedding.zero_()
+        model.items.weight.zero_()
     after = model.explain(item_index=7, history_index=[1, 2]).parts
     assert before["behaviour"] != 0
     assert after["behaviour"] == 0

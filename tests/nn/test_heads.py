@@ -1,8 +1,17 @@
 """Heads side by side."""
 
+import pytest
 import torch
 
-from graphdiff.nn.heads import HeadLinear, head_blocks, join_heads, normalize_heads, split_heads
+from graphdiff.nn.heads import (
+    SOFT_LENGTH,
+    CosineHeads,
+    HeadLinear,
+    head_blocks,
+    join_heads,
+    normalize_heads,
+    split_heads,
+)
 
 
 def test_heads_are_consecutive_parts_and_come_together_again():
@@ -41,3 +50,48 @@ def test_each_head_has_a_linear_map_of_its_own():
     linear.reset_parameters()
     assert not torch.equal(before, linear.weight)
     assert linear.weight.abs().max() <= 3**-0.5
+
+
+def test_queries_of_cosine_heads_give_mean_cosines_over_the_temperature():
+    torch.manual_seed(0)
+    heads = CosineHeads(3, temperature=0.4).double()
+    hidden, table = 100 * torch.randn(5, 6).double(), torch.randn(7, 6).double()
+    cosines = [
+        torch.nn.functional.cosine_similarity(a.unsqueeze(1), b.unsqueeze(0), dim=2)
+        for a, b in zip(hidden.chunk(3, 1), table.chunk(3, 1), strict=True)
+    ]
+    expected = torch.stack(cosines).mean(dim=0) / 0.4
+    found = heads(hidden) @ heads.normalize(table).t()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_short_hidden_states_have_short_queries():
+    heads = CosineHeads(1, temperature=1.0)
+    hidden = torch.tensor([[0.0, 0.0], [SOFT_LENGTH, 0.0]], requires_grad=True)
+    query = heads(hidden)
+    assert query[0].tolist() == [0, 0]
+    assert query[1, 0].item() == pytest.approx(0.5**0.5)
+    query.sum().backward()
+    assert hidden.grad.abs().max() <= 1 / SOFT_LENGTH + 1e-3
+
+
+def test_the_temperature_is_learned_and_bounded():
+    heads = CosineHeads(2, temperature=0.3)
+    assert heads.temperature.item() == pytest.approx(0.3)
+    with torch.no_grad():
+        heads.log_temperature.fill_(-9.0)
+    assert heads.temperature.item() == pytest.approx(0.02)
+    heads.reset_parameters()
+    assert heads.temperature.item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("num_heads", [1, 3])
+def test_the_inference_form_of_the_heads_computes_the_same(num_heads):
+    heads = CosineHeads(num_heads, temperature=0.3).double()
+    hidden = torch.randn(5, 6, dtype=torch.float64)
+    hidden[2] = 0
+    frozen, expected = heads.freeze(), heads(hidden)
+    torch.testing.assert_close(frozen(hidden), expected)
+    with torch.no_grad():
+        heads.log_temperature += 1
+    torch.testing.assert_close(frozen(hidden), expected)

@@ -55,7 +55,7 @@ def same(found, expected):
 @pytest.mark.parametrize("linear_rank", [0, 16])
 @pytest.mark.parametrize("features", [{}, {"image": 6, "text": 5}], ids=len)
 def test_a_torch_program_answers_as_the_model(features, linear_rank, tmp_path):
-    model, _ = make(features, linear_rank=linear_rank)
+    model, _ = make(features, linear_path={"rank": linear_rank})
     export(model, tmp_path / "model.pt2", "torch", k=10)
     about = {"graphdiff.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=about).module()
@@ -67,7 +67,7 @@ def test_a_torch_program_answers_as_the_model(features, linear_rank, tmp_path):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A model with two modalities and a linear path, and its ONNX program."""
-    model, _ = make({"image": 6, "text": 5}, linear_rank=16)
+    model, _ = make({"image": 6, "text": 5}, linear_path={"rank": 16})
     model.catalogue.item_ids = [f"item {n}" for n in range(50)]
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export(model, path, k=10)
@@ -163,7 +163,7 @@ def test_tables_in_few_bits_are_near(precision, error):
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_programs_in_few_bits(precision, tmp_path):
-    settings = {"num_items": 2000, "hidden_channels": 64, "linear_rank": 64}
+    settings = {"num_items": 2000, "hidden_channels": 64, "linear_path.rank": 64}
     model, data = make({"image": 6, "text": 5}, **settings)
     path = tmp_path / "model.onnx"
     export(model, path, precision=precision)

@@ -101,7 +101,7 @@ def test_maps_start_as_large_as_people_agree():
 def test_it_starts_once_and_is_drawn_anew_on_request():
     data = random_data(features={"image": 5})
     model = make_model(LD4MRec, data)
-    content = model.content
+    content = model.items.content
     assert not content().any()
     model.start_epoch(torch.Generator().manual_seed(0))
     first = content.weight.detach().clone()
@@ -121,7 +121,7 @@ def test_directions_do_not_depend_on_what_was_drawn_before():
         model = make_model(LD4MRec, data)
         torch.manual_seed(seed)
         model.start_epoch(torch.Generator().manual_seed(0))
-        found.append(model.content.coordinates)
+        found.append(model.items.content.coordinates)
         after = torch.rand(1)
         torch.manual_seed(seed)
         assert torch.equal(torch.rand(1), after)

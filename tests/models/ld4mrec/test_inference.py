@@ -1,13 +1,14 @@
-"""The one pass answers as the parts that learned would."""
-
-import math
+"""The one pass against its parts in training form."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from graphdiff.models.ld4mrec.inference import SOFT_LENGTH, SettledPass
+from graphdiff.models.ld4mrec.inference import InferencePass
+from graphdiff.models.ld4mrec.linear_path import LinearPath
+from graphdiff.models.ld4mrec.row_signals import row_signals
 from graphdiff.nn.cnet import CNet
+from graphdiff.nn.heads import CosineHeads
 from graphdiff.nn.signals import ModalityGate
 
 CHANNELS, TEMPERATURE = 16, 0.3
@@ -16,73 +17,73 @@ CHANNELS, TEMPERATURE = 16, 0.3
 def parts(num_heads, num_blocks, num_modalities):
     torch.manual_seed(0)
     gate = ModalityGate(num_modalities, CHANNELS).double()
-    network = CNet(CHANNELS, num_heads, num_blocks, num_steps=5).double()
-    for p in (*gate.parameters(), *network.parameters()):
+    cnet = CNet(CHANNELS, num_heads, num_blocks, num_steps=5).double()
+    for p in (*gate.parameters(), *cnet.parameters()):
         torch.nn.init.normal_(p, std=0.5)
-    return gate, network
-
-
-def everybody(num_modalities):
-    """Shares of the modalities, of which the later weigh more."""
     weight = torch.arange(1, num_modalities + 1, dtype=torch.float64)
-    return weight / weight.sum()
-
-
-def learned_told(gate, encoded):
-    """Hidden states before C-Net, collaborative signals and preferences, by the gate itself."""
-    behaviour, collaborative, *content = encoded.split(CHANNELS, dim=1)
-    if not content:
-        return behaviour, collaborative, torch.zeros_like(behaviour)
-    shares = everybody(len(content))
-    share = gate(torch.stack(content, dim=1), shares)
-    preference = sum(share[:, m, None] * x for m, x in enumerate(content))
-    usual = sum(shares[m] * x for m, x in enumerate(content))
-    return behaviour + preference - usual, collaborative, preference
+    return gate, weight / weight.sum(), cnet, CosineHeads(num_heads, TEMPERATURE).double()
 
 
 @pytest.mark.parametrize(
     ("num_heads", "num_blocks", "num_modalities"), [(1, 1, 1), (2, 1, 2), (2, 3, 0), (4, 0, 3)]
 )
-def test_one_pass_answers_as_its_parts_have_learned(num_heads, num_blocks, num_modalities):
-    gate, network = parts(num_heads, num_blocks, num_modalities)
-    settled = SettledPass(gate, everybody(num_modalities), network, TEMPERATURE)
+def test_one_pass_computes_the_same_as_the_training_forms(num_heads, num_blocks, num_modalities):
+    gate, shares, cnet, heads = parts(num_heads, num_blocks, num_modalities)
+    one_pass = InferencePass(gate, shares, cnet, heads, CHANNELS)
     encoded = torch.randn(7, (2 + num_modalities) * CHANNELS, dtype=torch.float64)
-    encoded[3] = 0  # nothing is known of them
+    encoded[3] = 0  # a user without history
     if num_modalities > 1:
-        encoded[4, -CHANNELS:] = 0  # their items lack the last modality
-    told = learned_told(gate, encoded)
+        encoded[4, -CHANNELS:] = 0  # whose items lack the last modality
+    signals = row_signals(encoded[:, CHANNELS:], gate, shares)
+    behaviour = encoded[:, :CHANNELS] + signals.gate_residual
+    found = one_pass.signals(encoded)
+    for one, expected in zip(
+        found, (behaviour, signals.collaborative, signals.preference), strict=True
+    ):
+        torch.testing.assert_close(one, expected)
     for step in (0, 3, 5):
-        expected = network(told[0], torch.full((7,), step), *told[1:])
-        torch.testing.assert_close(settled.hidden(settled.told(encoded), step), expected)
+        t = torch.full((7,), step)
+        expected = cnet(behaviour, t, signals.collaborative, signals.preference)
+        torch.testing.assert_close(one_pass.cnet(found[0], step, *found[1:]), expected)
         if num_blocks:
-            assert not torch.allclose(expected, told[0])
-    hidden = network(told[0], torch.zeros(7, dtype=torch.long), *told[1:])
-    heads = hidden.view(7, num_heads, -1)
-    length = (heads.square().sum(dim=-1, keepdim=True) + SOFT_LENGTH**2).sqrt()
-    expected = heads / (length * math.sqrt(num_heads) * TEMPERATURE)
-    torch.testing.assert_close(settled(encoded), expected.view(7, -1))
-    assert not any(p.requires_grad for p in settled.state_dict().values())
+            assert not torch.allclose(expected, behaviour)
+    t = torch.zeros(7, dtype=torch.long)
+    hidden = cnet(behaviour, t, signals.collaborative, signals.preference)
+    torch.testing.assert_close(one_pass(encoded), heads(hidden))
+    assert not any(p.requires_grad for p in one_pass.state_dict().values())
+
+
+def test_the_gate_residual_is_the_difference_to_the_global_weights():
+    gate, shares, _, _ = parts(1, 1, 2)
+    encoded = torch.randn(5, 3 * CHANNELS, dtype=torch.float64)
+    signals = row_signals(encoded, gate, shares)
+    content = encoded[:, CHANNELS:].view(5, 2, CHANNELS)
+    weight = (signals.gate - shares).unsqueeze(-1)
+    torch.testing.assert_close(signals.gate_residual, (weight * content).sum(dim=1))
+    torch.testing.assert_close(
+        signals.preference, (signals.gate.unsqueeze(-1) * content).sum(dim=1)
+    )
+    torch.testing.assert_close(signals.collaborative, encoded[:, :CHANNELS])
 
 
 def test_the_linear_path_stands_beside_it_with_one_length():
-    gate, network = parts(2, 1, 2)
-    settled = SettledPass(
-        gate, everybody(2), network, TEMPERATURE, linear_rank=3, linear_weight=0.7
-    )
+    gate, shares, cnet, heads = parts(2, 1, 2)
+    path = LinearPath(num_items=4, rank=3, ridge=1.0, weight=0.7)
+    one_pass = InferencePass(gate, shares, cnet, heads, CHANNELS, path)
     encoded = torch.randn(5, 4 * CHANNELS + 3, dtype=torch.float64)
-    alone = SettledPass(gate, everybody(2), network, TEMPERATURE)
-    vectors = settled(encoded)
+    alone = InferencePass(gate, shares, cnet, heads, CHANNELS)
+    vectors = one_pass(encoded)
     torch.testing.assert_close(vectors[:, :-3], alone(encoded[:, :-3]))
     torch.testing.assert_close(vectors[:, -3:], 0.7 * F.normalize(encoded[:, -3:], dim=1))
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_it_keeps_its_weights(num_heads):
-    gate, network = parts(num_heads, 1, 2)
-    settled = SettledPass(gate, everybody(2), network, TEMPERATURE)
+    gate, shares, cnet, heads = parts(num_heads, 1, 2)
+    one_pass = InferencePass(gate, shares, cnet, heads, CHANNELS)
     encoded = torch.randn(4, 4 * CHANNELS, dtype=torch.float64)
-    before = settled(encoded)
+    before = one_pass(encoded)
     with torch.no_grad():
-        for p in (*gate.parameters(), *network.parameters()):
+        for p in (*gate.parameters(), *cnet.parameters(), *heads.parameters()):
             p += 1
-    assert torch.equal(settled(encoded), before)
+    assert torch.equal(one_pass(encoded), before)

@@ -11,7 +11,7 @@ from tests.conftest import make_model, random_data
 
 def solved(rank, ridge=3.0):
     graph = make_model(Popularity, random_data(40, 12)).graph
-    path = LinearPath(graph.num_items, rank, ridge)
+    path = LinearPath(graph.num_items, rank, ridge, weight=1.0)
     path.solve(graph)
     return graph, path
 
@@ -20,7 +20,7 @@ def test_with_all_singular_values_it_is_ease_for_what_people_do_not_have():
     graph, path = solved(12)
     x = torch.from_numpy(graph.to_scipy().toarray())
     expected = x @ zero_diagonal_regression(gram(graph), 3.0).double()
-    found = (x @ path.read.double()) @ path.item.double().t()
+    found = (x @ path.row_encoder.double()) @ path.item.double().t()
     for of_ease, of_path, seen in zip(expected, found, x > 0, strict=True):
         # But for what is the same for all items, which no ranking sees.
         gap = (of_ease - of_path)[~seen]
@@ -44,17 +44,17 @@ def test_it_keeps_the_directions_of_the_largest_singular_values():
     share = s[:3].square() / (s[:3].square() + 3.0)
     low = v[:3].t() * share @ v[:3]
     expected = x @ low / (1 - low.diagonal())
-    found = (x @ path.read.double()) @ path.item.double().t()
+    found = (x @ path.row_encoder.double()) @ path.item.double().t()
     gap = expected - found
     torch.testing.assert_close(gap, gap.mean(dim=1, keepdim=True).expand_as(gap), atol=1e-4, rtol=0)
 
 
 def test_it_is_solved_once_and_grows():
     graph, path = solved(4)
-    before = path.read.clone()
-    path.read.mul_(2)
+    before = path.row_encoder.clone()
+    path.row_encoder.mul_(2)
     path.solve(graph)
-    assert torch.equal(path.read, 2 * before)
+    assert torch.equal(path.row_encoder, 2 * before)
     path.grow(3)
-    assert path.read.shape == path.item.shape == (15, 4)
+    assert path.row_encoder.shape == path.item.shape == (15, 4)
     assert not path.item[12:].any()

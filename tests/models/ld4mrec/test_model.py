@@ -11,6 +11,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Query
 from graphdiff.models.ld4mrec import item_messages
+from graphdiff.models.ld4mrec.row_diffusion import corrupt
 from graphdiff.nn.heads import head_blocks, normalize_heads
 from tests.conftest import random_data
 from tests.watch import ForbidShape
@@ -22,10 +23,11 @@ def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
     torch.manual_seed(seed)
     data = random_data(num_users, num_items, features)
     model = LD4MRec.from_data(data, **{"hidden_channels": 8, "gated": True, **settings})
-    if model.content is not None:
-        model.content.start(model.graph, fixed())
+    content = model.items.content
+    if content is not None:
+        content.start(model.graph, fixed())
         # Such small data may say that all modalities count the same.
-        model.content.agreement.copy_(torch.arange(1, len(features) + 1) / 10)
+        content.agreement.copy_(torch.arange(1, len(features) + 1) / 10)
     return model
 
 
@@ -38,13 +40,14 @@ def gradients(model, losses):
 
 
 @pytest.mark.parametrize("every", [0, 100])
-@pytest.mark.parametrize("kept_weight", [0.0, 0.4])
+@pytest.mark.parametrize("visible_weight", [0.0, 0.4])
 @pytest.mark.parametrize("features", [{}, {"image": 6}, FEATURES])
-def test_training_equals_dense_rows_in_double_precision(features, kept_weight, every):
-    settings = {
-        "soft_probability": 0.5, "soft_intensity": 0.3, "kept_weight": kept_weight,
-        "unobserved_weight": 0.2, "propagate_every": every,
+def test_training_equals_dense_rows_in_double_precision(features, visible_weight, every):
+    objective = {
+        "soft_probability": 0.5, "soft_intensity": 0.3, "visible_weight": visible_weight,
+        "unobserved_weight": 0.2,
     }  # fmt: skip
+    settings = {"objective": objective, "propagation.every": every}
     model = make(features=features, **settings).double()
     with torch.no_grad():  # away from the start, where C-Net is the identity
         for p in model.parameters():
@@ -63,15 +66,15 @@ def test_training_equals_dense_rows_in_double_precision(features, kept_weight, e
 
 
 def test_propagation_waits_for_its_turn():
-    model = make(propagate_every=2)
+    model = make(propagation={"every": 2})
     rows = model.graph.rows(torch.arange(12))
     seen = []
     for _ in range(4):
         model.row_losses(rows, model.draw(rows, fixed()))
         seen.append(model.messages._last[0])
         with torch.no_grad():
-            model.embedding.mul_(1.5)
-            model.content.weight.mul_(1.5)
+            model.items.weight.mul_(1.5)
+            model.items.content.weight.mul_(1.5)
     assert seen[0] is seen[1]
     assert seen[2] is seen[3]
     torch.testing.assert_close(seen[2], 1.5**2 * seen[0])
@@ -79,24 +82,24 @@ def test_propagation_waits_for_its_turn():
         fresh = model.tables().encoder
     model.start_epoch(fixed())
     model.row_losses(rows, model.draw(rows, fixed()))
-    torch.testing.assert_close(model._items() + model.messages._last[0], fresh)
+    torch.testing.assert_close(model.items(model.graph) + model.messages._last[0], fresh)
 
 
 def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
     model = make()
     position = model.graph.located_rows(torch.arange(4))[1]
-    told = []
+    calls = []
     losses = type(model).row_losses
     monkeypatch.setattr(
-        type(model), "row_losses", lambda *a: told.append(a[2:]) or losses(*a), raising=True
+        type(model), "row_losses", lambda *a: calls.append(a[2:]) or losses(*a), raising=True
     )
     model.loss(torch.arange(4), fixed())
-    ((draw, withheld),) = told
+    ((draw, withheld),) = calls
     assert torch.equal(withheld, position[~draw.visible])
     assert 0 < withheld.numel() < position.numel()
-    for settings in ({"hide_interactions": False}, {"num_layers": 0}):
+    for settings in ({"propagation.hide_targets": False}, {"propagation.num_layers": 0}):
         make(**settings).loss(torch.arange(4), fixed())
-        assert told.pop()[1] is None
+        assert calls.pop()[1] is None
 
 
 def test_small_graphs_propagate_in_every_step(monkeypatch):
@@ -108,7 +111,7 @@ def test_small_graphs_propagate_in_every_step(monkeypatch):
 
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
-    model = make(noise_scale=0.9, num_steps=4, num_heads=num_heads).double()
+    model = make(diffusion={"noise_scale": 0.9, "num_steps": 4}, num_heads=num_heads).double()
     num, step = 100_000, 3
     with torch.no_grad():
         table = model.tables().encoder
@@ -119,7 +122,7 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
         noise = torch.randn(num, 8, generator=generator, dtype=torch.float64)
         t = torch.full((num,), step)
         gram = head_blocks(table.t() @ table, num_heads)
-        encoded = model._diffuse((x @ table).expand(num, -1), gram, many, t, noise)
+        encoded = corrupt(model.schedule, (x @ table).expand(num, -1), gram, many, 9, t, noise)
         alpha_bar = model.schedule.alpha_bar[step]
         sigma = x.norm() / model.num_items**0.5
         noise = torch.randn(num, model.num_items, generator=generator, dtype=torch.float64)
@@ -135,7 +138,7 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
 
 def test_training_never_makes_a_tensor_of_batch_times_items():
     num_users, num_items = 23, 71
-    model = make(num_users=num_users, num_items=num_items, num_negatives=10)
+    model = make(num_users=num_users, num_items=num_items, objective={"num_negatives": 10})
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters())
     with ForbidShape((num_users, num_items)):
@@ -145,7 +148,7 @@ def test_training_never_makes_a_tensor_of_batch_times_items():
 
 
 def test_the_watch_would_have_seen_a_dense_training():
-    model = make(num_users=23, num_items=71, num_negatives=10).double()
+    model = make(num_users=23, num_items=71, objective={"num_negatives": 10}).double()
     rows = model.graph.rows(torch.arange(23))
     draw = model.draw(rows, fixed())
     model.row_losses(rows, draw)
@@ -153,9 +156,12 @@ def test_the_watch_would_have_seen_a_dense_training():
         dense_losses(model, rows, draw)
 
 
-@pytest.mark.parametrize("num_heads", [1, 2, 4])
-def test_scores_follow_the_docstring(num_heads):
-    model = make(num_neighbors=3, num_heads=num_heads).eval()
+@pytest.mark.parametrize(
+    ("num_heads", "shrinkage", "num_item_layers"), [(1, 3, 1), (2, 3, 1), (4, 0, 2), (1, 0, 0)]
+)
+def test_scores_follow_the_docstring(num_heads, shrinkage, num_item_layers):
+    settings = {"shrinkage": shrinkage, "propagation": {"num_item_layers": num_item_layers}}
+    model = make(num_neighbors=3, num_heads=num_heads, **settings).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
@@ -164,15 +170,17 @@ def test_scores_follow_the_docstring(num_heads):
         user_degree, item_degree = adjacency.sum(1), adjacency.sum(0)
         normed = adjacency / (user_degree[:, None] * item_degree.clamp(min=1)[None]).sqrt()
         step = normed.t() @ normed
-        table = (item_degree / (item_degree + 3))[:, None] * model.embedding
-        table = table + model.content.coordinates @ model.content.weight
+        shrunk = item_degree / (item_degree + shrinkage) if shrinkage else torch.ones(9)
+        table = shrunk[:, None] * model.items.weight
+        table = table + model.items.content.coordinates @ model.items.content.weight
         collaborative = (table + step @ table + step @ step @ table) / 3
         content = []
         for name in ("image", "text"):
             (source, target), weight = model.graph.similar(name)
             similar = torch.zeros(9, 9)
             similar[target, source] = weight
-            content.append(model.config.content_weight * similar @ table)
+            smoothed = torch.linalg.matrix_power(similar, num_item_layers) @ table
+            content.append(model.config.propagation.content_weight * smoothed)
         share = model.shares()
         encoder = collaborative + share[0] * content[0] + share[1] * content[1]
         rows = adjacency / user_degree.sqrt()[:, None]
@@ -189,14 +197,14 @@ def test_scores_follow_the_docstring(num_heads):
         for h, z in zip(hidden.chunk(num_heads, 1), encoder.chunk(num_heads, 1), strict=True):
             h = h / (h.square().sum(-1, keepdim=True) + 0.05**2).sqrt()
             cosines.append(h @ F.normalize(z, dim=-1).t())
-        expected = torch.stack(cosines).mean(dim=0) / model.log_temperature.exp() + model.bias
+        expected = torch.stack(cosines).mean(dim=0) / model.heads.log_temperature.exp() + model.bias
         torch.testing.assert_close(model(torch.arange(12)), expected)
         assert model.tables().item.norm(dim=1).max() <= 1.0001
 
 
 def test_a_head_learns_as_if_it_were_alone():
-    both = make(num_heads=2, input_dropout=0.2).double()
-    alone = make(num_heads=1, hidden_channels=4, input_dropout=0.2).double()
+    both = make(num_heads=2, objective={"input_dropout": 0.2}).double()
+    alone = make(num_heads=1, hidden_channels=4, objective={"input_dropout": 0.2}).double()
     with torch.no_grad():
         torch.nn.init.normal_(both.cnet.blocks[0].outer.weight, std=0.3)
         part = {
@@ -213,7 +221,7 @@ def test_a_head_learns_as_if_it_were_alone():
     draw = both.draw(rows, fixed())
     there = gradients(both, both.row_losses(rows, draw))
     here = gradients(alone, alone.row_losses(rows, draw._replace(noise=draw.noise[:, :4])))
-    torch.testing.assert_close(2 * there["embedding"][:, :4], here["embedding"])
+    torch.testing.assert_close(2 * there["items.weight"][:, :4], here["items.weight"])
     for name, gradient in here.items():
         if "blocks" in name:
             torch.testing.assert_close(2 * there[name][:1], gradient)
@@ -222,7 +230,7 @@ def test_a_head_learns_as_if_it_were_alone():
 def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
     data = random_data(30, 25, FEATURES)
     plain = LD4MRec.from_data(data, hidden_channels=8)
-    model = LD4MRec.from_data(data, hidden_channels=8, linear_rank=16, linear_weight=0.7)
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"rank": 16, "weight": 0.7})
     assert not model.linear.solved
     fit(model, data, epochs=1, progress=False)
     assert model.linear.solved
@@ -231,8 +239,8 @@ def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
     added = model.eval()(users) - plain.eval()(users)
     torch.testing.assert_close(added.std(dim=1, correction=0), torch.full((30,), 0.7))
     graph = model.graph
-    read = torch.from_numpy(graph.to_scipy().toarray()).float() @ model.linear.read
-    expected = 0.7 * F.normalize(read, dim=1) @ model.linear.item.t()
+    encoded = torch.from_numpy(graph.to_scipy().toarray()).float() @ model.linear.row_encoder
+    expected = 0.7 * F.normalize(encoded, dim=1) @ model.linear.item.t()
     torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
     # Folding in, and coming back from disk.
     before = model.recommend([3, 4], k=5)
@@ -243,8 +251,8 @@ def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
         assert torch.equal(found[0], before[0])
         torch.testing.assert_close(found[1], before[1])
     with pytest.raises(ConfigError, match="no multiple of"):
-        LD4MRec.from_data(data, hidden_channels=8, linear_rank=12)
-    with pytest.raises(ConfigError, match="shared out"):
+        LD4MRec.from_data(data, hidden_channels=8, **{"linear_path.rank": 12})
+    with pytest.raises(ConfigError, match="cannot be divided among"):
         LD4MRec.from_data(data, hidden_channels=8, num_heads=3)
 
 
@@ -257,19 +265,19 @@ def test_inference_is_one_deterministic_pass():
     model = make()
     assert all(map(torch.equal, model.recommend([0, 5], k=4), model.recommend([0, 5], k=4)))
     calls = []
-    block = model._item_tables().settled.blocks[0]
+    block = model.cached_tables().inference.cnet.blocks[0]
     block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
     model.recommend([0, 5], k=4)
     assert calls == [0]
 
 
 def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
-    model = make(num_steps=6, noise_scale=0.5)
+    model = make(diffusion={"num_steps": 6, "noise_scale": 0.5})
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
     calls = []
-    block = model._item_tables().settled.blocks[0]
+    block = model.cached_tables().inference.cnet.blocks[0]
     block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
     first = model.recommend([0, 5], k=4, num_steps=6)
     assert calls == [6, 5, 4, 3, 2, 1]
@@ -279,28 +287,28 @@ def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
 
 
 def test_reverse_chain_equals_the_chain_on_dense_rows():
-    model = make(num_steps=4, noise_scale=0.5).eval().double()
+    model = make(diffusion={"num_steps": 4, "noise_scale": 0.5}).eval().double()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn_like(p)
         tables = model.tables()
         rows = model.graph.rows(torch.arange(12))
-        signals = model.signals(tables.guides[rows.item], rows)
+        signals = model.signals(tables.signal_tables[rows.item], rows)
         x = dense_rows(rows, 9, torch.float64)
         value = x.sum(dim=1, keepdim=True).rsqrt()
         t = torch.full((12,), 4)
         noise = torch.randn(12, 8, generator=fixed()).double()
         gram = head_blocks(tables.encoder.t() @ tables.encoder, model.config.num_heads)
-        start = model._diffuse(value * x @ tables.encoder, gram, rows, t, noise)
+        start = corrupt(model.schedule, value * x @ tables.encoder, gram, rows, 9, t, noise)
         # Any row that encodes to the start will do: the network sees rows only encoded.
         x_t = start @ torch.linalg.pinv(tables.encoder)
         for step in (4, 3, 2, 1):
             t = torch.full((12,), step)
             hidden = model.hidden(x_t @ tables.encoder, t, signals)
-            scale = model.log_scale.exp() / model.config.num_heads  # the heads' mean
-            x_0 = scale * hidden @ tables.encoder.t() + model.reconstruction_bias
+            scale = model.reconstruction.scale / model.config.num_heads  # the heads' mean
+            x_0 = scale * hidden @ tables.encoder.t() + model.reconstruction.bias
             x_t = model.schedule.step(value * x_0, x_t, t)
-        expected = model._query(hidden)
+        expected = model.heads(hidden)
         found = model.user_vectors(Query(rows), tables, num_steps=4)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
@@ -338,7 +346,7 @@ def test_a_modality_counts_as_much_as_people_agree_in_it():
     unread = LD4MRec.from_data(random_data(features=FEATURES), hidden_channels=8)
     assert unread.shares().tolist() == [0.5, 0.5]
     unread.start_epoch(fixed())
-    expected = unread.content.agreement.clamp(min=1e-6)
+    expected = unread.items.content.agreement.clamp(min=1e-6)
     torch.testing.assert_close(unread.shares(), expected / expected.sum())
 
 
@@ -348,7 +356,7 @@ def test_an_item_hears_of_the_modalities_it_has_alone():
         data["item"][f"has_{name}"][lacking] = False
         data["item"][f"x_{name}"][lacking] = 0
     model = LD4MRec.from_data(data, hidden_channels=8)
-    weight = model.messages.weights(model.graph, torch.tensor([0.25, 0.75]))
+    weight = model.messages.modality_weights(model.graph, torch.tensor([0.25, 0.75]))
     assert weight[1].tolist() == [0.25, 0.75]
     assert weight[2].tolist() == [0, 1]
     assert weight[3].tolist() == [1, 0]
@@ -373,12 +381,12 @@ def test_an_item_without_interactions_is_scored_from_its_content():
         (source, target), _ = model.graph.similar("image")
         near = source[target == cold]
         degree = model.graph.item_degree()[near].float()
-        expected = (degree / (degree + 3)) @ model.embedding[near]
+        expected = (degree / (degree + 3)) @ model.items.weight[near]
     torch.testing.assert_close(before, normalize_heads(expected, model.config.num_heads))
 
 
 def test_users_of_whom_nothing_is_visible_do_no_harm():
-    model = make(input_dropout=0.99)
+    model = make(objective={"input_dropout": 0.99})
     loss = model.loss(torch.arange(12), fixed())
     assert loss.isfinite()
     norms = [grad.norm() for grad in gradients(model, loss).values()]
@@ -407,17 +415,17 @@ def test_mixed_precision_keeps_the_loss():
         losses = model.row_losses(rows, draw)
     losses.mean().backward()
     torch.testing.assert_close(losses.float(), expected, rtol=0.02, atol=0.02)
-    assert model.embedding.grad.isfinite().all()
+    assert model.items.weight.grad.isfinite().all()
 
 
 def test_parts_of_training_can_be_switched_off():
     generator = torch.Generator().manual_seed(0)
-    still = make(diffusion=False)
+    still = make(diffusion={"enabled": False})
     draw = still.draw(still.graph.rows(torch.arange(12)), generator)
     assert (draw.t == 0).all()
     assert (draw.step_weight == 1).all()
     for by_importance in (True, False):
-        model = make(importance_sampling=by_importance)
+        model = make(diffusion={"importance_sampling": by_importance})
         model.steps.update(torch.tensor([1]), torch.tensor([100.0]))
         assert (model.steps.probability.unique().numel() == 1) != by_importance
     for gated in (True, False):
@@ -426,23 +434,32 @@ def test_parts_of_training_can_be_switched_off():
         assert (model.gate.weight.grad is None) != gated
 
 
-@pytest.mark.parametrize("settings", [{"content_rank": 0}, {"modality_shares": "equal"}])
-def test_a_model_saved_before_there_was_a_setting_stays_as_it_was(settings, tmp_path):
-    model = make(**settings).eval()
+def test_settings_of_groups_are_saved_and_read_again(tmp_path):
+    settings = {"objective.visible_weight": 0.3, "diffusion": {"num_steps": 3}}
+    model = make(modality_shares="equal", **settings).eval()
     model.save_pretrained(tmp_path)
-    config = tmp_path / "config.yaml"
-    (name,) = settings
-    lines = config.read_text().splitlines(keepends=True)
-    config.write_text("".join(line for line in lines if name not in line))
     again = LD4MRec.from_pretrained(tmp_path)
-    assert getattr(again.config, name) == settings[name]
+    assert again.config == model.config
+    assert again.config.objective.visible_weight == 0.3
+    assert again.schedule.num_steps == 3
     assert torch.equal(again(torch.arange(12)), model(torch.arange(12)))
 
 
+def test_every_searched_setting_exists():
+    for name, values in LD4MRec.search_space().items():
+        for value in values:
+            config = LD4MRec.configure(**{name: value})
+            for part in name.split("."):
+                config = getattr(config, part)
+            assert config == value
+
+
 def test_an_item_that_nobody_has_is_known_by_its_features():
-    model = make(num_users=40, num_items=30, features={"image": 6}, content_weight=0.0).eval()
+    model = make(
+        num_users=40, num_items=30, features={"image": 6}, **{"propagation.content_weight": 0.0}
+    ).eval()
     with torch.no_grad():
-        model.content.weight.normal_()
+        model.items.content.weight.normal_()
     assert model.graph.item_degree()[29] == 0
-    content = model.content()[29] / (1 + model.config.num_layers)
+    content = model.items.content()[29] / (1 + model.config.propagation.num_layers)
     torch.testing.assert_close(model.tables().encoder[29], content)
