@@ -1,1 +1,8 @@
-"""Building blocks that know no dataset and no trainer."""
+"""Layers and losses that models share; they know no dataset and no model.
+
+The public names are listed in ``__init__.pyi`` and imported on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

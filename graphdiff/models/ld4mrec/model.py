@@ -37,7 +37,7 @@ from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
 from graphdiff.nn.heads import CosineHeads
-from graphdiff.nn.reconstruction import read_catalogue
+from graphdiff.nn.reconstruction import sum_item_table
 from graphdiff.nn.signals import ModalityGate
 
 
@@ -242,7 +242,7 @@ class LD4MRec(Recommender):
         # Throughout: the gradient of x[index] is several times slower than index_select's.
         index = torch.cat([item, draw.negatives.item])
         with full_precision(self.device):
-            sums = read_catalogue(
+            sums = sum_item_table(
                 propagated.table,
                 propagated.shift,
                 self.reconstruction.bias,

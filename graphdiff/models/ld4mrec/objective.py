@@ -13,7 +13,7 @@ from graphdiff.models.ld4mrec.config import LD4MRecConfig, ObjectiveConfig
 from graphdiff.nn.diffusion import StepSampler
 from graphdiff.nn.heads import CosineHeads, split_heads
 from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
-from graphdiff.nn.reconstruction import Catalogue, Quadratic, reconstruction_error
+from graphdiff.nn.reconstruction import ItemTableSums, Quadratic, reconstruction_error
 
 
 class Draw(NamedTuple):
@@ -72,7 +72,7 @@ class SoftReconstruction(torch.nn.Module):
 
     def forward(
         self,
-        sums: Catalogue,
+        sums: ItemTableSums,
         entries: Tensor,
         hidden: Tensor,
         rows: Rows,
@@ -152,7 +152,7 @@ def ranking_loss(
 def training_loss(
     reconstruction: SoftReconstruction,
     heads: CosineHeads,
-    sums: Catalogue,
+    sums: ItemTableSums,
     entries: Tensor,
     hidden: Tensor,
     bias: Tensor,
