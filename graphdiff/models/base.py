@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from graphdiff.models.conversion import as_integer
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.hooks import ModelHooks
 from graphdiff.models.query import Query
+from graphdiff.models.registry import explain_abstract, register
 from graphdiff.models.table_cache import TableCache, Tables
 from graphdiff.nn.topk import topk_blocks
 from graphdiff.schema import validate
@@ -32,7 +34,8 @@ __all__ = ["BaseConfig", "ModelConfig", "Query", "Recommender", "Tables"]
 class Recommender(ModelHooks):
     """Base class of all models.
 
-    A model is built with :meth:`from_data`, trained by :func:`graphdiff.fit`, queried with
+    Defining a concrete subclass registers it as a model under its class name; see
+    :mod:`graphdiff.models.registry`. A model is built with :meth:`from_data`, trained by :func:`graphdiff.fit`, queried with
     :meth:`recommend`, and stored with :meth:`save_pretrained` and :meth:`from_pretrained`.
 
     Users and items are given by index (``*_index``) or by raw id (``*_id``, ``history``,
@@ -44,6 +47,10 @@ class Recommender(ModelHooks):
         graph: Training interactions and item content. They are saved with the weights, so that a
             saved model answers without the dataset.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register(cls)
 
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)
@@ -60,8 +67,11 @@ class Recommender(ModelHooks):
 
         Raises:
             DataError: If ``data`` does not fit the schema.
-            ConfigError: If a setting does not exist or is out of range.
+            ConfigError: If a setting does not exist or is out of range, or the class leaves
+                methods abstract.
         """
+        if inspect.isabstract(cls):
+            raise ConfigError(explain_abstract(cls))
         validate(data)
         config = cls.configure(**settings)
         num_neighbors = getattr(config, "num_neighbors", 10)

@@ -113,11 +113,18 @@ class ModelHooks(torch.nn.Module, ABC):
         Returns:
             A scalar.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
+        if self.batch_over == "nothing":
+            raise NotImplementedError(f"{type(self).__name__} is not trained by gradient")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define loss(); define it, or set "
+            "batch_over = 'nothing' and define solve()"
+        )
 
     def solve(self) -> None:
         """Compute the weights of a model over nothing from its graph."""
-        raise NotImplementedError(f"{type(self).__name__} is trained by gradient")
+        if self.batch_over != "nothing":
+            raise NotImplementedError(f"{type(self).__name__} is trained by gradient")
+        raise NotImplementedError(f"{type(self).__name__} does not define solve(); define it")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups: by default one group of all parameters.

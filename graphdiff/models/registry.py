@@ -1,48 +1,225 @@
-"""Names of models, for the command line, benchmarks and saved folders.
+"""The open registry of models: classes register themselves, distributions declare theirs.
 
-A model is registered by being written: a file in ``graphdiff/models`` that defines a subclass of
-:class:`~graphdiff.models.base.Recommender` is found by itself.
+A model can be named, on the command line or in :func:`get_model`, if
+
+* a concrete subclass of :class:`~graphdiff.models.base.Recommender` with this class name, in any
+  case, has been defined: here, in another package or in a notebook; or
+* an installed distribution declares it in the entry-point group ``graphdiff.models``.
+
+``package.module:Class`` names a class whose module is imported when the user asks for it. Loading a
+saved model imports no module that a file names: see :func:`saved_class`.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pkgutil
-from importlib import import_module
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from graphdiff.errors import ConfigError
-from graphdiff.models.base import Recommender
+
+if TYPE_CHECKING:
+    from graphdiff.models.base import Recommender
+
+#: The entry-point group in which other distributions declare their models.
+GROUP = "graphdiff.models"
+
+_PACKAGE = "graphdiff.models"
+#: Classes by module and name; abstract ones are among them, to explain what they lack.
+_registered: dict[tuple[str, str], type[Recommender]] = {}
 
 
-def _find() -> dict[str, type[Recommender]]:
-    package = __name__.rpartition(".")[0]
-    found: dict[str, type[Recommender]] = {}
-    for file in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if file.name in ("base", "registry", "storage"):
-            continue
-        for value in vars(import_module(f"{package}.{file.name}")).values():
-            if (
-                inspect.isclass(value)
-                and issubclass(value, Recommender)
-                and not inspect.isabstract(value)
-                and value.__module__.startswith(package)
-            ):
-                found[value.__name__.lower()] = value
-    return dict(sorted(found.items()))
-
-
-#: All models, by the name they go by on the command line: the class's, in lower case.
-MODELS: dict[str, type[Recommender]] = _find()
-
-
-def get_model(name: str) -> type[Recommender]:
-    """The class of a model by its name, in any case.
+def register(cls: type[Recommender]) -> None:
+    """Register a class under its name. Defining it again in the same module replaces it, as in a
+    notebook; a class whose name begins with an underscore is not registered.
 
     Raises:
-        ConfigError: If there is no such model.
+        ConfigError: If graphdiff itself has a model of that name.
     """
+    if cls.__name__.startswith("_"):
+        return
+    if not _is_built_in(cls.__module__) and cls.__name__.lower() in _built_in_names():
+        raise ConfigError(
+            f"{cls.__module__}.{cls.__qualname__} would be registered as {cls.__name__.lower()!r}, "
+            "which is a model of graphdiff; give the class another name"
+        )
+    _registered[cls.__module__, cls.__qualname__.rpartition("<locals>.")[2]] = cls
+
+
+def get_model(name: str, import_module: bool = True) -> type[Recommender]:
+    """Return the class of a model.
+
+    Args:
+        name: Name of a registered class, in any case, name of an entry point, or
+            ``package.module:Class``.
+        import_module: Import the module of ``package.module:Class``, searched for in the working
+            directory too. Turn it off for a name that comes from a file and not from the user:
+            then the module must have been imported already.
+
+    Raises:
+        ConfigError: If there is no such model, the name is ambiguous, or the class is abstract.
+    """
+    if ":" in name:
+        return _class_at(name, import_module)
+    found = [cls for cls in _concrete() if cls.__name__.lower() == name.lower()]
+    if len(found) > 1:
+        places = " and ".join(f"{cls.__module__}:{cls.__qualname__}" for cls in found)
+        raise ConfigError(f"two models are named {name!r}: {places}; give one in full")
+    if found:
+        return found[0]
+    point = _entry_points().get(name.lower())
+    if point is not None:
+        return _load_entry_point(point)
+    for cls in _registered.values():
+        if cls.__name__.lower() == name.lower():
+            raise ConfigError(explain_abstract(cls))
+    raise ConfigError(
+        f"no model {name!r}; there are {', '.join(MODELS)}. A class of your own is found once its "
+        "module is imported, or as package.module:Class"
+    )
+
+
+def saved_class(
+    name: str, module: str | None, expected: type[Recommender] | None = None
+) -> type[Recommender]:
+    """Return the class of a saved model, without importing a module that the file names.
+
+    Args:
+        name: Class name in the file.
+        module: Module in the file; None for a model of graphdiff.
+        expected: The class that the caller loads with; taken if it has this name.
+
+    Raises:
+        ConfigError: If no registered class and no installed entry point is that class.
+    """
+    if expected is not None and expected.__name__ == name and not inspect.isabstract(expected):
+        return expected
+    if module is None or _is_built_in(module):
+        for cls in _concrete():
+            if cls.__name__ == name and _is_built_in(cls.__module__):
+                return cls
+        built_in = [cls.__name__ for cls in _concrete() if _is_built_in(cls.__module__)]
+        raise ConfigError(f"no model {name!r}; there are {', '.join(sorted(built_in))}")
+    candidates = list(_concrete())
+    for point in _entry_points().values():
+        if name.lower() == point.name.lower() or name == point.attr.rpartition(".")[2]:
+            candidates.append(_load_entry_point(point))
+    named = [c for c in candidates if c.__name__ == name and not _is_built_in(c.__module__)]
+    for cls in named:
+        # A script's classes are defined in __main__, whatever module they come from later.
+        if cls.__module__ == module or "__main__" in (cls.__module__, module):
+            return cls
+    raise ConfigError(
+        f"the model {name} is defined in {module}, which is not imported, and no installed "
+        f"distribution declares it as a model; import {module} first, or on the command line give "
+        f"--model {module}:{name}"
+    )
+
+
+def explain_abstract(cls: type) -> str:
+    """Return what a class lacks to be a model, in words."""
+    methods = ", ".join(f"{name}()" for name in sorted(getattr(cls, "__abstractmethods__", ())))
+    return f"{cls.__name__} is no complete model: it does not define {methods}; define it"
+
+
+class _Models(Mapping[str, "type[Recommender]"]):
+    """A live view of the registry: the class of each model by its name."""
+
+    def __getitem__(self, name: str) -> type[Recommender]:
+        if name not in set(self):
+            raise KeyError(name)
+        return get_model(name, import_module=False)
+
+    def __iter__(self) -> Iterator[str]:
+        names: dict[str, list[str]] = {}
+        for cls in _concrete():
+            place = f"{cls.__module__}:{cls.__qualname__}"
+            names.setdefault(cls.__name__.lower(), []).append(place)
+        # Classes that share a name are listed in full.
+        listed = {n for name, places in names.items() for n in ((places[1:] and places) or [name])}
+        return iter(sorted(listed | set(_entry_points())))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __repr__(self) -> str:
+        return f"<models: {', '.join(self)}>"
+
+
+#: Every model that can be named, with its class.
+MODELS: Mapping[str, type[Recommender]] = _Models()
+
+
+def _concrete() -> list[type[Recommender]]:
+    _import_built_in()
+    return [cls for cls in _registered.values() if not inspect.isabstract(cls)]
+
+
+@cache
+def _import_built_in() -> None:
+    folder = str(Path(__file__).parent)
+    for module in pkgutil.walk_packages([folder], f"{_PACKAGE}."):
+        importlib.import_module(module.name)
+
+
+def _built_in_names() -> set[str]:
+    _import_built_in()
+    return {cls.__name__.lower() for cls in _registered.values() if _is_built_in(cls.__module__)}
+
+
+def _is_built_in(module: str) -> bool:
+    return module.startswith("graphdiff.")
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name.lower(): point for point in entry_points(group=GROUP)}
+
+
+def _load_entry_point(point: EntryPoint) -> type[Recommender]:
     try:
-        return MODELS[name.lower()]
-    except KeyError:
-        raise ConfigError(f"no model {name!r}; there are {', '.join(MODELS)}") from None
+        found = point.load()
+    except Exception as error:  # Another distribution's code may fail in any way.
+        raise ConfigError(
+            f"the model {point.name!r} is declared as {point.value}, which cannot be imported: "
+            f"{error!r}"
+        ) from None
+    return _checked(found, point.value)
+
+
+def _class_at(place: str, import_module: bool) -> type[Recommender]:
+    module, _, path = place.partition(":")
+    if not import_module and module not in sys.modules:
+        raise ConfigError(
+            f"the model {place!r} is a class of your own, and a name from a file imports nothing; "
+            f"import {module} first"
+        )
+    found: Any = _registered.get((module, path))
+    if found is None:
+        if import_module and str(Path.cwd()) not in sys.path and "" not in sys.path:
+            # A console script's path lacks the working directory, where the user's module may be.
+            sys.path.append(str(Path.cwd()))
+        try:
+            found = importlib.import_module(module)
+            for part in path.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{place!r} cannot be imported ({error}); expected package.module:Class"
+            ) from None
+    return _checked(found, place)
+
+
+def _checked(found: Any, place: str) -> type[Recommender]:
+    from graphdiff.models.base import Recommender
+
+    if not (isinstance(found, type) and issubclass(found, Recommender)):
+        raise ConfigError(f"{place} is {found!r}; expected a subclass of graphdiff's Recommender")
+    if inspect.isabstract(found):
+        raise ConfigError(explain_abstract(found))
+    return found

@@ -1,0 +1,34 @@
+"""Public names of ``graphdiff.models``; ``__init__.py`` reads them from here."""
+
+from .base import Recommender as Recommender
+from .bm3 import BM3 as BM3
+from .bprmf import BPRMF as BPRMF
+from .catalogue import Catalogue as Catalogue
+from .config import BaseConfig as BaseConfig
+from .config import ModelConfig as ModelConfig
+from .contentknn import ContentKNN as ContentKNN
+from .diffmm.model import DiffMM as DiffMM
+from .diffrec import DiffRec as DiffRec
+from .ease import EASE as EASE
+from .easefeatures import EASEFeatures as EASEFeatures
+from .freedom import FREEDOM as FREEDOM
+from .gfcf import GFCF as GFCF
+from .itemknn import ItemKNN as ItemKNN
+from .lattice.model import LATTICE as LATTICE
+from .ld4mrec.model import LD4MRec as LD4MRec
+from .ldiffrec.model import LDiffRec as LDiffRec
+from .lgmrec import LGMRec as LGMRec
+from .lightgcn import LightGCN as LightGCN
+from .mgcn import MGCN as MGCN
+from .mmssl.model import MMSSL as MMSSL
+from .multvae import MultVAE as MultVAE
+from .popularity import Popularity as Popularity
+from .puresvd import PureSVD as PureSVD
+from .query import Query as Query
+from .registry import MODELS as MODELS
+from .registry import get_model as get_model
+from .simgcl import SimGCL as SimGCL
+from .slmrec import SLMRec as SLMRec
+from .smore import SMORE as SMORE
+from .table_cache import Tables as Tables
+from .vbpr import VBPR as VBPR
