@@ -26,8 +26,16 @@ from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.ranking import check_evaluation, describe_masking, evaluate
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
-from graphdiff.models.registry import get_model
-from graphdiff.models.storage import CONFIG, IDS, WEIGHTS, load_model, read_config, update_config
+from graphdiff.models.registry import get_model, saved_class
+from graphdiff.models.storage import (
+    CONFIG,
+    IDS,
+    WEIGHTS,
+    describe_model,
+    load_model,
+    read_config,
+    update_config,
+)
 from graphdiff.schema import fingerprint
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import RunConfig, run_config, training_config
@@ -79,7 +87,7 @@ def train_run(
     for name in existing:
         (folder / name).unlink()
     root = None if dataset.root is None else str(Path(dataset.root).resolve())
-    model = {"name": cls.__name__, "settings": recommender.config.model_dump()}
+    model = describe_model(recommender)
     config = config.model_copy(
         update={
             "model": config.model.model_copy(update=model),
@@ -203,7 +211,8 @@ def _fit_and_test(
 
 def _new_model(folder: Path, config: RunConfig, data: HeteroData) -> Recommender:
     try:
-        return get_model(config.model.name).from_data(data, **config.model.settings)
+        cls = saved_class(config.model.name, config.model.module)
+        return cls.from_data(data, **config.model.settings)
     except (ConfigError, TypeError) as error:
         raise RunError(f"{folder / CONFIG}: {error}") from None
 

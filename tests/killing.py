@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file
 
 from graphdiff.files import PART
+from graphdiff.models.storage import STAGED
 from graphdiff.runs import resume_run, train_run
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import run_config
@@ -72,7 +73,7 @@ class WritingSteps:
         self.kill_at, self.count = kill_at, 0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("open", "os.rename") and str(arguments[0]).endswith(PART):
+        if event in ("open", "os.rename") and str(arguments[0]).endswith((PART, STAGED)):
             self.count += 1
             if self.count == self.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -13,7 +13,7 @@ def test_every_public_name_is_there():
     for name in graphdiff.__all__:
         assert getattr(graphdiff, name) is not None
     assert set(graphdiff.__all__) <= set(dir(graphdiff))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No graphdiff attribute nothing"):
         graphdiff.nothing  # noqa: B018
 
 

@@ -20,7 +20,27 @@ Option = Annotated[
     list[str] | None,
     typer.Option("--option", help="One argument of the dataset, as name=value; repeatable."),
 ]
+ModelClass = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODULE:CLASS",
+        help="Class of the model, if it is your own and no installed package declares it.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def import_model(name: str | None) -> None:
+    """Import the user's own model class, so that a RUN folder that holds it can be loaded.
+
+    Raises:
+        ConfigError: If there is no such model.
+    """
+    if name is not None:
+        from graphdiff.models.registry import get_model
+
+        get_model(name)
 
 
 def model_settings(config: Path | None, pairs: list[str] | None) -> dict[str, Any]:

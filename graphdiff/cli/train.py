@@ -13,6 +13,7 @@ from graphdiff.cli.arguments import (
     Option,
     Root,
     given_options,
+    import_model,
     model_settings,
 )
 from graphdiff.cli.output import print_metrics
@@ -82,6 +83,9 @@ def train(
             from graphdiff.runs import resume_run
 
             given = given_options(context) - {"resume", "root", "progress"}
+            if ":" in model:
+                import_model(model)
+                given -= {"model"}
             changes = {name: context.params[name] for name in given}
             results = resume_run(folder, root, progress=progress, **changes)
         else:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.arguments import AsJson, Root, Run
+from graphdiff.cli.arguments import AsJson, ModelClass, Root, Run, import_model
 from graphdiff.cli.output import print_metrics
 from graphdiff.console import print_table, print_text
 from graphdiff.errors import ConfigError
@@ -40,6 +40,7 @@ class TablePrecision(StrEnum):
 def evaluate(
     run: Run,
     root: Root = None,
+    model: ModelClass = None,
     split: Annotated[Split, typer.Option(help="Held-out pairs to rank for.")] = Split.test,
     mask_validation: Annotated[
         bool | None,
@@ -56,8 +57,9 @@ def evaluate(
 
     if mask_validation is None:
         mask_validation = split is Split.test and read_run(run).evaluation.mask_validation
-    model, data = open_run(run, root)
-    metrics = evaluate_model(model, data, split.value, mask_validation=mask_validation)
+    import_model(model)
+    trained, data = open_run(run, root)
+    metrics = evaluate_model(trained, data, split.value, mask_validation=mask_validation)
     masked = describe_masking(mask_validation)
     if as_json:
         print(json.dumps({"split": split.value, "masked": masked, **metrics}, indent=2))
@@ -76,6 +78,7 @@ def recommend(
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,
+    model: ModelClass = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user; the RUN folder is enough, without the dataset.
@@ -84,18 +87,18 @@ def recommend(
     """
     if (user is None) == (history is None):
         raise ConfigError("give either --user, the id of a training user, or --history, past items")
-    model = _load(run)
+    trained = _load(run, model)
     asked: dict[str, Any]
     if user is not None:
-        index = int(model.catalogue.user_index([user]))
-        asked = {"user": model.catalogue.user_id(index)}
-        items, scores = model.recommend(index, k=k)
+        index = int(trained.catalogue.user_index([user]))
+        asked = {"user": trained.catalogue.user_id(index)}
+        items, scores = trained.recommend(index, k=k)
     else:
         ids = _split_history(history or [])
         asked = {"history": ids}
-        items, scores = model.recommend(history=[ids], k=k)
+        items, scores = trained.recommend(history=[ids], k=k)
     found = [
-        {"item": model.catalogue.item_id(item), "score": score}
+        {"item": trained.catalogue.item_id(item), "score": score}
         for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
         if item >= 0
     ]
@@ -113,6 +116,7 @@ def recommend(
 
 def serve(
     run: Run,
+    model: ModelClass = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
     queue: Annotated[int, typer.Option(min=1, help="Maximum number of waiting requests.")] = 256,
@@ -147,6 +151,7 @@ def serve(
         raise ConfigError(
             f"serving needs {error.name}; install it with: pip install 'graphdiff[serve]'"
         ) from None
+    import_model(model)
     serve_run(
         run,
         host,
@@ -170,11 +175,12 @@ def export(
     tables: Annotated[
         TablePrecision, typer.Option(help="Precision of the item tables.")
     ] = TablePrecision.float32,
+    model: ModelClass = None,
 ) -> None:
     """Write a RUN's LD4MRec as a program that recommends to any user whose history is given."""
     from graphdiff.serving.export import export as export_model
 
-    export_model(_load(run), out, format_.value, k, tables.value)
+    export_model(_load(run, model), out, format_.value, k, tables.value)
     print_text(f"written to {out}, {out.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -186,8 +192,9 @@ def _split_history(given: list[str]) -> list[str]:
     return ids
 
 
-def _load(run: Path) -> Any:
+def _load(run: Path, model: str | None) -> Any:
     from graphdiff.models.base import Recommender
     from graphdiff.models.storage import load_model
 
+    import_model(model)
     return load_model(run, Recommender)  # type: ignore[type-abstract]

@@ -34,9 +34,9 @@ __all__ = ["BaseConfig", "ModelConfig", "Query", "Recommender", "Tables"]
 class Recommender(ModelHooks):
     """Base class of all models.
 
-    Defining a concrete subclass registers it as a model under its class name; see
-    :mod:`graphdiff.models.registry`. A model is built with :meth:`from_data`, trained by :func:`graphdiff.fit`, queried with
-    :meth:`recommend`, and stored with :meth:`save_pretrained` and :meth:`from_pretrained`.
+    A model is built with :meth:`from_data`, trained by :func:`graphdiff.fit`, queried with
+    :meth:`recommend`, and stored with :meth:`save_pretrained` and :meth:`from_pretrained`. Defining
+    a concrete subclass registers it under its class name; see :mod:`graphdiff.models.registry`.
 
     Users and items are given by index (``*_index``) or by raw id (``*_id``, ``history``,
     ``candidates``, ``exclude``), as lists, NumPy arrays, pandas or Polars columns, or tensors. The

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -85,6 +85,26 @@ class ModelHooks(torch.nn.Module, ABC):
     def device(self) -> torch.device:
         """Device of the model."""
         return self.graph.rowptr.device
+
+    def describe_parts(self) -> dict[str, Any]:
+        """Return what :meth:`rebuild` needs to restore parts that replace built-in ones, as plain
+        values that YAML can hold. Nothing by default."""
+        return {}
+
+    @classmethod
+    def rebuild(cls, config: BaseConfig, graph: RecGraph, parts: dict[str, Any]) -> Self:
+        """Build a saved model; its weights are loaded afterwards.
+
+        Args:
+            config: Its settings.
+            graph: Its graph.
+            parts: The result of :meth:`describe_parts`; values come from a file, so they must not
+                lead to an import.
+
+        Raises:
+            ConfigError: If a part cannot be restored.
+        """
+        return cls(config, graph)
 
     def reset_parameters(self) -> None:
         """Draw new values for all learnable parameters."""

@@ -49,7 +49,7 @@ def register(cls: type[Recommender]) -> None:
             f"{cls.__module__}.{cls.__qualname__} would be registered as {cls.__name__.lower()!r}, "
             "which is a model of graphdiff; give the class another name"
         )
-    _registered[cls.__module__, cls.__qualname__.rpartition("<locals>.")[2]] = cls
+    _registered[_key(cls)] = cls
 
 
 def get_model(name: str, import_module: bool = True) -> type[Recommender]:
@@ -69,7 +69,7 @@ def get_model(name: str, import_module: bool = True) -> type[Recommender]:
         return _class_at(name, import_module)
     found = [cls for cls in _concrete() if cls.__name__.lower() == name.lower()]
     if len(found) > 1:
-        places = " and ".join(f"{cls.__module__}:{cls.__qualname__}" for cls in found)
+        places = " and ".join(":".join(_key(cls)) for cls in found)
         raise ConfigError(f"two models are named {name!r}: {places}; give one in full")
     if found:
         return found[0]
@@ -139,8 +139,7 @@ class _Models(Mapping[str, "type[Recommender]"]):
     def __iter__(self) -> Iterator[str]:
         names: dict[str, list[str]] = {}
         for cls in _concrete():
-            place = f"{cls.__module__}:{cls.__qualname__}"
-            names.setdefault(cls.__name__.lower(), []).append(place)
+            names.setdefault(cls.__name__.lower(), []).append(":".join(_key(cls)))
         # Classes that share a name are listed in full.
         listed = {n for name, places in names.items() for n in ((places[1:] and places) or [name])}
         return iter(sorted(listed | set(_entry_points())))
@@ -154,6 +153,10 @@ class _Models(Mapping[str, "type[Recommender]"]):
 
 #: Every model that can be named, with its class.
 MODELS: Mapping[str, type[Recommender]] = _Models()
+
+
+def _key(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__.rpartition("<locals>.")[2]
 
 
 def _concrete() -> list[type[Recommender]]:
@@ -194,12 +197,12 @@ def _load_entry_point(point: EntryPoint) -> type[Recommender]:
 
 def _class_at(place: str, import_module: bool) -> type[Recommender]:
     module, _, path = place.partition(":")
-    if not import_module and module not in sys.modules:
+    found: Any = _registered.get((module, path))
+    if found is None and not import_module and module not in sys.modules:
         raise ConfigError(
             f"the model {place!r} is a class of your own, and a name from a file imports nothing; "
             f"import {module} first"
         )
-    found: Any = _registered.get((module, path))
     if found is None:
         if import_module and str(Path.cwd()) not in sys.path and "" not in sys.path:
             # A console script's path lacks the working directory, where the user's module may be.

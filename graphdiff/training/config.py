@@ -39,6 +39,15 @@ class ModelSection(Section):
     settings: dict[str, Any] = Field(
         default={}, description="Settings of the model; its defaults otherwise."
     )
+    module: str | None = Field(
+        default=None, description="Module of the model's class; None for graphdiff's own."
+    )
+    parts: dict[str, Any] = Field(
+        default={}, description="Parts of the model that replace the built-in ones."
+    )
+    files: dict[str, str] = Field(
+        default={}, description="SHA-256 digests of the files that hold the trained model."
+    )
 
 
 class DatasetSection(Section):

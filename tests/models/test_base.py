@@ -10,6 +10,7 @@ from graphdiff.models import MODELS, Recommender
 from graphdiff.models.base import Query
 from graphdiff.schema import build_data
 from tests.conftest import SOLVED, TRAINED, make_model, random_data
+from tests.sealing import reseal
 
 every_model = pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
 trained_model = pytest.mark.parametrize("model_class", TRAINED.values(), ids=list(TRAINED))
@@ -239,6 +240,9 @@ class TestDamagedFolders:
     def test_cut_off_weights(self, folder):
         path = folder / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(RunError, match=r"is not the file that config\.yaml belongs to"):
+            self.load(folder)
+        reseal(folder)
         with pytest.raises(RunError, match="does not hold the weights"):
             self.load(folder)
 
@@ -247,6 +251,7 @@ class TestDamagedFolders:
         tensors = load_file(path)
         tensors.pop("net.embedding.weight")
         save_file(tensors, path, {"num_items": "9"})
+        reseal(folder)
         with pytest.raises(RunError, match="does not hold the weights"):
             self.load(folder)
 
