@@ -4,7 +4,8 @@ from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.convert import to_parquet
 from graphdiff.datasets.io.archives import extract
 from graphdiff.datasets.layouts.diffmm import DiffMMLayout
-from graphdiff.datasets.layouts.log import InteractionLog, from_frame
+from graphdiff.datasets.layouts.frame import from_frame
+from graphdiff.datasets.layouts.log import InteractionLog
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.layouts.mmrec import MMRecLayout
 from graphdiff.datasets.layouts.pairs import PairListsLayout, read_pair_lists

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -44,12 +46,27 @@ def _real(value: Any) -> Any:
     return float(value) if number and getattr(value, "ndim", 0) == 0 else value
 
 
+def _delimiter(value: str) -> str:
+    """Return a delimiter, what is written as an escape as the character that it stands for."""
+    written = re.sub(r"\\(t|x[0-9a-fA-F]{2})", lambda match: _escaped(match[1]), value)
+    if not written or any(character in written for character in '"\r\n\0'):
+        raise ValueError("one or more characters, but no quote and no line break")
+    return written
+
+
+def _escaped(name: str) -> str:
+    return "\t" if name == "t" else chr(int(name[1:], 16))
+
+
 #: An integer of any type (NumPy's included); neither text nor a bool.
 Integer = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 #: An integer that is at least 0, of any size: a seed.
 NonNegative = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0)]
 #: A finite number of any type; neither text nor a bool.
 Number = Annotated[float, BeforeValidator(_real), Field(strict=True, allow_inf_nan=False)]
+
+#: What separates columns of a text file: one or more characters; ``\\t`` is a tab.
+Delimiter = Annotated[str, AfterValidator(_delimiter)]
 
 #: What is expected, by pydantic's type of error.
 _EXPECTED = {
@@ -92,6 +109,10 @@ def check_arguments(init: Callable[..., None]) -> Callable[..., None]:
             except ValidationError as error:
                 raise ConfigError(f"{owner} cannot take {explain(error, name)}") from None
             bound.arguments[name] = found
+        # The outermost class knows what was given; a base only what that passes on.
+        bound.apply_defaults()
+        given = {name: value for name, value in bound.arguments.items() if value is not self}
+        self.__dict__.setdefault("given_arguments", given)
         init(*bound.args, **bound.kwargs)
 
     return checked

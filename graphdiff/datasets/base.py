@@ -1,8 +1,9 @@
-"""The base of all datasets: one checked graph, kept processed without pickle."""
+"""The base of all datasets: one checked graph, stored without pickle."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import warnings
 from abc import abstractmethod
@@ -13,13 +14,19 @@ from typing import Any, ClassVar
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from graphdiff.datasets.arguments import check_arguments
-from graphdiff.datasets.io.storage import load_graph, read_source, save_graph
-from graphdiff.datasets.registration import explain_missing, missing_methods, register
+from graphdiff.datasets.io.storage import load_graph, read_metadata, save_graph
+from graphdiff.datasets.provenance import FileRecord, file_records, files_identity, identity
+from graphdiff.datasets.registration import (
+    explain_missing,
+    is_built_in,
+    missing_methods,
+    register,
+)
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import prepare
 
-# Part of what a processed file is recognised by: raise it when reading changes its result.
-VERSION = 1
+# Part of what a processed file is recognised by; to be raised when a reader changes its result.
+VERSION = 2
 
 
 class RecDataset(InMemoryDataset):
@@ -28,8 +35,8 @@ class RecDataset(InMemoryDataset):
     A subclass names its files in :attr:`raw_file_names` and makes the graph in :meth:`read`; it
     defines :meth:`download` if its files can be downloaded. Defining a subclass, in any module,
     registers it: :func:`graphdiff.datasets.load` and the command line find it by its :attr:`name`.
-    An ``__init__`` of its own is checked against its annotations, and the arguments that the graph
-    depends on belong into :attr:`parameters`::
+    Arguments of an ``__init__`` of its own are checked against their annotations, and the graph is
+    read again if one of them changes::
 
         class Tastes(RecDataset):
             name = "tastes"
@@ -47,9 +54,10 @@ class RecDataset(InMemoryDataset):
     Raw files are looked for in ``root/raw``, or in ``root`` itself if they lie there. The graph is
     stored in ``root/processed``; a folder that holds the raw files itself may belong to someone
     else, so it is left unchanged and the processed file goes to ``$GRAPHDIFF_CACHE`` (default:
-    ``~/.cache/graphdiff``). That file is safetensors, written atomically, and rebuilt when the raw
-    files, ``pre_transform`` or graphdiff's readers have changed. If it cannot be written, a warning
-    says so and the data is available all the same.
+    ``~/.cache/graphdiff``). That file is safetensors, written atomically, and rebuilt when the
+    contents of the raw files or of the arguments (``pre_transform`` included), the class or
+    graphdiff's readers have changed. If it cannot be written, a warning says so and the data is
+    available all the same.
 
     Args:
         root: Folder of the dataset (default: none, nothing is stored; only for datasets that are
@@ -100,22 +108,22 @@ class RecDataset(InMemoryDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The files that must be there."""
+        """Files, or folders of files, that must be there."""
         return []
 
     @property
     def optional_file_names(self) -> list[str]:
-        """Files that are read where they are there."""
+        """Files that are read if they are there."""
         return []
 
     @abstractmethod
     def read(self) -> HeteroData:
-        """Makes the graph from the raw files. It need not be complete: the schema's
+        """Make the graph from the raw files. It need not be complete: the schema's
         :func:`~graphdiff.schema.prepare` follows.
         """
 
     def download(self) -> None:
-        """Fetches the raw files into ``raw_dir``; here, says that they cannot be fetched.
+        """Download the raw files into ``raw_dir``; the base class only says which are missing.
 
         Raises:
             DataError: If it does not succeed, naming the files and the folder.
@@ -127,12 +135,12 @@ class RecDataset(InMemoryDataset):
 
     @property
     def missing_file_names(self) -> list[str]:
-        """The files of :attr:`raw_file_names` that are not there."""
+        """The files of :attr:`raw_file_names` that are missing."""
         return [name for name in self.raw_file_names if not (Path(self.raw_dir) / name).exists()]
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Arguments that the graph depends on beside the raw files."""
+        """What the graph depends on beside the raw files and the arguments of ``__init__``."""
         return {}
 
     @property
@@ -142,12 +150,12 @@ class RecDataset(InMemoryDataset):
 
     @property
     def raw_dir(self) -> str:
-        """Where the raw files are."""
+        """The folder of the raw files."""
         return self.root if self.is_flat else super().raw_dir
 
     @property
     def processed_dir(self) -> str:
-        """Where the processed file is."""
+        """The folder of the processed file."""
         if not self.is_flat:
             return super().processed_dir
         cache = Path(os.environ.get("GRAPHDIFF_CACHE") or "~/.cache/graphdiff").expanduser()
@@ -156,36 +164,41 @@ class RecDataset(InMemoryDataset):
 
     @property
     def processed_file_names(self) -> str:
-        """The one processed file."""
+        """The processed file."""
         return "graph.safetensors"
 
     @property
     def has_process(self) -> bool:
-        """False: PyG's own processing would keep and read pickles."""
+        """False: PyG's own processing would write and read pickles."""
         return False
 
     def _download(self) -> None:
         if self.missing_file_names:
-            # Half a dataset in a person's own folder is for that person to complete.
+            # Half a dataset in a folder of the user's is for the user to complete.
             RecDataset.download(self) if self.is_flat else self.download()
 
     def _load_or_make(self) -> HeteroData:
         path = Path(self.processed_paths[0])
-        source = self._source()
-        if not self.force_reload and read_source(path) == source:
+        known = read_metadata(path)
+        files = self._file_records(known)
+        source = self._source(files)
+        if not self.force_reload and source in known.get("source", "").split():
             try:
                 return load_graph(path)
             except DataError:
                 pass  # A damaged file is no loss: what it was made from is there.
         data = self._make()
+        # An encoder that counts its calls is another one now, and still the same.
+        after = self._source(files)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_graph(data, path, source)
+            save_graph(data, path, f"{source} {after}", json.dumps(files))
         except OSError as error:
             warnings.warn(
-                f"{path} cannot be written ({error.strerror}), so {type(self).__name__} will be "
-                "read anew next time; set GRAPHDIFF_CACHE to a folder that can be written to",
-                stacklevel=3,
+                f"{path} cannot be written ({error.strerror}), so {type(self).__name__} will read "
+                "the raw files again next time; set GRAPHDIFF_CACHE to a folder that can be "
+                "written to",
+                stacklevel=4,
             )
         return data
 
@@ -193,12 +206,24 @@ class RecDataset(InMemoryDataset):
         data = prepare(self.read())
         return data if self.pre_transform is None else self.pre_transform(data)
 
-    def _source(self) -> str:
-        """Names what the processed file depends on, without reading the raw files."""
-        lines = [f"{type(self).__name__} {VERSION} {self.parameters} {self.pre_transform!r}"]
-        for name in [*self.raw_file_names, *self.optional_file_names]:
-            path = Path(self.raw_dir) / name
-            if path.exists():
-                status = path.stat()
-                lines.append(f"{name} {status.st_size} {status.st_mtime_ns}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    def _file_records(self, known: dict[str, str]) -> dict[str, FileRecord]:
+        """Return what is known of each raw file, with its digest."""
+        try:
+            earlier = json.loads(known.get("files", "{}"))
+        except ValueError:
+            earlier = {}
+        names = [*self.raw_file_names, *self.optional_file_names]
+        return file_records(Path(self.raw_dir), names, earlier if isinstance(earlier, dict) else {})
+
+    def _source(self, files: dict[str, FileRecord]) -> str:
+        """Return a digest of everything that the processed file depends on."""
+        arguments = {
+            name: value
+            for name, value in self.__dict__.get("given_arguments", {}).items()
+            if name not in ("root", "transform", "force_reload")
+        }
+        cls = type(self)
+        # The code of graphdiff's own classes is covered by VERSION.
+        reader = (cls.__module__, cls.__qualname__) if is_built_in(cls) else cls
+        made_by = (reader, VERSION, arguments, self.parameters, self.pre_transform)
+        return identity([*map(identity, made_by), files_identity(files)])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from graphdiff.datasets.io.folders import data_files
 from graphdiff.errors import DataError
 
 
@@ -105,9 +106,8 @@ def _read(path: Path) -> Card:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         source = content["source"]
         line = source.get("url") or source.get("paper") or source["publisher"]
-        return Card(
-            content["name"], content["title"], line, content["licence"], content["command"], content
-        )
+        licence, command = (str(content[key]).strip() for key in ("licence", "command"))
+        return Card(content["name"], content["title"], line, licence, command, content)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a card: {error!r}") from None
 
@@ -115,7 +115,7 @@ def _read(path: Path) -> Card:
 def _find(folder: Path, pattern: str) -> Path | None:
     pattern = pattern.replace("NAME", "*")
     for place in (folder, folder / "raw"):
-        for path in sorted(place.glob(pattern)):
+        for path in data_files(place, pattern):
             return path
     return None
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.io.archives import extract
+from graphdiff.datasets.io.folders import data_root
 from graphdiff.datasets.registry import load
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
@@ -23,7 +24,7 @@ NAMES = {"training": "train", "validation": "val", "test": "test"}
 
 
 def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, Any]:
-    """Writes a dataset as Parquet files, whole or not at all.
+    """Write a dataset as Parquet files, whole or not at all.
 
     ================================  ==============================================================
     ``interactions.parquet``          columns ``user``, ``item`` (raw ids) and ``split`` (train,
@@ -69,7 +70,7 @@ def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str
 
 
 def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any) -> dict[str, Any]:
-    """Reads a dataset in some layout and writes it as :func:`to_parquet` does.
+    """Read a dataset in some layout and write it as :func:`to_parquet` does.
 
     Args:
         source: Its folder, or a zip or tar archive of it, which is unpacked as
@@ -91,9 +92,7 @@ def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any)
         return to_parquet(load(layout, source, **options)[0], out, source.resolve().name)
     with tempfile.TemporaryDirectory() as folder:
         unpacked = extract(source, Path(folder) / "archive")
-        within = list(unpacked.iterdir())
-        root = within[0] if len(within) == 1 and within[0].is_dir() else unpacked
-        dataset = load(layout, root, **options)
+        dataset = load(layout, data_root(unpacked), **options)
         # What was kept of it is of no use once the folder is gone.
         shutil.rmtree(dataset.processed_dir, ignore_errors=True)
         return to_parquet(dataset[0], out, source.stem)
@@ -139,7 +138,7 @@ def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _ids(data: HeteroData, node: str) -> pa.Array:
-    """Raw ids, or the indices where there are none."""
+    """Return raw ids, or the indices where there are none."""
     raw = data[node].get("raw_id")
     if raw is None:
         return pa.array(np.arange(data[node].num_nodes))

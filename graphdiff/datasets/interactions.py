@@ -1,26 +1,27 @@
 """An interaction log as columns of integers, and what is left out of it before it is split.
 
-Columnar: nothing here loops over rows, so that a log of 50 million fits into memory and patience.
+Columnar: nothing here loops over rows, so that a log of 50 million rows can be read.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
+from graphdiff.datasets.columns import read_labels, read_ratings, read_times
 from graphdiff.datasets.ids import encode_ids, places, show
-from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
 from graphdiff.errors import DataError
 
-#: What a column that gives the split may hold, in any case.
-LABELS = {
-    **dict.fromkeys(("train", "training", "0"), TRAINING),
-    **dict.fromkeys(("val", "valid", "validation", "1"), VALIDATION),
-    **dict.fromkeys(("test", "2"), TEST),
+#: What else a log may hold, by role: its attribute, and what reads it.
+ROLES: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {
+    "timestamp": ("time", read_times),
+    "rating": ("rating", read_ratings),
+    "split": ("label", read_labels),
 }
 
 
@@ -57,8 +58,9 @@ class Interactions:
         users: pa.Array | None = None,
         items: pa.Array | None = None,
         text: bool = False,
+        used: Collection[str] = ROLES,
     ) -> Self:
-        """Makes a log of a table with the columns ``user`` and ``item`` and, where it has them,
+        """Make a log of a table with the columns ``user`` and ``item`` and, where it has them,
         ``timestamp``, ``rating`` and ``split``.
 
         Args:
@@ -68,6 +70,8 @@ class Interactions:
             items: All item ids, likewise.
             text: Whether the table came from a text file; see
                 :func:`~graphdiff.datasets.ids.encode_ids`.
+            used: Which of ``timestamp``, ``rating`` and ``split`` are used (default: all). Another
+                one that cannot be read is left out, with a warning.
 
         Raises:
             DataError: If a column holds something else, or an id is not among those given.
@@ -84,16 +88,22 @@ class Interactions:
                     )
                 codes, ids = place.astype(np.int32)[codes], known
             columns[node], columns[f"{node}_ids"] = codes, ids
-        names = table.column_names
-        return cls(
-            **columns,
-            time=_times(table["timestamp"]) if "timestamp" in names else None,
-            rating=_ratings(table["rating"]) if "rating" in names else None,
-            label=_labels(table["split"]) if "split" in names else None,
-        )
+        for role, (column, read) in ROLES.items():
+            if role in table.column_names:
+                try:
+                    columns[column] = read(table[role])
+                except DataError as error:
+                    if role in used:
+                        raise
+                    warnings.warn(
+                        f"the column of {role}s is ignored, since nothing here needs it and it "
+                        f"cannot be read: {error}",
+                        stacklevel=2,
+                    )
+        return cls(**columns)
 
     def select(self, keep: np.ndarray) -> Self:
-        """The rows that a bool ``[E]`` or an index ``[*]`` picks; the ids stay."""
+        """Return the rows that a bool ``[E]`` or an index ``[*]`` picks; the ids stay."""
         picked: dict[str, Any] = {
             name: None if column is None else column[keep]
             for name in ("user", "item", "time", "rating", "label")
@@ -102,7 +112,7 @@ class Interactions:
         return replace(self, **picked)
 
     def without_unused_ids(self, node: str) -> Self:
-        """Leaves out the users or items that no row has, and numbers the others anew."""
+        """Leave out the users or items that no row has, and renumber the others."""
         codes, ids = getattr(self, node), getattr(self, f"{node}_ids")
         used = np.bincount(codes, minlength=len(ids)) > 0
         if used.all():
@@ -112,7 +122,7 @@ class Interactions:
 
 
 def keep_rated(log: Interactions, least: float) -> Interactions:
-    """Leaves out what is rated below ``least``, or not rated.
+    """Leave out what is rated below ``least``, or not rated.
 
     Raises:
         DataError: If the log has no ratings, or none that high.
@@ -123,7 +133,7 @@ def keep_rated(log: Interactions, least: float) -> Interactions:
 
 
 def drop_repeats(log: Interactions, keep: str) -> Interactions:
-    """Keeps one row of each pair of user and item; a warning says how many were left out.
+    """Keep one row of each pair of user and item; a warning says how many were left out.
 
     Args:
         log: The log.
@@ -164,7 +174,7 @@ def drop_repeats(log: Interactions, keep: str) -> Interactions:
 
 
 def k_core(log: Interactions, k: int) -> Interactions:
-    """Leaves out users and items with fewer than ``k`` interactions, until all have ``k``.
+    """Leave out users and items with fewer than ``k`` interactions, until all have ``k``.
 
     Users and items that are left out leave the ids as well.
 
@@ -184,37 +194,3 @@ def _not_empty(log: Interactions, message: str) -> Interactions:
     if len(log) == 0:
         raise DataError(message)
     return log
-
-
-def _times(column: Any) -> np.ndarray:
-    if column.null_count:
-        raise DataError(f"{column.null_count} rows have no timestamp; leave them or the column out")
-    if pa.types.is_temporal(column.type):
-        unit = pa.int32() if column.type.bit_width == 32 else pa.int64()
-        return column.cast(unit).to_numpy()
-    return _numbers(column, "timestamp")
-
-
-def _ratings(column: Any) -> np.ndarray:
-    return _numbers(column, "rating").astype(np.float64)
-
-
-def _numbers(column: Any, what: str) -> np.ndarray:
-    if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
-        column = column.cast(pa.float64())
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        kinds = "numbers or dates" if what == "timestamp" else "numbers"
-        first = column[0].as_py() if len(column) else ""
-        raise DataError(f"the {what}s are {column.type}, such as {first!r}; give {kinds}")
-    return column.to_numpy()
-
-
-def _labels(column: Any) -> np.ndarray:
-    codes, values = encode_ids(column, "split")
-    names = [str(value).strip().lower() for value in values.to_pylist()]
-    unknown = [name for name in names if name not in LABELS]
-    if unknown:
-        raise DataError(
-            f"the split of a row is {', '.join(map(repr, unknown[:3]))}; give train, val or test"
-        )
-    return np.array([LABELS[name] for name in names], dtype=np.int8)[codes]

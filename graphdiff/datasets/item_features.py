@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphdiff.datasets.ids import as_ids, places, show
+from graphdiff.datasets.io.folders import is_junk, table_suffix
 from graphdiff.datasets.io.safe_npy import load_features
 from graphdiff.datasets.io.tables import is_text, read_schema, read_table
 from graphdiff.errors import DataError
@@ -28,14 +29,16 @@ class FeatureTable(NamedTuple):
     Attributes:
         ids: Raw item id of each row, int64 or string ``[N]``, each once.
         values: float32 ``[N, F]``; a row of NaN means the item lacks the modality.
+        numbered: The file that has no ids, so that those here are but the numbers of its rows.
     """
 
     ids: pa.Array
     values: np.ndarray
+    numbered: str = ""
 
 
 def align(table: FeatureTable, item_ids: pa.Array, modality: str) -> np.ndarray:
-    """Puts rows into the order of a catalogue.
+    """Put rows into the order of a catalogue.
 
     Items without a row get NaN; rows of other items are left out.
 
@@ -64,10 +67,38 @@ def align(table: FeatureTable, item_ids: pa.Array, modality: str) -> np.ndarray:
     return values
 
 
+def refuse_misnumbered(table: FeatureTable, item_ids: pa.Array, modality: str) -> None:
+    """Refuse features without ids whose rows cannot be those of the items 0, 1, ….
+
+    If ids begin at 1, leave gaps, or are text, row n is not that of item n.
+
+    Args:
+        table: The features.
+        item_ids: The items of the log.
+        modality: Their name, for messages.
+
+    Raises:
+        DataError: If an item id is not the number of a row.
+    """
+    if not table.numbered or len(item_ids) == 0:
+        return
+    rows = len(table.values)
+    integers = pa.types.is_integer(item_ids.type)
+    span = pc.min_max(item_ids).as_py()
+    if not integers or span["min"] < 0 or span["max"] >= rows:
+        found = f"{span['min']} to {span['max']}" if integers else f"text: {show(item_ids)}"
+        raise DataError(
+            f"{table.numbered} has {rows} rows and says not whose they are, so row n is that of "
+            f"item n; but the interactions hold {len(item_ids)} items, {found}. List the items in "
+            "the order of the rows in items.parquet (column item), or give the "
+            f"{modality} features as a table with a column item"
+        )
+
+
 def read_features(
     path: Path, modality: str, item: str = "item", order: pa.Array | None = None
 ) -> FeatureTable:
-    """Reads the features of one modality.
+    """Read the features of one modality.
 
     Args:
         path: An ``.npy`` file with one row per item, or a CSV, TSV or Parquet file with a column of
@@ -76,12 +107,13 @@ def read_features(
             ``x_<modality>_0``, ``x_<modality>_1``, … or ``x_0``, ….
         modality: Its name.
         item: Name of the column of item ids.
-        order: Item id of each row of an ``.npy`` file (default: its row number).
+        order: Item id of each row of an ``.npy`` file (default: its row number; see
+            :func:`refuse_misnumbered`).
 
     Raises:
         DataError: If the file is missing, damaged, or holds something else.
     """
-    if path.suffix.lower() != ".npy":
+    if table_suffix(path) != ".npy":
         table = read_table(path, ids=(item,))
         names = table.column_names
         if item not in names:
@@ -93,7 +125,7 @@ def read_features(
         return FeatureTable(ids, _values(table.drop_columns([item]), modality, path.name))
     values = load_features(path)
     if order is None:
-        order = pa.array(np.arange(len(values)))
+        return FeatureTable(pa.array(np.arange(len(values))), values, path.name)
     if len(order) != len(values):
         raise DataError(
             f"{path.name} has {len(values)} rows, but {len(order)} items are said to be in it"
@@ -102,7 +134,7 @@ def read_features(
 
 
 def modalities_in(path: Path) -> list[str]:
-    """The modalities that a Parquet table holds by name: lists ``x_<modality>``, or columns
+    """Return the modalities that a Parquet table holds by name: lists ``x_<modality>``, or columns
     ``x_<modality>_0``, ….
 
     Raises:
@@ -151,8 +183,9 @@ def encode_content(path: Path, item: str, encode: Encoder) -> FeatureTable:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All images in a folder and the folders in it, in order."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+    """Return all images in a folder and the folders in it, in order."""
+    images = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+    return sorted(p for p in images if not is_junk(p.relative_to(folder)))
 
 
 def _texts(path: Path, item: str) -> tuple[pa.Array, list[Any]]:
@@ -183,7 +216,7 @@ def _as_text(column: Any, file: str) -> Any:
 
 
 def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:
-    """The numbers ``[N, F]`` of one modality among the columns of a table."""
+    """Return the numbers ``[N, F]`` of one modality among the columns of a table."""
     lists = [n for n in table.column_names if _is_list(table.schema.field(n).type)]
     # What carries the modality's name goes before what would do for any.
     for names, prefix in (((f"x_{modality}", modality), f"x_{modality}_"), (("x",), "x_")):
@@ -202,23 +235,26 @@ def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:
 
 
 def _numbered(names: list[str], prefix: str) -> list[str]:
-    """The columns ``<prefix>0``, ``<prefix>1``, … in order; none if one is missing."""
+    """Return the columns ``<prefix>0``, ``<prefix>1``, … in order; none if one is missing."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)")
     found = {int(match[1]): name for name in names if (match := pattern.fullmatch(name))}
     return [found[n] for n in sorted(found)] if sorted(found) == list(range(len(found))) else []
 
 
 def _stacked(table: pa.Table, file: str) -> np.ndarray:
-    """Columns of numbers as float32 ``[N, F]``; NaN where there is none."""
+    """Return columns of numbers as float32 ``[N, F]``; NaN where there is none."""
+    for name in table.column_names:
+        if _is_string(table.schema.field(name).type):
+            raise DataError(f"{file} holds other than numbers: {name} is text")
     try:
-        columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
+        columns = [column.cast(pa.float32(), safe=False).to_numpy() for column in table.columns]
     except pa.ArrowException as error:
         raise DataError(f"{file} holds other than numbers: {error}") from None
     return np.stack(columns, axis=1)
 
 
 def list_values(column: Any, file: str) -> np.ndarray:
-    """A column of lists of numbers, all of one length, as float32 ``[N, F]``; NaN where null.
+    """Return lists of numbers, all of one length, as float32 ``[N, F]``; NaN where null.
 
     Raises:
         DataError: If it is something else.
@@ -228,14 +264,20 @@ def list_values(column: Any, file: str) -> np.ndarray:
     lengths = pc.unique(pc.drop_null(pc.list_value_length(column))).to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         raise DataError(f"{file} holds lists of {sorted(lengths)[:5]} numbers; give one length")
+    if _is_string(column.type.value_type):
+        raise DataError(f"{file} holds lists of other than numbers: they are of text")
     try:
-        flat = column.drop_null().flatten().cast(pa.float32())
+        flat = column.drop_null().flatten().cast(pa.float32(), safe=False)
     except pa.ArrowException as error:
         raise DataError(f"{file} holds lists of other than numbers: {error}") from None
     values = np.full((len(column), lengths[0]), np.nan, dtype=np.float32)
     there = ~column.is_null().to_numpy(zero_copy_only=False)
     values[there] = flat.to_numpy(zero_copy_only=False).reshape(-1, lengths[0])
     return values
+
+
+def _is_string(kind: Any) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_list(kind: Any) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from graphdiff.datasets.io.folders import is_junk
 from graphdiff.errors import DataError
 
 MAX_BYTES = 64 * 2**30
@@ -20,17 +21,18 @@ BLOCK = 2**20
 
 
 def is_archive(path: str | Path) -> bool:
-    """Whether a file is a zip or a tar archive, compressed or not, by its content."""
+    """Return whether a file is a zip or a tar archive, compressed or not, by its content."""
     path = Path(path)
     return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
 
 
 def extract(archive: str | Path, folder: str | Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Unpacks a zip or tar archive, whole or not at all.
+    """Unpack a zip or tar archive, whole or not at all.
 
     Members are files and folders. What would lie outside the folder (an absolute path, ``..``, a
     drive), links and devices are refused. The sizes that the archive claims are added up before
-    each member is written, and no member is written beyond its claim.
+    each member is written, and no member is written beyond its claim. What an operating system has
+    left in it, such as ``__MACOSX`` and ``.DS_Store``, stays packed.
 
     Args:
         archive: The file.
@@ -73,7 +75,9 @@ def _unpack(archive: Path, folder: Path, room: int) -> None:
                     f"{archive} unpacks to more than {MAX_MEMBERS} members or {room} bytes, which "
                     "is the most that is allowed here"
                 )
-            _write(content, folder.joinpath(*_parts(archive, name)), size, archive)
+            parts = _parts(archive, name)
+            if not is_junk(PurePosixPath(*parts)):
+                _write(content, folder.joinpath(*parts), size, archive)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}") from None
     except (NotImplementedError, RuntimeError, ValueError) as error:
@@ -106,7 +110,7 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 
 def _parts(archive: Path, name: str) -> list[str]:
-    """The parts of a member's path, if they stay inside."""
+    """Return the parts of a member's path, if they stay inside."""
     windows, posix = PureWindowsPath(name), PurePosixPath(name)
     parts = [part for part in posix.parts if part != "."]
     if (

@@ -10,7 +10,7 @@ from graphdiff.errors import DataError
 
 
 def load_array(path: str | Path) -> np.ndarray:
-    """Opens an array without taking memory for it; pickled objects in the file are refused.
+    """Open an array without taking memory for it; pickled objects in the file are refused.
 
     Args:
         path: An ``.npy`` file.
@@ -31,7 +31,7 @@ def load_array(path: str | Path) -> np.ndarray:
 
 
 def load_features(path: str | Path) -> np.ndarray:
-    """Reads a table of features; pickled objects in the file are refused.
+    """Read a table of features; pickled objects in the file are refused.
 
     Args:
         path: An ``.npy`` file of real numbers, two-dimensional.
@@ -43,7 +43,7 @@ def load_features(path: str | Path) -> np.ndarray:
         DataError: If the file is missing, damaged, or holds something else.
     """
     table = load_array(path)
-    if table.ndim != 2 or table.dtype.kind not in "fiu":
+    if table.ndim != 2 or table.dtype.kind not in "biuf":
         raise DataError(
             f"{path} holds {table.dtype} {list(table.shape)}; expected one row of numbers per item"
         )

@@ -21,13 +21,14 @@ FORMAT = "graphdiff.heterodata.1"
 JSON = "json"
 
 
-def save_graph(data: HeteroData, path: str | Path, source: str = "") -> None:
-    """Writes a graph atomically.
+def save_graph(data: HeteroData, path: str | Path, source: str = "", files: str = "") -> None:
+    """Write a graph atomically.
 
     Args:
         data: The graph; its attributes are tensors or what JSON can hold.
         path: The file.
-        source: What the graph was made from, in any words; see :func:`read_source`.
+        source: What the graph was made from, in any words; see :func:`read_metadata`.
+        files: The same of the files alone.
 
     Raises:
         DataError: If an attribute can be kept neither as a tensor nor as JSON.
@@ -54,11 +55,13 @@ def save_graph(data: HeteroData, path: str | Path, source: str = "") -> None:
     except TypeError as error:
         raise DataError(f"the graph holds what cannot be saved: {error}") from None
     tensors[JSON] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    write_bytes(Path(path), save(tensors, metadata={"format": FORMAT, "source": source}))
+    write_bytes(
+        Path(path), save(tensors, metadata={"format": FORMAT, "source": source, "files": files})
+    )
 
 
 def load_graph(path: str | Path) -> HeteroData:
-    """Reads a graph that :func:`save_graph` wrote.
+    """Read a graph that :func:`save_graph` wrote.
 
     Raises:
         DataError: If the file is missing, damaged, or something else.
@@ -81,13 +84,20 @@ def load_graph(path: str | Path) -> HeteroData:
 
 
 def read_source(path: str | Path) -> str | None:
-    """What a graph file says it was made from; None where there is no sound file."""
+    """Return what a graph file says it was made from; None if there is no sound file."""
+    return read_metadata(path).get("source")
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return what a graph file says it was made from, ``source`` and ``files``; nothing if there is
+    no sound file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError):
-        return None
-    return metadata.get("source") if metadata.get("format") == FORMAT else None
+        return {}
+    return metadata if metadata.get("format") == FORMAT else {}
 
 
 def _store(data: HeteroData, key: list[str]) -> Any:

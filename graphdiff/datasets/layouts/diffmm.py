@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.ids import strict_int
+from graphdiff.datasets.io.folders import data_files
 from graphdiff.datasets.io.safe_npy import load_features
 from graphdiff.datasets.io.safe_pickle import load_sparse
 from graphdiff.errors import DataError
@@ -24,16 +26,16 @@ class DiffMMLayout(RecDataset):
     `MMSSL <https://arxiv.org/abs/2302.10632>`_.
 
     Interactions are either ``trnMat.pkl``, ``valMat.pkl`` and ``tstMat.pkl``, pickled scipy
-    matrices ``[U, I]`` whose non-zero entries are interactions, and which are read without being
-    run; or, as MMSSL has them, ``train.json``, ``val.json`` and ``test.json``, each an object of
+    matrices ``[U, I]`` whose non-zero entries are interactions, and which are read without running
+    them; or, as MMSSL has them, ``train.json``, ``val.json`` and ``test.json``, each an object of
     lists of items by user. Features are ``<modality>_feat.npy``, one row per item.
 
     Args:
-        root: Folder of the dataset: it holds the files itself, and is left as it is, or they are in
-            ``root/raw``.
+        root: Folder of the dataset: it holds the files itself, and is left unchanged, or they are
+            in ``root/raw``.
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
 
     Raises:
         DataError: If files are missing or damaged, or do not fit one another.
@@ -54,10 +56,10 @@ class DiffMMLayout(RecDataset):
     @property
     def optional_file_names(self) -> list[str]:
         """The feature files that are there."""
-        return sorted(path.name for path in Path(self.raw_dir).glob("*_feat.npy"))
+        return [path.name for path in data_files(Path(self.raw_dir), "*_feat.npy")]
 
     def read(self) -> HeteroData:
-        """Reads interactions and features."""
+        """Read interactions and features."""
         folder = Path(self.raw_dir)
         features = {
             name.removesuffix("_feat.npy"): load_features(folder / name)
@@ -75,7 +77,7 @@ class DiffMMLayout(RecDataset):
 
 
 def _read_matrices(folder: Path) -> tuple[tuple[int, int], list[np.ndarray]]:
-    """The common shape of the matrices, and the pairs ``[2, *]`` of each."""
+    """Return the common shape of the matrices, and the pairs ``[2, *]`` of each."""
     matrices = {name: load_sparse(folder / name) for name in MATRICES}
     shape = matrices["trnMat.pkl"].shape
     for name, matrix in matrices.items():
@@ -88,7 +90,7 @@ def _read_matrices(folder: Path) -> tuple[tuple[int, int], list[np.ndarray]]:
 
 
 def read_lists(path: Path) -> np.ndarray:
-    """Reads an object of lists of items by user, as in ``{"0": [3, 5], "1": []}``.
+    """Read an object of lists of items by user, as in ``{"0": [3, 5], "1": []}``.
 
     Args:
         path: The JSON file; indices are integers from 0 on.
@@ -100,11 +102,9 @@ def read_lists(path: Path) -> np.ndarray:
         DataError: If the file is missing, damaged, or holds something else.
     """
     try:
-        lists = json.loads(path.read_text(encoding="utf-8"))
-        users = np.array([int(user) for user in lists], dtype=np.int64)
-        items = [np.asarray(found, dtype=np.int64).reshape(-1) for found in lists.values()]
-        if any(np.asarray(found).dtype.kind == "f" and len(found) for found in lists.values()):
-            raise ValueError("items that are no integers")
+        lists = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        users = np.array([strict_int(user) for user in lists], dtype=np.int64)
+        items = [_integers(found) for found in lists.values()]
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read as lists of items by user ({error}); expected "
@@ -112,3 +112,18 @@ def read_lists(path: Path) -> np.ndarray:
         ) from None
     user = np.repeat(users, [len(found) for found in items])
     return np.stack([user, np.concatenate([np.empty(0, dtype=np.int64), *items])])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON that has each name once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"{len(pairs) - len(found)} users are there more than once")
+    return found
+
+
+def _integers(found: Any) -> np.ndarray:
+    values = found if isinstance(found, list) else [found]
+    if not all(type(value) is int for value in values):
+        raise ValueError("items that are no integers")
+    return np.array(values, dtype=np.int64)

@@ -1,7 +1,8 @@
-"""What is read of an interaction log and how it is split."""
+"""Settings of an interaction log: its columns, its filters and its split."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,9 +15,9 @@ from graphdiff.errors import ConfigError, DataError
 
 
 class LogSettings(BaseModel):
-    """What is read of an interaction log and how it is split.
+    """Settings of an interaction log: its columns, its filters and its split.
 
-    The order is: ratings, repeats, k-core, split.
+    They are applied in the order ratings, repeats, k-core, split.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +56,7 @@ class LogSettings(BaseModel):
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
-        """Makes settings.
+        """Make settings from keyword arguments.
 
         Raises:
             ConfigError: Naming the setting, what was found and what is known.
@@ -75,7 +76,7 @@ class LogSettings(BaseModel):
 
     @property
     def roles(self) -> dict[str, str]:
-        """What each column of a log is for, and what the file calls it."""
+        """Return what the file calls the column of each role."""
         return {
             "user": self.user,
             "item": self.item,
@@ -84,8 +85,15 @@ class LogSettings(BaseModel):
             "split": self.split_column,
         }
 
+    def used_roles(self, there: Collection[str]) -> set[str]:
+        """Return the roles that filtering and splitting need, of a log with the given ones."""
+        by_column = self.split == "column" or (self.split == "auto" and "split" in there)
+        by_time = self.split == "temporal" or (self.by == "time" and not by_column)
+        needed = {"timestamp": by_time, "rating": self.min_rating is not None, "split": by_column}
+        return {role for role, is_needed in needed.items() if is_needed}
+
     def filtered(self, log: Interactions) -> Interactions:
-        """The log without what does not count."""
+        """Return the log without what does not count."""
         if len(log) == 0:
             raise DataError("the log holds no interactions")
         if self.min_rating is not None:
@@ -94,7 +102,7 @@ class LogSettings(BaseModel):
         return k_core(log, self.k_core) if self.k_core > 1 else log
 
     def labels(self, log: Interactions) -> np.ndarray:
-        """Which split each interaction belongs to, int8 ``[E]``.
+        """Return the split of each interaction, int8 ``[E]``.
 
         Raises:
             DataError: If the log lacks the column that the split goes by.

@@ -12,31 +12,42 @@ import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.ids import strict_int
+from graphdiff.datasets.io.folders import data_files
 from graphdiff.datasets.io.safe_npy import load_features
 from graphdiff.errors import DataError
 from graphdiff.schema import build_data
 
-#: Where each split is marked in the column ``x_label``.
+#: The value of the column ``x_label`` for each split.
 LABELS = {"train": 0, "val": 1, "test": 2}
+#: What columns are called, in lower case.
+COLUMNS = {
+    "user": {"userid", "user_id", "user", "uid"},
+    "item": {"itemid", "item_id", "item", "iid"},
+    "x_label": {"x_label"},
+}
 
 
 class MMRecLayout(RecDataset):
     """Any dataset in the layout of the `MMRec toolbox <https://arxiv.org/abs/2302.03497>`_, in
     which Amazon's Baby, Sports, Clothing and Electronics, MicroLens and others are passed around.
 
-    The folder holds one ``NAME.inter``, tab-separated with a header; the first two columns are user
-    and item, integers from 0 on, and ``x_label`` says 0, 1 or 2 for training, validation and test.
-    Features are ``.npy`` files of numbers with one row per item, in the order of the item ids. A
-    pair that stands there more than once counts where it stands first, in the order of training,
-    validation, test; a warning says how many were left out.
+    The folder holds one ``NAME.inter``, tab-separated with a header. Its columns are found by name:
+    ``userID`` and ``itemID``, or the like, hold integers from 0 on, and ``x_label`` 0, 1 or 2 for
+    training, validation and test. Features are ``.npy`` files of numbers with one row per item, in
+    the order of the item ids. A pair that is there more than once counts where it is first, in the
+    order of training, validation, test; a warning says how many were left out.
 
     Args:
-        root: The folder; it is left as it is.
+        root: The folder; it is left unchanged.
         features: File of each modality, such as ``{"text": "text_feat.npy"}``, relative to
             ``root``; by default every ``<modality>_feat.npy``.
+        user: Name of the column of users (default: ``userID``, ``user_id``, ``user`` or ``uid``, in
+            any case).
+        item: Name of the column of items (default: likewise).
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
 
     Raises:
         DataError: If files are missing or damaged, or do not fit one another.
@@ -48,18 +59,21 @@ class MMRecLayout(RecDataset):
         self,
         root: str | Path,
         features: Mapping[str, str] | None = None,
+        user: str | None = None,
+        item: str | None = None,
         transform: Callable[[HeteroData], HeteroData] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
         self.features = dict(features) if features else None
+        self.user, self.item = user, item
         self._folder = Path(root)
         super().__init__(root, transform, pre_transform, force_reload)
 
     @property
     def raw_file_names(self) -> list[str]:
         """The interaction file, and the features that were asked for."""
-        found = sorted(path.name for path in self._folder.glob("*.inter"))
+        found = [path.name for path in data_files(self._folder, "*.inter")]
         if len(found) != 1:
             raise DataError(
                 f"{self._folder} holds {len(found)} .inter files"
@@ -72,16 +86,16 @@ class MMRecLayout(RecDataset):
         """Every feature file, where none was asked for."""
         if self.features is not None:
             return []
-        return sorted(path.name for path in self._folder.glob("*_feat.npy"))
+        return [path.name for path in data_files(self._folder, "*_feat.npy")]
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Which file is which modality."""
-        return {"features": self.features}
+        """The file of each modality, and the names of columns."""
+        return {"features": self.features, "user": self.user, "item": self.item}
 
     def read(self) -> HeteroData:
-        """Reads interactions and features."""
-        pairs = _read_inter(self._folder / self.raw_file_names[0])
+        """Read interactions and features."""
+        pairs = read_inter(self._folder / self.raw_file_names[0], self.user, self.item)
         names = self.features or {
             name.removesuffix("_feat.npy"): name for name in self.optional_file_names
         }
@@ -95,45 +109,83 @@ class MMRecLayout(RecDataset):
         )
 
 
-def _read_inter(path: Path) -> dict[str, np.ndarray]:
-    """Pairs ``[2, *]`` of each split, every pair once."""
-    users, items, labels = [], [], []
+def read_inter(
+    path: Path, user: str | None = None, item: str | None = None
+) -> dict[str, np.ndarray]:
+    """Read the interactions of MMRec's layout.
+
+    Args:
+        path: The ``.inter`` file.
+        user: Name of the column of users (default: the one that is called like one, see
+            :data:`COLUMNS`).
+        item: Name of the column of items, likewise.
+
+    Returns:
+        Pairs ``[2, *]`` of each split, every pair once.
+
+    Raises:
+        DataError: If the file is missing, damaged, or holds something else.
+    """
+    columns: list[list[int]] = [[], [], []]
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = csv.reader(file, delimiter="\t")
+            # Quotes are part of a value where tabs separate, and there is none in a number.
+            rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             header = next(rows, [])
-            if "x_label" not in header:
-                raise DataError(
-                    f"{path.name} has the columns {', '.join(header)}; expected user and item "
-                    "first, tab-separated, and x_label with 0, 1 or 2 for the split"
-                )
-            label = header.index("x_label")
+            places = [
+                _place(header, "user", user, path),
+                _place(header, "item", item, path),
+                _place(header, "x_label", None, path),
+            ]
             for row in rows:
                 if row:
-                    users.append(int(row[0]))
-                    items.append(int(row[1]))
-                    labels.append(int(row[label]))
-        user, item, split = (np.array(column, np.int64) for column in (users, items, labels))
+                    values = [strict_int(row[place]) for place in places]
+                    for column, value in zip(columns, values, strict=True):
+                        column.append(value)
+        users, items, split = (np.array(column, np.int64) for column in columns)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{path.name} line {len(labels) + 2}: {error}; expected integers for user, item and "
-            "x_label"
+            f"{path.name} line {len(columns[0]) + 2}: {error}; expected integers for user, item "
+            "and x_label"
         ) from None
-    if len(user) == 0 or min(user.min(), item.min()) < 0 or not np.isin(split, (0, 1, 2)).all():
+    if len(users) == 0 or min(users.min(), items.min()) < 0 or not np.isin(split, (0, 1, 2)).all():
         raise DataError(
             f"{path.name} has no interactions, or ids below 0, or an x_label other than 0, 1 and 2"
         )
     order = np.argsort(split, kind="stable")
-    key = user[order] * (item.max() + 1) + item[order]
+    key = users[order] * (items.max() + 1) + items[order]
     _, first = np.unique(key, return_index=True)
     kept = order[np.sort(first)]
-    if len(kept) < len(user):
-        warnings.warn(f"{path.name}: {len(user) - len(kept)} repeated pairs left out", stacklevel=2)
+    if len(kept) < len(users):
+        left_out = len(users) - len(kept)
+        warnings.warn(f"{path.name}: {left_out} repeated pairs left out", stacklevel=2)
     return {
-        name: np.stack([user[kept], item[kept]])[:, split[kept] == value]
+        name: np.stack([users[kept], items[kept]])[:, split[kept] == value]
         for name, value in LABELS.items()
     }
+
+
+def _place(header: list[str], role: str, name: str | None, path: Path) -> int:
+    """Return the index of the column of a role, by its name."""
+    # A header may say the type of a column, as RecBole's do: user_id:token.
+    written = [column.partition(":")[0].strip().lower() for column in header]
+    names = {name.partition(":")[0].strip().lower()} if name else COLUMNS[role]
+    found = [index for index, column in enumerate(written) if column in names]
+    if len(found) == 1:
+        return found[0]
+    columns = ", ".join(header)
+    if role == "x_label" and not found:
+        raise DataError(
+            f"{path.name} has the columns {columns}; expected user, item and x_label, "
+            "tab-separated, with 0, 1 or 2 for the split in x_label"
+        )
+    count = f"{len(found)} columns" if found else "no column"
+    hint = "" if role == "x_label" else f", or say which with {role}=NAME"
+    raise DataError(
+        f"{path.name} has the columns {columns}: {count} of {role}s; expected one called "
+        f"{' or '.join(sorted(names))}{hint}"
+    )

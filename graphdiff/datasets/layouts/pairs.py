@@ -9,6 +9,7 @@ import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.io.folders import data_files
 from graphdiff.datasets.io.safe_npy import load_array, load_features
 from graphdiff.errors import DataError
 from graphdiff.schema import build_data
@@ -27,11 +28,11 @@ class PairListsLayout(RecDataset):
     Every ``<modality>_feat.npy``, one row per item, is a modality.
 
     Args:
-        root: Folder of the dataset: it holds the files itself, and is left as it is, or they are in
-            ``root/raw``.
+        root: Folder of the dataset: it holds the files itself, and is left unchanged, or they are
+            in ``root/raw``.
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
 
     Raises:
         DataError: If files are missing or damaged, or do not fit one another.
@@ -47,10 +48,10 @@ class PairListsLayout(RecDataset):
     @property
     def optional_file_names(self) -> list[str]:
         """The feature files that are there."""
-        return sorted(path.name for path in Path(self.raw_dir).glob("*_feat.npy"))
+        return [path.name for path in data_files(Path(self.raw_dir), "*_feat.npy")]
 
     def read(self) -> HeteroData:
-        """Reads interactions and features."""
+        """Read interactions and features."""
         folder = Path(self.raw_dir)
         pairs = read_pair_lists(folder)
         features = {
@@ -67,7 +68,7 @@ class PairListsLayout(RecDataset):
 
 
 def read_pair_lists(folder: str | Path) -> dict[str, np.ndarray]:
-    """Reads the three lists of pairs of one folder.
+    """Read the three lists of pairs of one folder.
 
     Args:
         folder: Where ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy`` are.
@@ -82,7 +83,7 @@ def read_pair_lists(folder: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_pairs(path: str | Path) -> np.ndarray:
-    """Reads an ``.npy`` file of pairs (user, item), integers ``[P, 2]``.
+    """Read an ``.npy`` file of pairs (user, item), integers ``[P, 2]``.
 
     Returns:
         int64 ``[2, P]``.

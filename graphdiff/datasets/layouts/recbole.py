@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.ids import as_ids
-from graphdiff.datasets.io.tables import column_names, read_table
+from graphdiff.datasets.io.folders import data_files
+from graphdiff.datasets.io.tables import column_names, concatenated, read_table, refuse_repeated
 from graphdiff.datasets.item_features import FeatureTable, list_values, read_features
 from graphdiff.datasets.layouts.log import InteractionLog
 from graphdiff.datasets.layouts.log_settings import LogSettings
@@ -24,7 +25,7 @@ PARTS = {".train.inter": "train", ".valid.inter": "val", ".test.inter": "test"}
 class RecBoleLayout(InteractionLog):
     """Any dataset as the `atomic files of RecBole <https://arxiv.org/abs/2011.01731>`_.
 
-    The folder holds one ``NAME.inter``, tab-separated, whose header says name and type of each
+    The folder holds one ``NAME.inter``, tab-separated, whose header has name and type of each
     field, such as ``user_id:token``; or, where the dataset comes split, ``NAME.train.inter``,
     ``NAME.valid.inter`` and ``NAME.test.inter``. Where there is a ``NAME.item`` each of its fields
     of type ``float_seq`` is a modality called as the field, and its order is that of the rows of
@@ -34,12 +35,12 @@ class RecBoleLayout(InteractionLog):
     ``user=customer_id``.
 
     Args:
-        root: The folder; it is left as it is.
+        root: The folder; it is left unchanged.
         features: ``.npy`` file of each modality, relative to ``root``, with one row per row of
             ``NAME.item`` (default: the fields of type ``float_seq``).
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
         **settings: Names of fields, filters and split; see
             :class:`~graphdiff.datasets.LogSettings`.
 
@@ -61,7 +62,7 @@ class RecBoleLayout(InteractionLog):
         force_reload: bool = False,
         **settings: Any,
     ) -> None:
-        LogSettings.of(**settings)  # Anything else that a log takes makes no sense here.
+        LogSettings.of(**settings)  # Other arguments of a log have no use here.
         super().__init__(
             root,
             features=features,
@@ -80,10 +81,10 @@ class RecBoleLayout(InteractionLog):
     @property
     def optional_file_names(self) -> list[str]:
         """The items."""
-        return sorted(path.name for path in self._folder.glob("*.item"))
+        return [path.name for path in data_files(self._folder, "*.item")]
 
     def _inter_files(self) -> list[str]:
-        names = sorted(path.name for path in self._folder.glob("*.inter"))
+        names = [path.name for path in data_files(self._folder, "*.inter")]
         whole = [name for name in names if name.count(".") == 1 or not _part(name)]
         if not whole and len(names) == 3 and len({_part(name) for name in names}) == 3:
             return names
@@ -107,10 +108,11 @@ class RecBoleLayout(InteractionLog):
                 column = pa.array([split]).take(pa.array([0] * part.num_rows, pa.int32()))
                 part = part.append_column("split", column)
             parts.append(part)
-        return pa.concat_tables(parts), True
+        names = list(dict.fromkeys(name for part in parts for name in part.column_names))
+        return concatenated(parts, names), True
 
     def _read_features(self, items: pa.Array | None) -> dict[str, FeatureTable]:
-        path = next(iter(sorted(self._folder.glob("*.item"))), None)
+        path = next(iter(data_files(self._folder, "*.item")), None)
         found: dict[str, FeatureTable] = {}
         order = None
         if path is not None:
@@ -128,12 +130,12 @@ class RecBoleLayout(InteractionLog):
 
 
 def _part(name: str) -> str | None:
-    """Which split a file is, by its name; None where it is the whole log."""
+    """Return the split of a file, by its name; None where it is the whole log."""
     return next((split for suffix, split in PARTS.items() if name.endswith(suffix)), None)
 
 
 def _fields(path: Path) -> dict[str, str]:
-    """What the header calls each field, ``name:type``, by its name."""
+    """Return what the header calls each field, ``name:type``, by its name."""
     columns = column_names(path)
     untyped = [column for column in columns if ":" not in column]
     if untyped:
@@ -141,13 +143,15 @@ def _fields(path: Path) -> dict[str, str]:
             f"{path.name} has the columns {', '.join(columns)}; an atomic file says the type of "
             f"each, such as {untyped[0]}:token"
         )
-    return {column.rpartition(":")[0]: column for column in columns}
+    names = [column.rpartition(":")[0] for column in columns]
+    refuse_repeated(names, names, path.name)
+    return dict(zip(names, columns, strict=True))
 
 
 def _sequence(column: Any, file: str) -> Any:
-    """Numbers separated by spaces, as float32 ``[N, F]``; NaN where there are none."""
+    """Return numbers separated by white space, as float32 ``[N, F]``; NaN where there are none."""
     texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    numbers = pc.split_pattern(texts, " ")
+    numbers = pc.utf8_split_whitespace(texts)
     try:
         return list_values(numbers.cast(pa.list_(pa.float32())), file)
     except pa.ArrowException as error:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.datasets.arguments import NonNegative
 from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.encoders import encode_tfidf
+from graphdiff.datasets.ids import strict_int
 from graphdiff.datasets.splits import by_ratio
 from graphdiff.errors import DataError
 from graphdiff.schema import build_data
@@ -50,8 +51,8 @@ class CiteULike(RecDataset):
           - 256
 
     Args:
-        root: Folder of the dataset: it holds the files itself, and is left as it is, or they are in
-            ``root/raw``.
+        root: Folder of the dataset: it holds the files itself, and is left unchanged, or they are
+            in ``root/raw``.
         seed: Seed of the split (default: 0).
         encode: Encoder of the texts, from a list of N texts to ``[N, F]`` (default: TF-IDF).
         transform: Applied to the graph at every access (default: none).
@@ -84,9 +85,7 @@ class CiteULike(RecDataset):
     @property
     def parameters(self) -> dict[str, Any]:
         """The seed and the encoder."""
-        encode = self.encode
-        name = f"{encode.__module__}.{getattr(encode, '__qualname__', repr(encode))}"
-        return {"seed": self.seed, "encode": name}
+        return {"seed": self.seed, "encode": self.encode}
 
     def read(self) -> HeteroData:
         """Read the libraries, split them, and encode the tags."""
@@ -136,7 +135,7 @@ def read_counted_lists(path: Path) -> tuple[np.ndarray, np.ndarray]:
     counts, values = [], [np.empty(0, dtype=np.int64)]
     for number, line in enumerate(_read_lines(path), start=1):
         try:
-            count, *found = map(int, line.split())
+            count, *found = map(strict_int, line.split())
             array = np.array(found, dtype=np.int64)
         except (ValueError, OverflowError) as error:
             raise DataError(

@@ -65,7 +65,7 @@ def test_repeated_pairs_count_where_they_stand_first(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("user\titem\n0\t1\n", "expected user and item first"),
+        ("user\titem\n0\t1\n", "expected user, item and x_label, tab-separated"),
         (HEADER + "0\tx\t1\t1\t0\n", r"line 2: .*expected integers"),
         (HEADER + "0\t1\n", "line 2"),
         (HEADER, "no interactions"),

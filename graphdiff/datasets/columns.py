@@ -1,0 +1,125 @@
+"""Columns of a log beside its ids: times, ratings and splits, from whatever type they come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graphdiff.datasets.ids import encode_ids, plain, refuse_missing, whole
+from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
+from graphdiff.errors import DataError
+
+#: What a column that gives the split may hold, in any case.
+LABELS = {
+    **dict.fromkeys(("train", "training", "0"), TRAINING),
+    **dict.fromkeys(("val", "valid", "validation", "1"), VALIDATION),
+    **dict.fromkeys(("test", "2"), TEST),
+}
+#: Formats of times, for messages.
+TIMES = (
+    "numbers, or dates as in ISO 8601: 2020-12-31, 2020-12-31 23:59:59 or 2020-12-31T23:59:59.5Z"
+)
+_ZONES = (None, "UTC")
+
+
+def read_times(column: Any) -> np.ndarray:
+    """Return times as numbers that order them: integers or floats ``[E]``.
+
+    Args:
+        column: A pyarrow array of numbers, of dates, or of text that writes either.
+
+    Raises:
+        DataError: If times are missing, infinite, or something else.
+    """
+    column = _decoded(column)
+    refuse_missing(column, "timestamp")
+    kind = column.type
+    if _is_text(kind):
+        column = _times_of_text(column)
+        kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).to_numpy()
+    if pa.types.is_decimal(kind):
+        exact = kind.scale == 0 and kind.precision <= 18
+        column = column.cast(pa.int64() if exact else pa.float64())
+    if pa.types.is_floating(column.type):
+        infinite = pc.sum(pc.is_inf(column)).as_py() or 0
+        if infinite:
+            raise DataError(f"{infinite} rows have an infinite timestamp; leave them out")
+    elif not pa.types.is_integer(column.type):
+        raise _odd(column, "timestamp", TIMES)
+    return column.to_numpy()
+
+
+def read_ratings(column: Any) -> np.ndarray:
+    """Return ratings as float64 ``[E]``, NaN where there is none.
+
+    Args:
+        column: A pyarrow array of numbers, or of text that writes numbers.
+
+    Raises:
+        DataError: If they are something else.
+    """
+    column = _decoded(column)
+    kind = column.type
+    if pa.types.is_decimal(kind) or pa.types.is_null(kind) or _is_text(kind):
+        try:
+            column = column.cast(pa.float64())
+        except pa.ArrowInvalid:
+            raise _odd(column, "rating", "numbers") from None
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise _odd(column, "rating", "numbers")
+    return column.to_numpy().astype(np.float64)
+
+
+def read_labels(column: Any) -> np.ndarray:
+    """Return the split of each row, int8 ``[E]``.
+
+    Raises:
+        DataError: If a row has none, or another than train, val or test.
+    """
+    codes, values = encode_ids(column, "split")
+    names = [str(value).strip().lower() for value in values.to_pylist()]
+    unknown = [name for name in names if name not in LABELS]
+    if unknown:
+        raise DataError(
+            f"the split of a row is {', '.join(map(repr, unknown[:3]))}; give train, val or test"
+        )
+    return np.array([LABELS[name] for name in names], dtype=np.int8)[codes]
+
+
+def _decoded(column: Any) -> Any:
+    column = plain(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column
+
+
+def _times_of_text(column: Any) -> Any:
+    """Return text as the numbers or dates that it writes."""
+    kinds = [pa.int64(), pa.float64()]
+    kinds += [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in _ZONES]
+    for kind in kinds:
+        try:
+            found = column.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        found = plain(found)
+        refuse_missing(found, "timestamp")  # The text "nan" is a number, and no time.
+        return found
+    raise _odd(column, "timestamp", TIMES)
+
+
+def _is_text(kind: Any) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _odd(column: Any, what: str, expected: str) -> DataError:
+    """Return the error for a column of another type."""
+    first = whole(column.drop_null()).slice(0, 1).to_pylist()
+    such = f", such as {first[0]!r}" if first else ""
+    kind = "string" if _is_text(column.type) else str(column.type)
+    return DataError(f"the {what}s are {kind}{such}; give {expected}")

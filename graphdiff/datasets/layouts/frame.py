@@ -1,0 +1,156 @@
+"""From an interaction log, in a DataFrame or read from a file, to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch_geometric.data import HeteroData
+
+from graphdiff.datasets.ids import as_ids, column_of
+from graphdiff.datasets.interactions import Interactions
+from graphdiff.datasets.io.tables import refuse_repeated
+from graphdiff.datasets.item_features import FeatureTable, align, refuse_misnumbered
+from graphdiff.datasets.layouts.log_settings import LogSettings
+from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
+from graphdiff.errors import DataError
+from graphdiff.schema import build_data
+from graphdiff.schema import read_features as check_features
+
+
+def from_frame(
+    frame: Any,
+    features: Mapping[str, Any] | None = None,
+    users: Any = None,
+    items: Any = None,
+    **settings: Any,
+) -> HeteroData:
+    """Make a graph of an interaction log in a DataFrame.
+
+    Args:
+        frame: A pandas or polars DataFrame, a pyarrow Table, or a mapping of columns: one row per
+            interaction, with the columns ``user`` and ``item`` and, if there are, ``timestamp``,
+            ``rating``, ``split``.
+        features: Per modality, ``(ids, values)``: item ids ``[N]`` and N rows of numbers
+            ``[N, F]``, in any order and for any items: an array, a tensor, a scipy sparse matrix or
+            lists (default: none).
+        users: All user ids in the order they are to have (default: those in the log, sorted).
+        items: All item ids, likewise.
+        **settings: Names of columns, filters and split; see :class:`LogSettings`.
+
+    Returns:
+        A graph that fits the schema.
+
+    Raises:
+        DataError: If the data does not fit.
+        ConfigError: If a setting does not exist or is out of range.
+    """
+    chosen = LogSettings.of(**settings)
+    columns, names = _columns(frame)
+    roles = {role: name for role, name in chosen.roles.items() if name in names}
+    for role in ("user", "item"):
+        if role not in roles:
+            raise DataError(
+                f"the frame has the columns {', '.join(map(str, names))}, but not "
+                f"{chosen.roles[role]}; say what it is called, such as {role}=NAME"
+            )
+    refuse_repeated(names, roles.values(), "the frame")
+    read = {role: column_of(columns[name], role) for role, name in roles.items()}
+    if len({len(column) for column in read.values()}) > 1:
+        sizes = ", ".join(f"{role}: {len(column)}" for role, column in read.items())
+        raise DataError(f"the columns differ in length ({sizes}); give one entry per interaction")
+    all_users, all_items = (
+        None if ids is None else as_ids(column_of(ids, node), node)
+        for node, ids in (("user", users), ("item", items))
+    )
+    tables = {name: _feature_table(name, given) for name, given in (features or {}).items()}
+    table = pa.table(read)
+    used = chosen.used_roles(roles)
+    log = Interactions.from_table(table, all_users, all_items, used=used)
+    return log_to_data(log, chosen, tables, all_users, all_items)
+
+
+def log_to_data(
+    log: Interactions,
+    settings: LogSettings,
+    features: Mapping[str, FeatureTable] | None = None,
+    users: pa.Array | None = None,
+    items: pa.Array | None = None,
+    unnamed: list[str] | None = None,
+) -> HeteroData:
+    """Filter and split a log and make a graph of it.
+
+    Args:
+        log: The log.
+        settings: What is left out of it, and how it is split.
+        features: Features per modality (default: none).
+        users: All user ids that were given, so that those without interactions stay (default:
+            those in the log); with a k-core, only those that are in it.
+        items: All item ids, likewise.
+        unnamed: ``'user'``, ``'item'``, both or none: whose ids are but indices.
+
+    Raises:
+        DataError: If the data does not fit.
+    """
+    for name, table in (features or {}).items():
+        refuse_misnumbered(table, log.item_ids, name)
+    log = settings.filtered(log)
+    if users is None:
+        log = log.without_unused_ids("user")
+    if items is None:
+        log = log.without_unused_ids("item")
+    label = settings.labels(log)
+    train, val, test = (
+        np.stack([log.user[label == value], log.item[label == value]]).astype(np.int64)
+        for value in (TRAINING, VALIDATION, TEST)
+    )
+    user_ids, item_ids = log.user_ids, log.item_ids
+    del log, label
+    aligned = {name: align(table, item_ids, name) for name, table in (features or {}).items()}
+    raw = {
+        f"{node}_ids": _raw(ids)
+        for node, ids in (("user", user_ids), ("item", item_ids))
+        if not (node in (unnamed or []) and ids.equals(pa.array(np.arange(len(ids)))))
+    }
+    return build_data(len(user_ids), len(item_ids), train, val, test, aligned, **raw)
+
+
+def _columns(frame: Any) -> tuple[Any, list[Any]]:
+    """Return what holds the columns by name, and the names."""
+    if not isinstance(frame, (pd.DataFrame, pa.Table)) and hasattr(frame, "__arrow_c_stream__"):
+        frame = pa.table(frame)  # Polars and others.
+    if isinstance(frame, pa.Table):
+        return frame, frame.column_names
+    if isinstance(frame, Mapping):
+        return frame, list(frame)
+    if isinstance(frame, pd.DataFrame):
+        return frame, list(frame.columns)
+    raise DataError(
+        f"the frame is of type {type(frame).__name__}; give a DataFrame, a pyarrow Table, or a "
+        "mapping from names to columns"
+    )
+
+
+def _feature_table(name: Any, given: Any) -> FeatureTable:
+    """Check one modality of ``features``."""
+    if not (isinstance(given, (tuple, list)) and len(given) == 2):
+        raise DataError(
+            f"the {name} features are of type {type(given).__name__}; give (ids, values): the item "
+            "id of each row, and the rows"
+        )
+    ids = as_ids(column_of(given[0], "item"), "item")
+    values = check_features(
+        given[1], name, len(ids), ids.to_pylist(), f"{len(ids)} item ids are given"
+    )
+    return FeatureTable(ids, values.cpu().numpy())
+
+
+def _raw(ids: pa.Array) -> Any:
+    """Return raw ids as the schema keeps them: a long tensor, or a list of str."""
+    if pa.types.is_integer(ids.type):
+        return torch.from_numpy(ids.to_numpy(zero_copy_only=False).copy())
+    return ids.to_pylist()
