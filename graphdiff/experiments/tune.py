@@ -82,13 +82,6 @@ class Space(NamedTuple):
         return math.prod(len(values) for values in self.searched.values())
 
 
-class Trial(NamedTuple):
-    """An Optuna trial with all settings of the model."""
-
-    optuna: optuna.Trial
-    settings: dict[str, Any]
-
-
 def tune(
     dataset: str,
     data: HeteroData,
@@ -127,14 +120,13 @@ def tune(
     check_importable(model)
     name = model.__name__.lower()
     space = search_space(model, fixed or {})
-    first = _first(model, space, try_first or {})
+    first = [defaults(model, list(space.searched))]
+    if try_first:
+        _check_searched(model, space, try_first)
+        first.append({**first[0], **try_first})
     make_folder(folder / dataset)
     study = _study(name, folder / dataset / f".{name}.log")
-    if not study.trials:
-        study.enqueue_trial(defaults(model, list(space.searched)))
-        if first:
-            study.enqueue_trial(first)
-    search = Search(study, model, space, budget, protocol, report)
+    search = Search(study, model, space, budget, protocol, report, first)
     with tempfile.TemporaryDirectory() as temporary:
         graph = Path(temporary) / "graph.safetensors"
         save_graph(data, graph)
@@ -156,12 +148,13 @@ class Search:
     """The trials of one model.
 
     Attributes:
-        study: The Optuna study.
+        study: The Optuna study; it holds the finished trials.
         model: The class of the model.
         space: What is searched.
         budget: The limits.
         protocol: How trials are trained.
         report: Called with a line of text for each trial.
+        first: Searched settings to try before the sampler's.
         failure: The reason why the last trial failed, if one did.
     """
 
@@ -171,37 +164,42 @@ class Search:
     budget: Budget
     protocol: Protocol
     report: Callable[[str], None]
+    first: list[dict[str, Any]]
     failure: str = ""
-    running: list[Trial] = field(default_factory=list)
+    _running: list[dict[str, Any]] = field(default_factory=list)
+    _rejected: int = 0
 
     def run(self, graph: Path) -> None:
         """Run trials on a graph file while the budget lasts."""
         work = partial(self._measure, graph)
         with closing(side_by_side(work, self._suggestions(), self.budget.jobs)) as finished:
-            for trial, outcome in finished:
-                self.running.remove(trial)
-                self._tell(trial, *outcome.result())
+            for searched, outcome in finished:
+                self._running.remove(searched)
+                self._add(searched, *outcome.result())
 
-    def _tell(self, trial: Trial, result: dict[str, Any] | GraphDiffError, seconds: float) -> None:
-        """Report the outcome of a trial to Optuna."""
-        from optuna.trial import TrialState
-
-        trial.optuna.set_user_attr("seconds", seconds)
-        trial.optuna.set_user_attr("machine", machine(self.budget.jobs))
+    def _add(
+        self, searched: dict[str, Any], result: dict[str, Any] | GraphDiffError, seconds: float
+    ) -> None:
+        """Add a finished trial to the study."""
+        kept: dict[str, Any] = {"seconds": seconds, "machine": machine(self.budget.jobs)}
+        value = None
         if isinstance(result, GraphDiffError):
             self.failure = outcome = f"failed: {result}"
-            self.study.tell(trial.optuna, state=TrialState.FAIL)
         else:
-            for key in ("val", "best_epoch", "epochs", "train_seconds"):
-                trial.optuna.set_user_attr(key, result[key])
-            self.study.tell(trial.optuna, result["val"][self.protocol.monitor])
+            value = result["val"][self.protocol.monitor]
+            kept |= {key: result[key] for key in ("val", "best_epoch", "epochs", "train_seconds")}
             outcome = (
                 f"recall@20 {result['val']['recall@20']:.4f} at epoch {result['best_epoch']}, "
                 f"{result['train_seconds']:.0f} s"
             )
-        self.report(f"trial {trial.optuna.number}: {trial.settings} -> {outcome}")
+        state = "FAIL" if value is None else "COMPLETE"
+        self.study.add_trial(self._trial(searched, state, value, kept))
+        number = len(self.tried()) - 1
+        self.report(f"trial {number}: {self._settings(searched)} -> {outcome}")
 
-    def _measure(self, graph: Path, trial: Trial) -> tuple[dict[str, Any] | GraphDiffError, float]:
+    def _measure(
+        self, graph: Path, searched: dict[str, Any]
+    ) -> tuple[dict[str, Any] | GraphDiffError, float]:
         """Return the figures of a trial, or why there are none, and its seconds."""
         start = time.perf_counter()
         result: dict[str, Any] | GraphDiffError
@@ -210,7 +208,7 @@ class Search:
                 measure,
                 graph,
                 self.model,
-                trial.settings,
+                self._settings(searched),
                 seed=0,
                 test=False,
                 progress=False,
@@ -221,37 +219,65 @@ class Search:
             result = error
         return result, time.perf_counter() - start
 
-    def _suggestions(self) -> Iterator[Trial]:
-        """Yield trials while the budget lasts; each is made when it is requested."""
-        from optuna.trial import TrialState
+    def _settings(self, searched: dict[str, Any]) -> dict[str, Any]:
+        return {**self.space.fixed, **searched}
 
+    def _suggestions(self) -> Iterator[dict[str, Any]]:
+        """Yield searched settings while the budget lasts; each is chosen when it is requested."""
+        queue = list(self.first)
         while self._within_budget():
-            self.study.sampler = self._sampler()
-            trial = self.study.ask()
-            settings = {
-                name: trial.suggest_categorical(name, values)
-                for name, values in self.space.searched.items()
-            }
-            settings = {**self.space.fixed, **settings}
-            known = [{**self.space.fixed, **one.params} for one in self.tried()]
-            known += [one.settings for one in self.running]
-            if settings in known:
-                self.study.tell(trial, state=TrialState.PRUNED)
+            searched = queue.pop(0) if queue else self._suggest()
+            if searched in [*(one.params for one in self.tried()), *self._running]:
+                self._rejected += 1
                 continue
-            self.running.append(Trial(trial, settings))
-            yield self.running[-1]
+            self._running.append(searched)
+            yield searched
 
-    def _sampler(self) -> optuna.samplers.BaseSampler:
-        from optuna.samplers import RandomSampler, TPESampler
+    def _suggest(self) -> dict[str, Any]:
+        """Return the settings that the sampler suggests after the trials so far."""
+        import optuna
 
+        begun = len(self.tried()) + len(self._running)
         # A seed for each trial: a resumed search goes on as an uninterrupted one would.
-        seed = 1000 * self.budget.seed + len(self.study.trials)
+        seed = 1000 * self.budget.seed + begun + self._rejected
+        sampler: optuna.samplers.BaseSampler
         if self.space.size <= self.budget.trials:
-            return RandomSampler(seed)  # All are tried: nothing is to be learned.
-        return TPESampler(seed=seed, n_startup_trials=5, constant_liar=self.budget.jobs > 1)
+            sampler = optuna.samplers.RandomSampler(seed)  # All are tried: nothing is learned.
+        else:
+            sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=5, constant_liar=self.budget.jobs > 1
+            )
+        known = optuna.create_study(direction="maximize", sampler=sampler)
+        known.add_trials(self.tried())
+        known.add_trials([self._trial(one, "RUNNING") for one in self._running])
+        return known.ask(self._distributions()).params
+
+    def _trial(
+        self,
+        searched: dict[str, Any],
+        state: str,
+        value: float | None = None,
+        user_attrs: dict[str, Any] | None = None,
+    ) -> optuna.trial.FrozenTrial:
+        from optuna.trial import TrialState, create_trial
+
+        return create_trial(
+            state=TrialState[state],
+            value=value,
+            params=searched,
+            distributions=self._distributions(),
+            user_attrs=user_attrs,
+        )
+
+    def _distributions(self) -> dict[str, Any]:
+        from optuna.distributions import CategoricalDistribution
+
+        return {
+            name: CategoricalDistribution(values) for name, values in self.space.searched.items()
+        }
 
     def _within_budget(self) -> bool:
-        begun = len(self.tried()) + len(self.running)
+        begun = len(self.tried()) + len(self._running)
         in_time = self.budget.hours is None or self.hours() < self.budget.hours
         return (begun < min(self.budget.trials, self.space.size) and in_time) or not begun
 
@@ -261,16 +287,11 @@ class Search:
 
     def complete(self) -> list[optuna.trial.FrozenTrial]:
         """Return the trials that succeeded."""
-        from optuna.trial import TrialState
-
-        return self.study.get_trials(states=[TrialState.COMPLETE])
+        return [one for one in self.tried() if one.state.name == "COMPLETE"]
 
     def tried(self) -> list[optuna.trial.FrozenTrial]:
-        """Return the trials that succeeded or failed, without those that were interrupted."""
-        from optuna.trial import TrialState
-
-        states = [TrialState.COMPLETE, TrialState.FAIL]
-        return [one for one in self.study.get_trials(states=states) if one.user_attrs]
+        """Return the trials that succeeded or failed."""
+        return self.study.get_trials(deepcopy=False)
 
     def summary(self) -> dict[str, Any]:
         """Return the content of the file of the best settings."""
@@ -325,10 +346,12 @@ def defaults(model: type[Recommender], names: list[str]) -> dict[str, Any]:
     return found
 
 
-def _first(
-    model: type[Recommender], space: Space, given: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Return the settings to try after the defaults, with defaults where none is given."""
+def _check_searched(model: type[Recommender], space: Space, given: Mapping[str, Any]) -> None:
+    """Check that settings to try are in the search space.
+
+    Raises:
+        ConfigError: If one is not.
+    """
     for name, value in given.items():
         if value not in space.searched.get(name, []):
             raise ConfigError(
@@ -336,7 +359,6 @@ def _first(
                 f"{model.__name__.lower()}; give one of "
                 f"{space.searched.get(name, sorted(space.searched))}"
             )
-    return {**defaults(model, list(space.searched)), **given} if given else None
 
 
 def _study(name: str, path: Path) -> optuna.Study:
