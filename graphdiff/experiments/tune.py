@@ -148,7 +148,8 @@ class Search:
     """The trials of one model.
 
     Attributes:
-        study: The Optuna study; it holds the finished trials.
+        study: The Optuna study; it holds the finished trials and, as pruned ones, suggestions
+            that came twice.
         model: The class of the model.
         space: What is searched.
         budget: The limits.
@@ -167,7 +168,6 @@ class Search:
     first: list[dict[str, Any]]
     failure: str = ""
     _running: list[dict[str, Any]] = field(default_factory=list)
-    _rejected: int = 0
 
     def run(self, graph: Path) -> None:
         """Run trials on a graph file while the budget lasts."""
@@ -228,7 +228,8 @@ class Search:
         while self._within_budget():
             searched = queue.pop(0) if queue else self._suggest()
             if searched in [*(one.params for one in self.tried()), *self._running]:
-                self._rejected += 1
+                # The sampler has to know what it need not suggest again.
+                self.study.add_trial(self._trial(searched, "PRUNED"))
                 continue
             self._running.append(searched)
             yield searched
@@ -237,9 +238,9 @@ class Search:
         """Return the settings that the sampler suggests after the trials so far."""
         import optuna
 
-        begun = len(self.tried()) + len(self._running)
+        earlier = self.study.get_trials(deepcopy=False)
         # A seed for each trial: a resumed search goes on as an uninterrupted one would.
-        seed = 1000 * self.budget.seed + begun + self._rejected
+        seed = 1000 * self.budget.seed + len(earlier) + len(self._running)
         sampler: optuna.samplers.BaseSampler
         if self.space.size <= self.budget.trials:
             sampler = optuna.samplers.RandomSampler(seed)  # All are tried: nothing is learned.
@@ -248,7 +249,7 @@ class Search:
                 seed=seed, n_startup_trials=5, constant_liar=self.budget.jobs > 1
             )
         known = optuna.create_study(direction="maximize", sampler=sampler)
-        known.add_trials(self.tried())
+        known.add_trials(earlier)
         known.add_trials([self._trial(one, "RUNNING") for one in self._running])
         return known.ask(self._distributions()).params
 
@@ -290,8 +291,8 @@ class Search:
         return [one for one in self.tried() if one.state.name == "COMPLETE"]
 
     def tried(self) -> list[optuna.trial.FrozenTrial]:
-        """Return the trials that succeeded or failed."""
-        return self.study.get_trials(deepcopy=False)
+        """Return the trials that succeeded or failed, without suggestions that came twice."""
+        return [one for one in self.study.get_trials(deepcopy=False) if one.state.name != "PRUNED"]
 
     def summary(self) -> dict[str, Any]:
         """Return the content of the file of the best settings."""
