@@ -219,15 +219,18 @@ class Search:
             result = error
         return result, time.perf_counter() - start
 
+    def _params(self) -> list[dict[str, Any]]:
+        return [one.params for one in self.tried()]
+
     def _settings(self, searched: dict[str, Any]) -> dict[str, Any]:
         return {**self.space.fixed, **searched}
 
     def _suggestions(self) -> Iterator[dict[str, Any]]:
         """Yield searched settings while the budget lasts; each is chosen when it is requested."""
-        queue = list(self.first)
+        queue = [one for one in self.first if one not in self._params()]
         while self._within_budget():
             searched = queue.pop(0) if queue else self._suggest()
-            if searched in [*(one.params for one in self.tried()), *self._running]:
+            if searched in [*self._params(), *self._running]:
                 # The sampler has to know what it need not suggest again.
                 self.study.add_trial(self._trial(searched, "PRUNED"))
                 continue
