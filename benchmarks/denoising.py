@@ -26,6 +26,7 @@ from graphdiff.experiments.compare import model_classes
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_text
 from graphdiff.models.base import Recommender
+from graphdiff.models.config import flat_settings
 from graphdiff.transforms import InjectNoise
 
 #: Which models score: a heading, and the name of the figures in a cell.
@@ -61,7 +62,7 @@ def cells(
             settings = tuned_settings(options.dataset, model.__name__)
             yield Cell(
                 model,
-                model.configure(**settings).model_dump(),
+                flat_settings(model.configure(**settings)),
                 seed,
                 graph,
                 {"noise": options.noise, "folds": options.folds},

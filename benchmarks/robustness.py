@@ -29,6 +29,7 @@ from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.figures import new_figure
 from graphdiff.files import write_bytes, write_text
 from graphdiff.models.base import Recommender
+from graphdiff.models.config import flat_settings
 from graphdiff.transforms import InjectNoise
 
 METRICS = ("recall@20", "ndcg@20")
@@ -68,7 +69,7 @@ def cells(
             settings = tuned_settings(options.dataset, model.__name__)
             yield Cell(
                 model,
-                model.configure(**settings).model_dump(),
+                flat_settings(model.configure(**settings)),
                 seed,
                 graph,
                 {"noise": share, "mode": options.mode},

@@ -19,6 +19,7 @@ from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.tuned import tuning_record
 from graphdiff.models.base import Recommender
+from graphdiff.models.config import flat_settings
 from graphdiff.schema import fingerprint, modalities
 from graphdiff.transforms import DropFeatures
 
@@ -67,7 +68,7 @@ class Contestant:
         """
         return {
             "name": self.model.__name__,
-            "settings": self.model.configure(**self.settings).model_dump(),
+            "settings": flat_settings(self.model.configure(**self.settings)),
             "tuning": budget(dict(self.tuning), searchable=bool(self.model.search_space())),
             "seeds": [],
         }

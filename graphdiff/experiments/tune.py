@@ -34,6 +34,7 @@ from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.workers import in_own_process, side_by_side
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
+from graphdiff.models.config import flat_settings
 
 if TYPE_CHECKING:
     import optuna
@@ -340,14 +341,9 @@ def search_space(model: type[Recommender], fixed: Mapping[str, Any]) -> Space:
 
 
 def defaults(model: type[Recommender], names: list[str]) -> dict[str, Any]:
-    """Return the defaults of settings; a name with dots is a setting of a group."""
-    found = {}
-    for name in names:
-        value: Any = model.configure()
-        for part in name.split("."):
-            value = getattr(value, part)
-        found[name] = value
-    return found
+    """Return the defaults of settings; those of groups have dotted names."""
+    found = flat_settings(model.configure())
+    return {name: found[name] for name in names}
 
 
 def _check_searched(model: type[Recommender], space: Space, given: Mapping[str, Any]) -> None:
