@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
+
+from graphdiff.graph.scaling import unit_rows
 
 BLOCK = 16_384
 SAMPLE = 1_000
@@ -37,7 +38,7 @@ def approximate_neighbors(x: Tensor, k: int, recall: float = 0.95) -> tuple[Tens
     """
     from torch_geometric.nn.pool.knn import KNNIndex
 
-    device, unit = x.device, F.normalize(x.float(), dim=1).cpu()
+    device, unit = x.device, unit_rows(x.float()).cpu()
     num = unit.size(0)
     # Between vectors of length one the smallest distance is the largest cosine.
     num_cells = max(1, int(4 * num**0.5))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.graph.approximate import approximate_neighbors, has_faiss
+from graphdiff.graph.scaling import unit_rows
 
 #: Largest number of items for which every pair is compared.
 EXACT_UP_TO = 100_000
@@ -61,7 +62,7 @@ def similar_items(
     if k < 1:
         raise ConfigError(f"k is {k}; an item needs at least 1 neighbour")
     recall = None
-    item = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
+    item = (has & x.any(dim=1)).nonzero().flatten()
     k = min(k - 1 if weighted else k, item.numel() - 1)
     if k < 1:
         neighbor = item.new_empty(item.numel(), 0)
@@ -84,8 +85,8 @@ def nearest_candidates(x: Tensor, candidates: Tensor, new: Tensor, k: int) -> Te
         new: Features of the new items, ``[n, F]``, without zero rows.
         k: From 1 to m.
     """
-    unit = F.normalize(x[candidates].double(), dim=1)
-    cosine = F.normalize(new.double(), dim=1) @ unit.t()
+    unit = unit_rows(x[candidates].double())
+    cosine = unit_rows(new.double()) @ unit.t()
     return candidates[cosine.topk(k, dim=1).indices]
 
 
@@ -106,7 +107,8 @@ def _edges(x: Tensor, item: Tensor, neighbor: Tensor, weighted: bool) -> tuple[T
     if weighted:
         for part in torch.arange(source.numel(), device=x.device).split(PAIRS):
             pair = (x[source[part]].double(), x[target[part]].double())
-            weight[part] = F.cosine_similarity(*pair).clamp(min=0)
+            # The default floor of the norms would count for features below 1e-8.
+            weight[part] = F.cosine_similarity(*pair, eps=1e-300).clamp(min=0)
         source, target = torch.cat([item, source]), torch.cat([item, target])
         weight = torch.cat([torch.ones_like(item, dtype=weight.dtype), weight])
         order = (target * x.size(0) + source).argsort()
@@ -118,7 +120,7 @@ def _edges(x: Tensor, item: Tensor, neighbor: Tensor, weighted: bool) -> tuple[T
 
 def _exact_neighbors(x: Tensor, item: Tensor, k: int) -> Tensor:
     # In float32, rounding would decide between nearly equal items, differently per block size.
-    unit = F.normalize(x[item].double(), dim=1)
+    unit = unit_rows(x[item].double())
     position = torch.arange(item.numel(), device=x.device)
     blocks = position.split(max(1, BLOCK_ENTRIES // item.numel()))
     return torch.cat(

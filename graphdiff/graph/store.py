@@ -157,8 +157,8 @@ class RecGraph(torch.nn.Module):
         zero row gets none."""
         x, has = self.features(modality)
         index, weight = self.similar(modality)
-        candidates = (has & (x.norm(dim=1) > 0)).nonzero().flatten()
-        able = (new.norm(dim=1) > 0).nonzero().flatten()
+        candidates = (has & x.any(dim=1)).nonzero().flatten()
+        able = new.any(dim=1).nonzero().flatten()
         k = min(num_neighbors, candidates.numel())
         if not (able.numel() and k):
             return index, weight

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graphdiff.graph.message_graphs import user_item_graph
 from graphdiff.graph.propagation import mean_layer, propagate
+from graphdiff.graph.scaling import unit_rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import in_batch_softmax_loss, info_nce_loss
@@ -153,7 +154,7 @@ class SLMRec(Recommender):
         channels = [self.item_embedding.weight]
         for name in self.graph.modalities:
             x, has = self.graph.features(name)
-            channels.append(self.project[name](F.normalize(x, dim=1)) * has.unsqueeze(1))
+            channels.append(self.project[name](unit_rows(x)) * has.unsqueeze(1))
         return torch.stack(channels, dim=1)
 
     def _propagate(

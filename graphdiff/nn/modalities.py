@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.scaling import SMALLEST, inverse_scale, unit_rows
 
 
 def modality_shares(
@@ -79,5 +79,7 @@ def standardised(x: Tensor, has: Tensor) -> Tensor:
         [[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
     """
     x = centred(x, has)
+    if x.abs().max() < SMALLEST:
+        x = x * inverse_scale(x)
     deviation = (x.square().sum(dim=0) / has.sum().clamp(min=1)).sqrt()
-    return F.normalize(x / deviation.clamp(min=1e-6), dim=1)
+    return unit_rows(x / deviation.clamp(min=1e-6))

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
+from graphdiff.graph.scaling import unit_rows
 from graphdiff.nn.item_regression import multiply_rows
 from graphdiff.nn.topk import topk_blocks
 
@@ -132,7 +132,7 @@ def content_neighbors(
         ([1, 0, 1], tensor([0.7071, 0.7071, 0.7071]))
     """
     unit = [
-        share**0.5 * F.normalize(x, dim=1) * has.unsqueeze(1)
+        share**0.5 * unit_rows(x) * has.unsqueeze(1)
         for (x, has), share in zip(features, shares, strict=True)
     ]
     table = torch.cat(unit, dim=1)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphdiff.graph.scaling import unit_rows
+
 # Maximum number of cosines in memory: 32 MiB in float32.
 BLOCK_ENTRIES = 2**23
 
@@ -34,7 +36,7 @@ def cosine_graph(x: Tensor, item: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Source: Zhang et al., "Mining Latent Structures for Multimedia Recommendation",
     arXiv 2104.09036, section 3.1.
     """
-    unit = F.normalize(x[item], dim=1)
+    unit = unit_rows(x[item])
     nearest = _nearest(unit.detach(), min(k, item.numel()))
     target = torch.arange(item.numel(), device=x.device).repeat_interleave(nearest.size(1))
     source = nearest.flatten()

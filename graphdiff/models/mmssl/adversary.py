@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
+from graphdiff.graph.scaling import inverse_scale
 from graphdiff.nn.dropout import dropout
 from graphdiff.nn.reconstruction import encode_rows
 
@@ -119,6 +120,9 @@ def encode_similarities(user: Tensor, item: Tensor, rows: Rows, table: Tensor) -
     Returns:
         Encoded rows, ``[B, c]``.
     """
+    # The result does not depend on the scale of a user or of all items, but the fourth powers of
+    # large features would leave the range of float32.
+    user, item = user * inverse_scale(user, dim=-1), item * inverse_scale(item)
     seen = (user[rows.row] * item[rows.item]).sum(dim=-1)
     encoded = user @ (item.t() @ table)
     encoded = encoded - encode_rows(table, rows.row, rows.item, seen, rows.num)
