@@ -7,7 +7,7 @@ defined in :mod:`graphdiff.evaluation.metrics`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.metrics.link_pred import LinkPredMetricData
 
+from graphdiff.autocast import without_autocast
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
 from graphdiff.evaluation.metrics import DEFAULT_KS, coverage, user_metrics
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
@@ -224,7 +225,7 @@ def rank(
     label = _PairsOfUsers(held_out, user, int(data[USER].num_nodes))
 
     top = []
-    with _eval_mode(model), _without_autocast():
+    with _eval_mode(model), without_autocast():
         for start in track(
             range(0, user.numel(), batch_size),
             description=f"Ranking {split}",
@@ -277,16 +278,6 @@ def _eval_mode(model: object) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-
-
-@contextmanager
-def _without_autocast() -> Iterator[None]:
-    """Disable autocast, under which matrix products with a given output do not work."""
-    with ExitStack() as stack:
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield
 
 
 def _check_ranking(item: Tensor, num_users: int, k: int, num_items: int) -> None:

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.autocast import without_autocast
 from graphdiff.graph.checks import check_tensors
 from graphdiff.graph.item_similarity import nearest_candidates, similar_items
 from graphdiff.graph.rows import Rows
@@ -262,7 +263,8 @@ class RecGraph(torch.nn.Module):
                     f"{build.__qualname__} depends on more than its arguments; give a function "
                     "without enclosing variables, and all that it needs as arguments"
                 )
-            self._memo[key] = build(self, *args, **kwargs)
+            with without_autocast():
+                self._memo[key] = build(self, *args, **kwargs)
         return self._memo[key]
 
     def clear_cache(self) -> None:

@@ -11,6 +11,7 @@ from torch_geometric.transforms import BaseTransform
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS
 from graphdiff.schema.names import keep_edges
+from graphdiff.seeds import torch_seed
 
 
 @functional_transform("cold_items")
@@ -45,7 +46,7 @@ class ColdItems(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         """Replace the splits."""
         store = data[INTERACTS]
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(torch_seed(self.seed))
         withheld = self._draw_items(data, generator)
         pairs = torch.cat([store[a] for a in SPLITS.values() if a in store], dim=1)
         pairs = pairs[:, withheld[pairs[1]]]

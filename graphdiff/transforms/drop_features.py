@@ -9,6 +9,7 @@ from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError
 from graphdiff.schema import ITEM, complete_masks, modalities, similar
+from graphdiff.seeds import torch_seed
 
 
 @functional_transform("drop_features")
@@ -36,7 +37,7 @@ class DropFeatures(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         """Mark the rows as missing."""
         complete = complete_masks(data)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(torch_seed(self.seed))
         for name in modalities(data):
             x, has = complete[ITEM][f"x_{name}"], complete[ITEM][f"has_{name}"]
             present = has.nonzero().flatten()

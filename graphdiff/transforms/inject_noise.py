@@ -13,6 +13,7 @@ from torch_geometric.transforms import BaseTransform
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
 from graphdiff.schema.names import edge_attributes, keep_edges, pair_keys
+from graphdiff.seeds import torch_seed
 
 Mode = Literal["add", "drop"]
 
@@ -62,7 +63,7 @@ class InjectNoise(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Add or remove training interactions."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(torch_seed(self.seed))
         if self.mode == "add":
             self._add(data, generator)
         else:
