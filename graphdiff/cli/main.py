@@ -19,6 +19,7 @@ from graphdiff.cli.many_values import ManyValues
 from graphdiff.cli.train import train
 from graphdiff.cli.tune import tune
 from graphdiff.cli.use import evaluate, export, recommend, serve
+from graphdiff.console import visible
 from graphdiff.errors import GraphDiffError
 
 # Plain help: rich's would take [serve] for markup.
@@ -66,7 +67,7 @@ def main() -> None:
         if debug:
             raise
         line, code = _describe(error)
-        print(f"graphdiff: {line}", file=sys.stderr)
+        print(f"graphdiff: {visible(line)}", file=sys.stderr)
         sys.exit(code)
 
 
