@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -47,6 +47,25 @@ def parse_options(texts: Iterable[str], flag: str) -> dict[str, Any]:
         name: parse_value(f"{flag} {name}", value)
         for name, value in split_options(texts, flag).items()
     }
+
+
+def override(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` with ``changes``, where a setting in a group may have a dotted name.
+
+    Example:
+        >>> override({"lr": 0.1, "diffusion": {"num_steps": 5}}, {"diffusion.num_steps": 10})
+        {'lr': 0.1, 'diffusion': {'num_steps': 10}}
+    """
+    result = dict(settings)
+    for name, value in changes.items():
+        for dotted in [known for known in result if known.startswith(f"{name}.")]:
+            del result[dotted]
+        group, dot, rest = name.partition(".")
+        if dot and isinstance(result.get(group), Mapping):
+            result[group] = override(result[group], {rest: value})
+        else:
+            result[name] = value
+    return result
 
 
 def dataset_options(

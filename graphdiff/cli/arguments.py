@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from graphdiff.errors import ConfigError
-from graphdiff.options import parse_options, parse_value
+from graphdiff.options import override, parse_options, parse_value
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `graphdiff train`.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the dataset's files.")]
@@ -43,14 +44,38 @@ def import_model(name: str | None) -> None:
         get_model(name)
 
 
-def model_settings(config: Path | None, pairs: list[str] | None) -> dict[str, Any]:
+def tuned_settings(dataset: str, model: str) -> dict[str, Any]:
+    """Return the settings that ``--tuned`` gives.
+
+    Raises:
+        ConfigError: If the model was not tuned on the dataset.
+    """
+    from graphdiff.experiments.tuned import tuning_record
+
+    found = tuning_record(dataset, model)
+    if not found:
+        raise ConfigError(
+            f"there are no tuned settings of {model!r} on {dataset!r}; leave out --tuned, or find "
+            f"some with `graphdiff tune --dataset {dataset} --model {model}`"
+        )
+    return dict(found.get("settings", {}))
+
+
+def model_settings(
+    config: Path | None, pairs: list[str] | None, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the settings of a model that ``--config`` and ``--set`` give; the latter win.
+
+    Args:
+        config: YAML file with settings.
+        pairs: Settings as ``name=value``, or ``group.name=value``.
+        defaults: Settings that both override.
 
     Raises:
         ConfigError: If the file is missing or does not hold settings, or a pair is not
             ``name=value``.
     """
-    settings: dict[str, Any] = {}
+    settings = dict(defaults or {})
     if config is not None:
         if not config.is_file():
             raise ConfigError(f"no file {config}; give a YAML file with settings of the model")
@@ -59,9 +84,8 @@ def model_settings(config: Path | None, pairs: list[str] | None) -> dict[str, An
             loaded = loaded.get("settings", loaded)
         if not (isinstance(loaded, dict) and all(isinstance(name, str) for name in loaded)):
             raise ConfigError(f"{config} holds {type(loaded).__name__}; expected name: value lines")
-        settings.update(loaded)
-    settings.update(parse_options(pairs or [], "--set"))
-    return settings
+        settings = override(settings, loaded)
+    return override(settings, parse_options(pairs or [], "--set"))
 
 
 def given_options(context: typer.Context) -> set[str]:

@@ -15,6 +15,7 @@ from graphdiff.cli.arguments import (
     given_options,
     import_model,
     model_settings,
+    tuned_settings,
 )
 from graphdiff.cli.output import print_metrics
 from graphdiff.console import print_text
@@ -50,6 +51,13 @@ def train(
             help="One setting, as name=value or group.name=value; repeatable.",
         ),
     ] = None,
+    tuned: Annotated[
+        bool,
+        typer.Option(
+            "--tuned",
+            help="Start from the settings that tuning found for the model on the dataset.",
+        ),
+    ] = False,
     epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
     patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
     min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
@@ -89,9 +97,10 @@ def train(
             changes = {name: context.params[name] for name in given}
             results = resume_run(folder, root, progress=progress, **changes)
         else:
+            defaults = tuned_settings(dataset, model) if tuned else {}
             run = run_config(
                 {
-                    "model": {"name": model, "settings": model_settings(config, set_)},
+                    "model": {"name": model, "settings": model_settings(config, set_, defaults)},
                     "dataset": {
                         "name": dataset,
                         "root": None if root is None else str(root),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import yaml
 
+from graphdiff.experiments.tuned import tuned_settings
 from tests.cli.conftest import TRAIN
 from tests.command import run
 
@@ -91,3 +92,14 @@ def test_a_folder_in_the_layout_of_mmrec(tmp_path, monkeypatch):
     run("train", *arguments, "--epochs", "1", "--no-progress", "--out", out)
     assert config_of(out)["dataset"]["options"] == {"features": {"image": "clip.npy"}}
     run("evaluate", out)
+
+
+def test_tuned_settings_come_with_the_package(tmp_path):
+    out = tmp_path / "run"
+    run(*TRAIN, "--model", "lightgcn", "--tuned", "--set", "hidden_channels=8", "--out", out)
+    expected = tuned_settings("synthetic", "lightgcn") | {"hidden_channels": 8}
+    found = config_of(out)["model"]["settings"]
+    assert {name: found[name] for name in expected} == expected
+    assert expected["num_layers"] >= 1
+    error = run(*TRAIN, "--model", "bprmf", "--tuned", "--out", out, expect=2).stderr
+    assert "no tuned settings of 'bprmf' on 'synthetic'" in error
