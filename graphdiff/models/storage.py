@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -135,6 +136,8 @@ def _load(folder: Path, section: dict[str, Any], expected: type[M]) -> M:
         prefix = "graph."
         graph = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         model = cls.rebuild(config, RecGraph.from_tensors(graph, num_items), parts)
+        if all(t.dtype == torch.float64 for t in tensors.values() if t.is_floating_point()):
+            model.double()  # It was trained in double precision.
         model.load_state_dict(tensors)
     except (
         SafetensorError, KeyError, ValueError, RuntimeError, IndexError, TypeError, OSError

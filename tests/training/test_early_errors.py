@@ -150,7 +150,10 @@ def test_kind_h_every_offered_precision_works_for_every_model(name, precision, t
     item, score = model.recommend([0, 7], k=5)
     assert item.min() >= 0
     assert score.isfinite().all()
-    # A resumed training continues in the same precision.
+    # It reloads, and a resumed training continues, in the same precision.
+    again = model_class.from_pretrained(tmp_path)
+    assert [p.dtype for p in again.parameters()] == [p.dtype for p in model.parameters()]
+    torch.testing.assert_close(again.recommend([0, 7], k=5)[1], score)
     again = fit(
         model_class.from_data(data, **({"hidden_channels": 8} if small else {})),
         data, epochs=3, precision=precision, resume=True, **arguments,
