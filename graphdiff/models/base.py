@@ -132,7 +132,12 @@ class Recommender(ModelHooks):
         )
         allowed = self.candidate_mask(candidates, candidate_index)
         with self.evaluation_mode():
-            score_block = self.scorer(query, self.cached_tables(), **options)
+            # Of no users no model needs to know what a mean is.
+            score_block = (
+                self.scorer(query, self.cached_tables(), **options)
+                if query.rows.num
+                else self._no_scores
+            )
         score, item = topk_blocks(
             score_block,
             query.rows.num,
@@ -142,6 +147,9 @@ class Recommender(ModelHooks):
             allowed=allowed,
         )
         return item, score
+
+    def _no_scores(self, start: int, stop: int) -> Tensor:
+        return torch.zeros(0, stop - start, device=self.device)
 
     def query(
         self,

@@ -91,24 +91,21 @@ class Catalogue(torch.nn.Module):
             ConfigError: If a value cannot be a raw id.
             DataError: If the model does not know a user.
         """
-        return self._tensor(self._find(conversion.as_ids(user_id, "user_id", True), "user_id"))
+        return self._tensor(self._find(conversion.as_flat(user_id, "user_id", True), "user_id"))
 
     def item_index(self, item_id: Any) -> Tensor:
         """Return the indices of items, long ``[n]``; see :meth:`user_index`."""
-        return self._tensor(self._find(conversion.as_ids(item_id, "item_id", True), "item_id"))
+        return self._tensor(self._find(conversion.as_flat(item_id, "item_id", True), "item_id"))
 
     def users(self, user_index: Any = None, user_id: Any = None) -> Tensor:
         """Return users given by index or by raw id as indices, long ``[B]``."""
         if user_id is not None:
             return self.user_index(user_id)
-        if isinstance(user_index, Tensor) and user_index.dtype == torch.long:
+        is_long = isinstance(user_index, Tensor) and user_index.dtype == torch.long
+        if is_long and user_index.layout == torch.strided:
             index = torch.atleast_1d(user_index.to(self.available.device))
             if index.dim() == 1:
-                if index.numel():
-                    low, high = int(index.min()), int(index.max())
-                    if low < 0 or high >= self.num_users:
-                        wrong = [low if low < 0 else high]
-                        conversion.check_positions(wrong, self.num_users, "user_index")
+                conversion.check_positions(list(_bounds(index)), self.num_users, "user_index")
                 return index
         return self._tensor(
             conversion.as_positions(user_index, self.num_users, "user_index", ordered=True)
@@ -124,7 +121,7 @@ class Catalogue(torch.nn.Module):
         if (item_index is None) == (item_id is None):
             raise ConfigError("give either item_index or item_id")
         if item_id is not None:
-            found = self._find(conversion.as_ids(item_id, "item_id", ordered), "item_id")
+            found = self._find(conversion.as_flat(item_id, "item_id", ordered), "item_id")
         else:
             found = conversion.as_positions(item_index, self.num_items, "item_index", ordered)
         return self._tensor(found)
@@ -168,6 +165,8 @@ class Catalogue(torch.nn.Module):
             raise ConfigError("give either exclude or exclude_index")
         if exclude is not None:
             lists = conversion.as_lists(exclude, "exclude")
+            if lists == [[]]:
+                return None
             if len(lists) != num_rows:
                 raise ConfigError(
                     f"exclude holds {len(lists)} lists for {num_rows} users; give one list of raw "
@@ -180,25 +179,28 @@ class Catalogue(torch.nn.Module):
 
     def _index_pairs(self, num_rows: int, pairs: Any) -> tuple[Tensor, Tensor]:
         try:
+            if isinstance(pairs, (set, frozenset, Mapping)):
+                raise TypeError
             row, item = pairs
         except (TypeError, ValueError):
             raise ConfigError(
                 "exclude_index is not a pair; give (row, item), two equally long vectors"
             ) from None
-        found = []
+        found: list[Tensor] = []
+        index: Tensor | list[int]
         for what, values, size in (("row", row, num_rows), ("item", item, self.num_items)):
             if isinstance(values, Tensor) and values.dtype == torch.long and values.dim() == 1:
                 index = values.to(self.available.device)
             else:
-                listed = conversion.as_list(values, "exclude_index", ordered=True)
-                listed = listed if isinstance(listed, list) else [listed]
-                index = self._tensor(conversion.as_integers(listed, "exclude_index"))
-            if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < size:
+                listed = conversion.as_flat(values, "exclude_index", ordered=True)
+                index = conversion.as_integers(listed, "exclude_index")
+            low, high = _bounds(index)
+            if low < 0 or high >= size:
                 raise ConfigError(
-                    f"exclude_index holds {what} {int(index.min())} to {int(index.max())}; "
-                    f"expected 0 to {size - 1}"
+                    f"exclude_index holds {what} {low if low < 0 else high}; expected 0 to "
+                    f"{size - 1}"
                 )
-            found.append(index)
+            found.append(index if isinstance(index, Tensor) else self._tensor(index))
         if found[0].shape != found[1].shape:
             raise ConfigError(
                 f"exclude_index holds {found[0].numel()} rows and {found[1].numel()} items; give "
@@ -222,7 +224,7 @@ class Catalogue(torch.nn.Module):
         allowed: Tensor | None = None
         if candidates is not None:
             allowed = self._mask_of(
-                self._find(conversion.as_ids(candidates, "candidates"), "candidates")
+                self._find(conversion.as_flat(candidates, "candidates"), "candidates")
             )
         elif candidate_index is not None:
             found = conversion.as_mask(candidate_index, self.num_items, "candidate_index")
@@ -265,7 +267,7 @@ class Catalogue(torch.nn.Module):
             )
         if item_id is None:
             return None
-        ids = conversion.as_ids(item_id, "item_id", ordered=True)
+        ids = conversion.as_flat(item_id, "item_id", ordered=True)
         texts, known = [conversion.id_text(one, "item_id") for one in ids], self._positions("item")
         twice = [one for one, text in zip(ids, texts, strict=True) if text in known]
         if len(ids) != num or len(set(texts)) != num or twice:
@@ -289,10 +291,8 @@ class Catalogue(torch.nn.Module):
         node = "user" if name == "user_id" else "item"
         size = self.num_users if node == "user" else self.num_items
 
-        def unknown(one: Any) -> DataError:
-            return DataError(
-                f"no {node} {one!r} among the {size} {node}s that this model was trained on"
-            )
+        def unknown(shown: str) -> DataError:
+            return DataError(f"no {node} {shown} among the {size} {node}s that this model knows")
 
         return conversion.find_ids(ids, self._positions(node), name, unknown)
 
@@ -327,10 +327,18 @@ def check_new_items(
     return num, catalogue.check_new_ids(num, item_id)
 
 
+def _bounds(index: Tensor | list[int]) -> tuple[int, int]:
+    """Return the least and the greatest index; zeros where there is none."""
+    if isinstance(index, Tensor):
+        return (int(index.min()), int(index.max())) if index.numel() else (0, 0)
+    return (min(index), max(index)) if index else (0, 0)
+
+
 def _checked_ids(ids: Sequence[Any] | Tensor | None, node: str, size: int) -> list[Any] | None:
     if ids is None:
         return None
     listed: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    listed = [one.item() if hasattr(one, "item") else one for one in listed]
     if len(listed) != size:
         raise DataError(f"there are {len(listed)} raw {node} ids but {size} {node}s; give one each")
     odd = [one for one in listed if isinstance(one, bool) or not isinstance(one, (int, str))]

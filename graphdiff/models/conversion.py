@@ -3,6 +3,9 @@
 An argument's name says what it holds, never the type of its value: ``*_index`` arguments are
 positions, all others are raw ids. Conversion is exact: a value that does not stand for exactly one
 user or item is refused with a message that names the argument, the value and the remedy.
+
+Raw ids are compared by their text, so 5 and ``"5"`` are the same id, and a float without a fraction
+counts as an integer, as pandas turns integer columns with gaps into floats.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from graphdiff.errors import ConfigError, DataError
 
 # From here on a float does not identify an integer.
 MAX_FLOAT_INTEGER = 2**53
+# Characters of a value that a message shows.
+SHOWN = 60
 
 
 def as_integer(value: Any, name: str) -> int:
@@ -29,14 +34,10 @@ def as_integer(value: Any, name: str) -> int:
     Raises:
         ConfigError: If it is anything else.
     """
-    if type(value) is int:
-        return value
-    value = _scalar(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_FLOAT_INTEGER:
-        return int(value)
-    raise ConfigError(f"{name} is {_show(value)}; expected a whole number")
+    found = value if type(value) is int else _whole(_scalar(value))
+    if found is None:
+        raise ConfigError(f"{name} is {_show(value)}; expected a whole number")
+    return found
 
 
 def as_positions(values: Any, size: int, name: str, ordered: bool = False) -> list[int]:
@@ -51,54 +52,42 @@ def as_positions(values: Any, size: int, name: str, ordered: bool = False) -> li
     Raises:
         ConfigError: If a value is not a whole number in this range.
     """
-    listed = as_list(values, name, ordered)
-    positions = listed if isinstance(listed, list) else [listed]
-    return check_positions(positions, size, name)
+    return check_positions(as_flat(values, name, ordered), size, name)
 
 
-def check_positions(positions: list[Any], size: int, name: str) -> list[int]:
-    """Return a flat list of positions as ints; see :func:`as_positions`."""
-    positions = as_integers(positions, name)
+def check_positions(values: list[Any], size: int, name: str) -> list[int]:
+    """Return the entries of a list as positions; see :func:`as_positions`."""
+    positions = as_integers(values, name)
     if positions and not (min(positions) >= 0 and max(positions) < size):
         wrong = next(one for one in positions if not 0 <= one < size)
+        kind = _kind(name)
         raise ConfigError(
-            f"{_noun(name)} index {wrong} is out of range; this model knows {_noun(name)}s 0 to "
-            f"{size - 1}"
+            f"{kind} index {wrong} is out of range; this model knows {kind}s 0 to {size - 1}"
         )
     return positions
 
 
 def as_integers(values: list[Any], name: str) -> list[int]:
-    """Return a flat list of whole numbers as ints.
+    """Return the entries of a list as ints.
 
     Raises:
-        ConfigError: If an entry is anything else.
+        ConfigError: If an entry is no whole number.
     """
     if set(map(type, values)) <= {int}:
         return values
-    return [_integer(one, name) for one in values]
-
-
-def as_ids(values: Any, name: str, ordered: bool = False) -> list[Any]:
-    """Return raw ids as a flat list; a single id, text included, becomes a list of one.
-
-    Raises:
-        ConfigError: If ``values`` is no collection of ids.
-    """
-    listed = as_list(values, name, ordered)
-    return listed if isinstance(listed, list) else [listed]
+    return [_position(one, name) for one in values]
 
 
 def find_ids(
-    ids: list[Any], index: Mapping[str, int], name: str, unknown: Callable[[Any], DataError]
+    ids: list[Any], index: Mapping[str, int], name: str, unknown: Callable[[str], DataError]
 ) -> list[int]:
-    """Return the position of each raw id.
+    """Return the position of each raw id of a list.
 
     Args:
-        ids: A flat list. Ids are compared by their text, so 5 and ``"5"`` are the same id.
+        ids: Raw ids.
         index: Position by the text of an id.
         name: Name of the argument.
-        unknown: Makes the error for an id that is not in ``index``.
+        unknown: Makes the error for an id that is not in ``index``, from the id as shown.
 
     Raises:
         ConfigError: If a value cannot be an id.
@@ -108,7 +97,7 @@ def find_ids(
     for one in ids:
         position = index.get(one if type(one) is str else id_text(one, name))
         if position is None:
-            raise unknown(one)
+            raise unknown(_show(one))
         found.append(position)
     return found
 
@@ -120,17 +109,19 @@ def id_text(value: Any, name: str) -> str:
         ConfigError: If the value is missing, a truth value, a fraction, bytes or a collection.
     """
     if isinstance(value, str):
-        return str(value)
-    value = _scalar(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_FLOAT_INTEGER:
-        return str(int(value))
-    if isinstance(value, (bool, float, complex, bytes, bytearray)) or _is_missing(value):
+        return str.__str__(value)  # of an enumeration too, which has another str()
+    one = _scalar(value)
+    whole = _whole(one)
+    if whole is not None:
+        return str(whole)
+    if isinstance(one, str):
+        return str.__str__(one)
+    if isinstance(one, (bool, float, complex, Collection, Tensor)) or _is_missing(one):
+        hint = "; decode it" if isinstance(one, (bytes, bytearray)) else ""
         raise ConfigError(
-            f"{name} holds {_show(value)}, which is not a raw id; give text or integers"
+            f"{name} holds {_show(value)}, which is no raw id; give text or integers{hint}"
         )
-    if isinstance(value, (Collection, Tensor)) and not isinstance(value, str):
-        raise ConfigError(f"{name} holds {_show(value)} among ids; give raw ids only")
-    return str(value)
+    return str(one)
 
 
 def as_lists(values: Any, name: str) -> list[list[Any]]:
@@ -138,75 +129,84 @@ def as_lists(values: Any, name: str) -> list[list[Any]]:
 
     Args:
         values: The values of one user (a single value or a flat collection), or a collection with
-            one such collection for each user. An empty collection is one user without values.
+            one collection for each user, such as a two-dimensional array. An empty collection is
+            one user without values.
         name: Name of the argument, such as ``"history"``.
 
     Raises:
-        ConfigError: If it is neither, or if single values and collections are mixed.
+        ConfigError: If it is neither, or mixes single values and collections.
     """
     if type(values) is list and values and set(map(type, values)) == {list}:
-        # The common case of a request: no conversion.
-        inner = values
-    else:
-        if (isinstance(values, Tensor) or _is_array(values)) and _dim(values) == 2:
-            return [list(one) for one in _tolist(values)]
-        listed = as_list(values, name, nested=True)
-        if not isinstance(listed, list):
-            return [[listed]]
-        several = [_is_collection(one) for one in listed]
-        if not any(several):
-            return [listed]
-        if not all(several):
-            at = several.index(not several[0])
-            raise ConfigError(
-                f"{name} mixes single values and collections: entry 0 is {_show(listed[0])}, entry "
-                f"{at} is {_show(listed[at])}; give the values of one user, or one list per user"
-            )
-        inner = [as_list(one, f"{name}[{n}]") for n, one in enumerate(listed)]
-    return inner
+        return values  # the usual request needs no conversion
+    listed = as_list(values, name, max_dim=2)
+    if not isinstance(listed, list):
+        return [[listed]]
+    if _dim(values) == 2:
+        return listed
+    nested = [_is_collection(one) for one in listed]
+    if not any(nested):
+        return [listed]
+    if not all(nested):
+        other = nested.index(not nested[0])
+        raise ConfigError(
+            f"{name} mixes single values and collections: entry 0 is {_show(listed[0])}, entry "
+            f"{other} is {_show(listed[other])}; give the values of one user, or one list per user"
+        )
+    if isinstance(values, (set, frozenset)):
+        raise ConfigError(_unordered(name))
+    return [as_flat(one, f"{name}[{n}]") for n, one in enumerate(listed)]
 
 
-def as_list(values: Any, name: str, ordered: bool = False, nested: bool = False) -> Any:
-    """Return a collection of any library as a list; return anything else as it is.
-
-    Args:
-        values: A scalar or a collection.
-        name: Name of the argument, for messages.
-        ordered: Refuse sets, whose order is arbitrary.
-        nested: Leave collections within the collection to the caller instead of refusing them.
+def as_flat(values: Any, name: str, ordered: bool = False) -> list[Any]:
+    """Return a single value or a collection of single values as a list; text is a single value.
 
     Raises:
-        ConfigError: If the collection is a mapping, a table, sparse or has several dimensions.
+        ConfigError: If it is something else.
     """
-    if type(values) is list or isinstance(values, (list, tuple, range)):
-        listed = list(values) if type(values) is not list else values
-    elif isinstance(values, Tensor) or _is_array(values):
-        if _dim(values) > 1 and not (nested and _dim(values) == 2):
-            raise ConfigError(
-                f"{name} has shape {list(values.shape)}; give one dimension"
-                + (", or a list for each user" if nested else "")
-            )
-        listed = _tolist(values)
-    elif isinstance(values, Mapping) or _is_table(values):
-        raise ConfigError(
-            f"{name} is {_show(values)}; give a list, an array or one column of a table"
-        )
-    elif isinstance(values, (set, frozenset)):
-        if ordered:
-            raise ConfigError(
-                f"{name} is a set, whose order is arbitrary; give a list, since the answer has one "
-                "row for each entry"
-            )
-        listed = list(values)
-    elif isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
-        return _scalar(values)
-    else:
-        listed = _listed(values, name)
-    if not nested and not set(map(type, listed)) <= {int, str}:
+    listed = as_list(values, name, ordered)
+    if not isinstance(listed, list):
+        return [listed]
+    if not set(map(type, listed)) <= {int, str}:
         for n, one in enumerate(listed):
             if _is_collection(one):
                 raise ConfigError(f"{name} holds {_show(one)} at place {n}; give single values")
     return listed
+
+
+def as_list(values: Any, name: str, ordered: bool = False, max_dim: int = 1) -> Any:
+    """Return a collection of any library as a list, whose entries may be collections; return a
+    single value as it is.
+
+    Args:
+        values: A single value or a collection.
+        name: Name of the argument, for messages.
+        ordered: Refuse sets, whose order is arbitrary.
+        max_dim: Number of dimensions that an array may have.
+
+    Raises:
+        ConfigError: If it is a mapping, a table, sparse, or has more dimensions.
+    """
+    if type(values) is list:
+        return values
+    if hasattr(values, "as_py"):
+        values = values.as_py()
+    if isinstance(values, (tuple, range)):
+        return list(values)
+    if isinstance(values, Mapping) or hasattr(values, "columns") or hasattr(values, "column_names"):
+        raise ConfigError(
+            f"{name} is {_show(values)}; give a list, an array or one column of a table"
+        )
+    if not _is_collection(values):
+        return _scalar(values)
+    if _is_sparse(values):
+        raise ConfigError(f"{name} is {_show(values)}; give a list or a dense array")
+    if _dim(values) > max_dim:
+        shape = "x".join(map(str, values.shape))
+        users = ", or one list per user" if max_dim > 1 else ""
+        raise ConfigError(f"{name} is an array {shape}; give one dimension{users}")
+    if isinstance(values, (set, frozenset)) and ordered:
+        raise ConfigError(_unordered(name))
+    return _entries(values, name)
 
 
 def as_mask(values: Any, size: int, name: str) -> Tensor | list[int]:
@@ -218,41 +218,46 @@ def as_mask(values: Any, size: int, name: str) -> Tensor | list[int]:
     if isinstance(values, Tensor) and values.dtype == torch.bool:
         mask = values
     else:
-        listed = as_ids(values, name)
+        listed = as_flat(values, name)
         if not listed or not all(isinstance(_scalar(one), bool) for one in listed):
             return check_positions(listed, size, name)
         mask = torch.tensor([bool(one) for one in listed])
     if mask.shape != (size,):
         raise ConfigError(
-            f"{name} is a mask of shape {list(mask.shape)}; expected [{size}], one truth value per "
-            f"{_noun(name)}"
+            f"{name} is a mask {list(mask.shape)}; expected [{size}], one truth value per "
+            f"{_kind(name)}"
         )
     return mask
 
 
-def _integer(value: Any, name: str) -> int:
-    value = _scalar(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_FLOAT_INTEGER:
-        return int(value)
+def _position(value: Any, name: str) -> int:
+    one = _scalar(value)
+    whole = _whole(one)
+    if whole is not None:
+        return whole
     hint = ""
-    if isinstance(value, bool):
+    if isinstance(one, bool):
         hint = "; give the positions where a mask is True"
-    elif isinstance(value, str):
+    elif isinstance(one, str):
         hint = f"; raw ids are given as {_id_name(name)}"
     raise ConfigError(f"{name} holds {_show(value)}; expected positions, whole numbers{hint}")
 
 
+def _whole(value: Any) -> int | None:
+    """Return an int, or a float without a fraction, as an int; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_FLOAT_INTEGER:
+        return int(value)
+    return None
+
+
 def _scalar(value: Any) -> Any:
-    """Return a zero-dimensional tensor or a NumPy or Arrow scalar as a Python value."""
-    if isinstance(value, (int, float, str)):
-        return value.item() if hasattr(value, "item") else value
-    if isinstance(value, Tensor):
-        return value.item() if value.numel() == 1 and value.dim() == 0 else value
+    """Return a scalar of NumPy, PyTorch or Arrow as a Python value, and others as they are."""
     if hasattr(value, "as_py"):
         return value.as_py()
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+    is_date = getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m")
+    if hasattr(value, "item") and getattr(value, "shape", None) == () and not is_date:
         return value.item()
     return value
 
@@ -261,64 +266,63 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _is_array(values: Any) -> bool:
-    """Return whether a value is a NumPy array, or one column of pandas."""
-    return (
-        hasattr(values, "tolist")
-        and hasattr(values, "shape")
-        and isinstance(values.shape, tuple)
-        and not hasattr(values, "columns")
-        and not isinstance(values, (int, float, str, bytes))
-    )
-
-
-def _is_table(values: Any) -> bool:
-    return hasattr(values, "columns") or hasattr(values, "column_names")
-
-
 def _is_collection(value: Any) -> bool:
-    if isinstance(value, (str, bytes, bytearray, int, float)):
+    if isinstance(value, (str, bytes, bytearray, int, float)) or getattr(value, "shape", 0) == ():
         return False
-    if isinstance(value, Tensor) or _is_array(value):
-        return _dim(value) > 0
-    return isinstance(value, Iterable)
+    return isinstance(value, (Iterable, Tensor)) and not hasattr(value, "as_py")
+
+
+def _is_sparse(values: Any) -> bool:
+    if isinstance(values, Tensor):
+        return values.layout != torch.strided
+    return hasattr(values, "tocsr")
 
 
 def _dim(values: Any) -> int:
-    return len(values.shape)
+    shape = getattr(values, "shape", None)
+    return len(shape) if isinstance(shape, tuple) else 1
 
 
-def _tolist(values: Any) -> Any:
-    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_complex()):
-        kind = str(values.layout).removeprefix("torch.")
-        raise ConfigError(
-            f"found a {kind} tensor of {values.dtype}; give a dense tensor of integers"
-        )
-    return values.tolist()
-
-
-def _listed(values: Iterable[Any], name: str) -> list[Any]:
-    for method in ("to_pylist", "to_list"):  # Arrow, Polars
+def _entries(values: Any, name: str) -> list[Any]:
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind in ("M", "m", "V", "c") or (isinstance(values, Tensor) and values.is_complex()):
+        raise ConfigError(f"{name} is {_show(values)} of {values.dtype}; give integers or text")
+    # Of NumPy, pandas and PyTorch; of Arrow; of Polars.
+    for method in ("tolist", "to_pylist", "to_list"):
         if hasattr(values, method):
             return list(getattr(values, method)())
-    try:
-        return list(values)
-    except TypeError as error:
-        raise ConfigError(f"{name} is {_show(values)}, which cannot be listed: {error}") from None
+    return list(values)
 
 
-def _noun(name: str) -> str:
+def _unordered(name: str) -> str:
+    return (
+        f"{name} is a set, whose order is arbitrary; give a list, since the answer has one row for "
+        "each entry"
+    )
+
+
+def _kind(name: str) -> str:
     return "user" if name.startswith("user") else "item"
 
 
 def _id_name(name: str) -> str:
-    return {"candidate_index": "candidates", "exclude_index": "exclude"}.get(
-        name, name.replace("history_index", "history").replace("_index", "_id")
-    )
+    known = {"candidate_index": "candidates", "exclude_index": "exclude"}
+    if name.startswith("history_index"):
+        return "history"
+    return known.get(name, name.replace("_index", "_id"))
 
 
 def _show(value: Any) -> str:
-    text = repr(value) if not isinstance(value, Tensor) else f"a tensor {list(value.shape)}"
+    """Return a value in short, with its type where that is not plain to see."""
+    if isinstance(value, (str, bool, int, float)) and type(value).__module__ == "builtins":
+        return _shortened(repr(value))
+    name = type(value).__name__
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"a {name} [{', '.join(map(str, shape))}]"
+    return "None" if value is None else f"{_shortened(repr(value))} ({name})"
+
+
+def _shortened(text: str) -> str:
     text = " ".join(text.split())
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return text if isinstance(value, (str, int, float)) else f"{text} ({type(value).__name__})"
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
