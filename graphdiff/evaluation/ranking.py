@@ -63,8 +63,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the metrics of a model on the held-out items of a split, averaged over users.
 
-    Training items are masked. All other items are candidates, those without any training
-    interaction included. The means are taken over the values of :func:`evaluate_users`.
+    Training items are masked. All other items of the data are candidates, those without any
+    training interaction included; items that were added to the model after training are not. The
+    means are taken over the values of :func:`evaluate_users`.
 
     Args:
         model: An object with :meth:`RecommendsItems.recommend`. A module is in eval mode during
@@ -86,7 +87,8 @@ def evaluate(
 
     Raises:
         ConfigError: If ``split``, ``ks``, ``batch_size`` or ``mask_validation`` does not fit.
-        DataError: If the split has no held-out pairs.
+        DataError: If the split has no held-out pairs, or the data has items that the model does
+            not know.
         GraphDiffError: If what the model returns is not a ranking.
     """
     return rank(model, data, split, ks, mask_validation, batch_size, progress).mean()
@@ -218,6 +220,7 @@ def rank(
     """
     check_evaluation(data, split, ks, mask_validation, batch_size)
     num_items = int(data[ITEM].num_nodes)
+    options = _without_added_items(model, num_items)
     held_out = _held_out(data, split)
     user = held_out[0].unique()
     masked = _held_out(data, "val") if mask_validation else held_out[:, :0]
@@ -234,7 +237,9 @@ def rank(
         ):
             batch = user[start : start + batch_size]
             pairs = exclude.rows(start, start + batch_size) if mask_validation else None
-            item, _ = model.recommend(batch, k=max(ks), exclude_seen=True, exclude_index=pairs)
+            item, _ = model.recommend(
+                batch, k=max(ks), exclude_seen=True, exclude_index=pairs, **options
+            )
             _check_ranking(item, batch.numel(), max(ks), num_items)
             top.append(item.cpu())
     ranked = torch.cat(top)
@@ -243,6 +248,17 @@ def rank(
     ranked[ranked < 0] = num_items
     pairs = LinkPredMetricData(ranked, label.rows(0, user.numel()))
     return Ranking(user, pairs, ks, num_items)
+
+
+def _without_added_items(model: RecommendsItems, num_items: int) -> dict[str, Tensor]:
+    """Return the arguments of ``recommend`` that keep items beyond those of the data out."""
+    known = getattr(model, "num_items", num_items)
+    if known < num_items:
+        raise DataError(
+            f"the model knows {known} items but the data has {num_items}; evaluate a model on the "
+            "data that it was trained on"
+        )
+    return {} if known == num_items else {"candidate_index": torch.arange(known) < num_items}
 
 
 class _PairsOfUsers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from graphdiff.errors import ConfigError, DataError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models import conversion
+from graphdiff.schema.features import as_features, check_features
 
 
 class Catalogue(torch.nn.Module):
@@ -305,26 +307,49 @@ class Catalogue(torch.nn.Module):
         return mask
 
 
+@dataclass(frozen=True)
+class NewItems:
+    """Items that are to be added, checked.
+
+    Attributes:
+        num: Number of items.
+        features: Per modality, float32 ``[num, F_m]``; a row is all NaN where an item lacks it.
+        item_id: Their raw ids; None where the model has none.
+    """
+
+    num: int
+    features: dict[str, Tensor]
+    item_id: list[Any] | None
+
+
 def check_new_items(
-    graph: RecGraph, catalogue: Catalogue, features: Mapping[str, Tensor], item_id: Any
-) -> tuple[int, list[Any] | None]:
-    """Return the number of items to add and their raw ids.
+    graph: RecGraph, catalogue: Catalogue, features: Mapping[str, Any], item_id: Any
+) -> NewItems:
+    """Convert and check items that are to be added; features are read as by
+    :func:`graphdiff.schema.build_data`.
 
     Raises:
         DataError: If features do not fit the model's modalities, or ids do not fit.
     """
-    unknown = sorted(set(features) - set(graph.modalities))
+    if not isinstance(features, Mapping):
+        raise DataError(
+            f"features are of type {type(features).__name__}; give a dictionary with the rows of "
+            "each modality"
+        )
+    unknown = sorted(str(name) for name in features if name not in graph.modalities)
     if unknown or not features:
         raise DataError(
             f"features are of {unknown or 'no modality'}; the model knows "
             f"{', '.join(graph.modalities) or 'none'}"
         )
-    num = len(next(iter(features.values())))
-    for name, x in features.items():
+    tensors = {name: as_features(values, name) for name, values in features.items()}
+    first, num = next((name, len(x) if x.dim() else 1) for name, x in tensors.items())
+    for name, x in tensors.items():
         expected = [num, graph.features(name)[0].size(1)]
-        if list(x.shape) != expected:
+        if x.dim() == 2 and x.size(0) == num and list(x.shape) != expected:
             raise DataError(f"features of {name} are {list(x.shape)}; expected {expected}")
-    return num, catalogue.check_new_ids(num, item_id)
+        check_features(x, name, f"x_{first} has {num}", num, lambda index: index)
+    return NewItems(num, tensors, catalogue.check_new_ids(num, item_id))
 
 
 def _bounds(index: Tensor | list[int]) -> tuple[int, int]:

@@ -40,6 +40,14 @@ def as_integer(value: Any, name: str) -> int:
     return found
 
 
+def as_count(value: Any, name: str) -> int:
+    """Return a whole number from 0 on as an int; see :func:`as_integer`."""
+    count = as_integer(value, name)
+    if count < 0:
+        raise ConfigError(f"{name} = {count}; it must be 0 or more")
+    return count
+
+
 def as_positions(values: Any, size: int, name: str, ordered: bool = False) -> list[int]:
     """Return positions as a list of ints.
 

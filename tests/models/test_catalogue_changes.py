@@ -1,10 +1,14 @@
 """Items that come and go after training."""
 
+import re
+
+import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 import torch.nn.functional as F
 
-from graphdiff import LD4MRec, LightGCN
+from graphdiff import LD4MRec, LightGCN, evaluate
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.models.explanation import Explanation
 from tests.conftest import random_data
@@ -217,3 +221,97 @@ def test_an_explanation_is_drawn(tmp_path):
     assert (tmp_path / "little.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match="is not the name of a figure"):
         told.plot(tmp_path / "why.txt")
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        torch.Tensor.tolist,
+        torch.Tensor.numpy,
+        lambda x: x.double().numpy(),
+        lambda x: [tuple(row) for row in x.tolist()],
+        lambda x: list(x),
+        lambda x: pd.DataFrame(x.numpy(), index=[7, 3]),
+        lambda x: scipy.sparse.csr_matrix(x.numpy()),
+        lambda x: x.to_sparse(),
+        lambda x: x.clone().requires_grad_(),
+    ],
+    ids=["lists", "array", "float64", "tuples", "tensors", "table", "scipy", "sparse", "gradient"],
+)
+def test_kind_d_features_of_new_items_in_every_form(hold):
+    x = torch.tensor([[1.0, 2, 0, 4, 5, 6], [6, 5, 4, 3, 2, 1]])
+    expected, model = make(), make()
+    expected.add_items({"image": x})
+    assert model.add_items({"image": hold(x)}).tolist() == [9, 10]
+    for name in ("image", "text"):
+        for one, other in zip(
+            model.graph.features(name), expected.graph.features(name), strict=True
+        ):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"image": [[1, 2, 3, 4, 5, torch.nan]]}, "1 of 1 items (0) has NaN in part of the row"),
+        ({"image": [[1, 2, 3, 4, 5, torch.inf]]}, "1 of 1 items (0) has an infinite value"),
+        ({"image": [[1, 2, 3, 4, 5, 1e30]]}, "a value beyond"),
+        ({"image": [1, 2, 3, 4, 5, 6]}, "x_image has shape [6]; give [6, F]"),
+        ({"image": [[[1, 2, 3, 4, 5, 6]]]}, "x_image has shape [1, 1, 6]"),
+        ({"image": 5}, "x_image has shape []"),
+        ({"image": [[1, 2, 3], [1, 2]]}, "x_image"),
+        ({"image": [["a"] * 6]}, "x_image"),
+        ({"image": torch.ones(1, 6, dtype=torch.complex64)}, "give real numbers"),
+        ({"image": None}, "x_image"),
+        (
+            {"image": torch.ones(2, 6), "text": torch.ones(1, 5)},
+            "x_text has 1 rows but x_image has",
+        ),
+        ({5: torch.ones(1, 6)}, "['5']; the model knows image, text"),
+        ([[1, 2, 3, 4, 5, 6]], "of type list; give a dictionary with the rows of each modality"),
+        (None, "of type NoneType"),
+    ],
+)
+def test_kind_d_features_that_are_none_are_refused_and_nothing_changes(features, message):
+    model = make()
+    before = model.recommend([0, 5], k=9)
+    with pytest.raises(DataError, match=re.escape(message)):
+        model.add_items(features)
+    assert model.num_items == model.catalogue.num_items == 9
+    for found, expected in zip(model.recommend([0, 5], k=9), before, strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ("new", DataError, "1 ids for 2 new items"),
+        (["new"], DataError, "1 ids for 2 new items"),
+        (["new", "new"], DataError, "give a new id for each"),
+        ([5, "5"], DataError, "give a new id for each"),
+        (["new", "film-3"], DataError, "'film-3' is known already"),
+        (["new", None], ConfigError, "item_id holds None"),
+        (["new", 1.5], ConfigError, r"item_id holds 1\.5"),
+        ({"new", "other"}, ConfigError, "item_id is a set"),
+        (None, DataError, "give one for each new item"),
+    ],
+)
+def test_kind_d_ids_of_new_items_that_are_none_are_refused(ids, error, message):
+    model = make()
+    model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
+    with pytest.raises(error, match=message):
+        model.add_items({"image": torch.ones(2, 6)}, item_id=ids)
+    assert model.num_items == len(model.catalogue.item_ids) == 9
+
+
+def test_kind_d_a_grown_model_is_evaluated_on_the_items_of_the_data():
+    data = random_data(features={"image": 6, "text": 5})
+    model, grown = make(), make()
+    expected = evaluate(model, data, ks=(3, 9))
+    grown.add_items({name: 5 * values for name, values in NEW.items()})
+    assert evaluate(grown, data, ks=(3, 9)) == pytest.approx(expected, abs=1e-6)
+    model = LD4MRec.from_data(random_data(num_items=8), hidden_channels=8, num_heads=2)
+    with pytest.raises(
+        DataError, match="the model knows 8 items but the data has 9; evaluate a mod"
+    ):
+        evaluate(model, data, ks=(3,))

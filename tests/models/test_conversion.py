@@ -402,7 +402,9 @@ def test_kind_f_whole_numbers_of_every_library(plain, three):
 
 
 def test_kind_f_other_methods_take_the_same_arguments(plain, named):
-    with pytest.raises(ConfigError, match=r"item_index holds 'i3'; .* raw ids are given as item_id"):
+    with pytest.raises(
+        ConfigError, match=r"item_index holds 'i3'; .* raw ids are given as item_id"
+    ):
         plain.similar_items("i3")
     with pytest.raises(ConfigError, match="give either item_index or item_id"):
         plain.similar_items()

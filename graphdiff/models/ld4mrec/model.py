@@ -14,6 +14,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.catalogue import check_new_items
+from graphdiff.models.conversion import as_count
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
 from graphdiff.models.ld4mrec.explain import decompose, history_summands
@@ -358,7 +359,7 @@ class LD4MRec(Recommender):
                 f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
             )
         with self.evaluation_mode():
-            return self._explain(int(item), rows, num_items)
+            return self._explain(int(item), rows, as_count(num_items, "num_items"))
 
     def _explain(self, item: int, rows: Rows, num_items: int) -> Explanation:
         tables, shares = self._item_tables(), self.shares()
@@ -392,16 +393,17 @@ class LD4MRec(Recommender):
         Raises:
             DataError: If features do not fit, or an id is missing or known already.
         """
-        num, ids = check_new_items(self.graph, self.catalogue, features, item_id)
+        new = check_new_items(self.graph, self.catalogue, features, item_id)
+        num = new.num
         first, untouched = self.num_items, self.graph.item_degree() == 0
         like = untouched if untouched.any() else ~untouched
-        self.graph = self.graph.with_items(features, num, self.config.num_neighbors)
+        self.graph = self.graph.with_items(new.features, num, self.config.num_neighbors)
         self.items.grow(self.graph)
         self.bias = grown(self.bias, num, like)
         self.reconstruction.bias = grown(self.reconstruction.bias, num, like)
         if self.linear is not None:
             self.linear.grow(num)
-        self.catalogue.grow(num, ids)
+        self.catalogue.grow(num, new.item_id)
         self.invalidate_tables()
         self.messages.invalidate()
         return torch.arange(first, first + num, device=self.device)
