@@ -58,6 +58,13 @@ def similar_items(
 
     Raises:
         ConfigError: If ``k`` is less than 1.
+
+    Example:
+        >>> import torch
+        >>> x, has = torch.tensor([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0]]), torch.ones(3).bool()
+        >>> similar_items(x, has, k=1).edge_index
+        tensor([[1, 0, 1],
+                [0, 1, 2]])
     """
     if k < 1:
         raise ConfigError(f"k is {k}; an item needs at least 1 neighbour")
@@ -84,6 +91,12 @@ def nearest_candidates(x: Tensor, candidates: Tensor, new: Tensor, k: int) -> Te
         candidates: Long ``[m]``, items with a non-zero row of ``x``.
         new: Features of the new items, ``[n, F]``, without zero rows.
         k: From 1 to m.
+
+    Example:
+        >>> import torch
+        >>> x, new = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.1, 3.0]])
+        >>> nearest_candidates(x, torch.tensor([0, 1]), new, k=1)
+        tensor([[1]])
     """
     unit = unit_rows(x[candidates].double())
     cosine = unit_rows(new.double()) @ unit.t()

@@ -25,6 +25,13 @@ def user_item_graph(graph: RecGraph, keep: Tensor | None = None) -> FixedGraph:
         graph: Training interactions.
         keep: Long positions of the interactions to keep, all by default; degrees are counted on
             the kept interactions.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import FixedConv, RecGraph
+        >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+        >>> FixedConv()(torch.eye(4), user_item_graph(graph))[0]  # What the first user receives.
+        tensor([0.0000, 0.0000, 0.7071, 0.5000])
     """
     user, item = graph.user, graph.col + graph.num_users
     if keep is not None:
@@ -37,7 +44,16 @@ def user_item_graph(graph: RecGraph, keep: Tensor | None = None) -> FixedGraph:
 
 def item_to_user_graph(graph: RecGraph, normalized: bool = True) -> FixedGraph:
     r"""Build the graph from items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`, or
-    weights of one where not ``normalized``."""
+    weights of one where not ``normalized``.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import FixedConv, RecGraph
+        >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+        >>> FixedConv()(torch.eye(2), item_to_user_graph(graph, normalized=False))
+        tensor([[1., 1.],
+                [0., 1.]])
+    """
     weight = (
         symmetric_norm(graph.col, graph.user, graph.num_items, graph.num_users)
         if normalized
@@ -56,6 +72,14 @@ def item_to_user_graph_without(graph: RecGraph, interaction: Tensor) -> FixedGra
     Args:
         graph: Training interactions.
         interaction: Long positions ``[n]`` in ``graph.col``, without repeats.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import FixedConv, RecGraph
+        >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+        >>> FixedConv()(torch.eye(2), item_to_user_graph_without(graph, torch.tensor([2])))
+        tensor([[0.7071, 0.7071],
+                [0.0000, 0.0000]])
     """
     user = graph.cached(_user)
     weight = torch.ones_like(graph.col, dtype=torch.float32).index_fill_(0, interaction, 0)
@@ -74,6 +98,15 @@ def similarity_graph(graph: RecGraph, shares: Mapping[str, float]) -> FixedGraph
     Args:
         graph: With modality graphs.
         shares: Modality to factor of its edge weights.
+
+    Example:
+        >>> from graphdiff.graph import FixedConv, RecGraph
+        >>> from graphdiff.schema import build_data
+        >>> data = build_data(1, 2, [[0], [0]], features={"image": [[1, 0], [1, 1]]})
+        >>> graph = RecGraph.from_data(data, num_neighbors=1)
+        >>> FixedConv()(torch.eye(2), similarity_graph(graph, {"image": 0.5}))
+        tensor([[0.0000, 0.5000],
+                [0.5000, 0.0000]])
     """
     graphs = [(share, *graph.similar(name)) for name, share in dict(shares).items()]
     return FixedGraph(
@@ -86,7 +119,18 @@ def similarity_graph(graph: RecGraph, shares: Mapping[str, float]) -> FixedGraph
 
 def strongest_similarity_graph(graph: RecGraph) -> FixedGraph:
     """Build the union of all modalities' item-item graphs; an edge of several of them gets its
-    largest weight."""
+    largest weight.
+
+    Example:
+        >>> from graphdiff.graph import FixedConv, RecGraph
+        >>> from graphdiff.schema import build_data
+        >>> features = {"image": [[1, 0], [1, 1]], "text": [[1], [2]]}
+        >>> data = build_data(1, 2, [[0], [0]], features=features)
+        >>> graph = RecGraph.from_data(data, num_neighbors=1)
+        >>> FixedConv()(torch.eye(2), strongest_similarity_graph(graph))
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
     graphs = [graph.similar(name) for name in graph.modalities]
     key = torch.cat([target * graph.num_items + source for (source, target), _ in graphs])
     weight = torch.cat([weight for _, weight in graphs])

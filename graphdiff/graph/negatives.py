@@ -33,6 +33,13 @@ def sample_negatives(
 
     Returns:
         Long ``[B]``. A user who has interacted with all of these items gets any of them.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import RecGraph
+        >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 3]), num_items=5)
+        >>> sample_negatives(graph, torch.tensor([0, 0]), torch.Generator().manual_seed(0))
+        tensor([3, 3])
     """
     # CSR order keeps the flat keys sorted.
     pool, key = _pool(graph, untouched), graph.cached(_pool_keys, untouched)

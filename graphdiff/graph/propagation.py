@@ -104,6 +104,12 @@ class FixedConv(LGConv):
 
     PyG's :class:`~torch_geometric.nn.conv.LGConv` for edge weights that are already normalised;
     sources and targets may be of different node types.
+
+    Example:
+        >>> import torch
+        >>> graph = FixedGraph(torch.tensor([[0, 1], [0, 0]]), torch.tensor([0.5, 2.0]), 2, 1)
+        >>> FixedConv()(torch.tensor([[1.0], [3.0]]), graph)
+        tensor([[6.5000]])
     """
 
     def __init__(self) -> None:

@@ -138,10 +138,6 @@ def sum_item_table(
     return ItemTableSums(*_SumItemTable.apply(table, shift, bias, prior, index, num_heads))
 
 
-Catalogue = ItemTableSums
-read_catalogue = sum_item_table
-
-
 class _SumItemTable(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -260,6 +256,15 @@ def reconstruction_error(
 
     Returns:
         ``[*, B]``.
+
+    Example:
+        >>> import torch
+        >>> table = torch.eye(3)  # Three items, without bias and prior: the score is h itself.
+        >>> hidden, one = torch.tensor([[1.0, 0.5, 0.0]]), torch.ones(1)
+        >>> everywhere = Quadratic(0.1, table.T @ table, torch.zeros(3), torch.tensor(0.0))
+        >>> row, score = torch.tensor([0]), torch.tensor([1.0])  # The history is item 0.
+        >>> reconstruction_error(hidden, everywhere, row, score, one, one, torch.zeros(1))
+        tensor([0.0250])
     """
     unobserved = everywhere.weight * (prior - score).square()
     return everywhere(hidden).index_add(-1, row, weight * (target - score).square() - unobserved)

@@ -30,7 +30,7 @@ rejects a graph that still contains NaN, so this step cannot be forgotten.
 
 from graphdiff.schema.build import build_data, complete_masks, prepare
 from graphdiff.schema.checks import validate
-from graphdiff.schema.features import read_features
+from graphdiff.schema.features import checked_features
 from graphdiff.schema.identity import fingerprint
 from graphdiff.schema.ids import index_of, raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, similar
@@ -41,13 +41,13 @@ __all__ = [
     "SPLITS",
     "USER",
     "build_data",
+    "checked_features",
     "complete_masks",
     "fingerprint",
     "index_of",
     "modalities",
     "prepare",
     "raw_ids",
-    "read_features",
     "similar",
     "validate",
 ]

@@ -37,7 +37,7 @@ def build_data(
         val: Validation pairs, integer ``[2, *]`` (default: none).
         test: Test pairs, integer ``[2, *]`` (default: none).
         features: Per modality ``[I, F]`` real numbers, cast to float32 by
-            :func:`~graphdiff.schema.read_features`: a tensor, array, data frame, scipy sparse
+            :func:`~graphdiff.schema.checked_features`: a tensor, array, data frame, scipy sparse
             matrix or lists; a row is all NaN where an item lacks the modality (default: no
             modality).
         user_ids: Raw user ids, U integers or strings, all different (default: the indices).
@@ -87,6 +87,14 @@ def prepare(data: HeteroData) -> HeteroData:
 
     Raises:
         DataError: If something does not fit, with what was found and what was expected.
+
+    Example:
+        >>> data = HeteroData()
+        >>> data["user"].num_nodes, data["item"].num_nodes = 1, 2
+        >>> data["user", "interacts", "item"].edge_index = torch.tensor([[0], [1]])
+        >>> data["item"].x_image = [[float("nan")], [3]]
+        >>> prepare(data)["item"].has_image
+        tensor([False,  True])
     """
     data = copy.copy(data)
     for name in modalities(data):

@@ -24,7 +24,7 @@ REAL = "biuf"
 LONGEST = 60
 
 
-def read_features(
+def checked_features(
     values: Any,
     modality: str,
     num_items: int,
@@ -53,7 +53,7 @@ def read_features(
             beyond :data:`MAX_FEATURE`, or NaN in part of a row.
 
     Example:
-        >>> read_features([[1, 2], [float("nan"), float("nan")]], "image", num_items=2)
+        >>> checked_features([[1, 2], [float("nan"), float("nan")]], "image", num_items=2)
         tensor([[1., 2.],
                 [nan, nan]])
     """
@@ -72,7 +72,7 @@ def as_features(values: Any, modality: str) -> Tensor:
     """Convert features to a detached, dense float32 tensor of the same shape.
 
     Args:
-        values: As for :func:`read_features`, of any shape.
+        values: As for :func:`checked_features`, of any shape.
         modality: Its name, for messages.
 
     Raises:

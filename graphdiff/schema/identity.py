@@ -22,6 +22,12 @@ def fingerprint(data: HeteroData) -> str:
 
     Returns:
         16 hexadecimal digits.
+
+    Example:
+        >>> from graphdiff.schema import build_data
+        >>> one, other = build_data(1, 2, [[0], [0]]), build_data(1, 2, [[0], [1]])
+        >>> len(fingerprint(one)), fingerprint(one) == fingerprint(other)
+        (16, False)
     """
     digest = hashlib.sha256()
 

@@ -36,6 +36,13 @@ class ColdItems(BaseTransform):
     Raises:
         ConfigError: If ``share`` is not between 0 and 1.
         DataError: If no training interaction or fewer than two held-out pairs would be left.
+
+    Example:
+        >>> from graphdiff.schema import build_data
+        >>> data = build_data(2, 3, [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
+        >>> data = ColdItems(share=0.4)(data)
+        >>> data["item"].is_withheld.sum(), data["user", "interacts", "item"].edge_index.size(1)
+        (tensor(1), 4)
     """
 
     def __init__(self, share: float = 0.1, seed: int = 0) -> None:

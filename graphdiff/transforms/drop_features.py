@@ -27,6 +27,12 @@ class DropFeatures(BaseTransform):
 
     Raises:
         ConfigError: If ``share`` is not from 0 to 1.
+
+    Example:
+        >>> from graphdiff.schema import build_data
+        >>> data = build_data(1, 4, [[0], [0]], features={"image": [[1], [2], [3], [4]]})
+        >>> DropFeatures(0.5)(data)["item"].has_image.sum()
+        tensor(2)
     """
 
     def __init__(self, share: float, seed: int = 0) -> None:

@@ -49,6 +49,12 @@ class InjectNoise(BaseTransform):
         ConfigError: If ``share`` or ``mode`` is out of range.
         DataError: If the graph has no room for so many fake pairs, or no training interaction would
             be left.
+
+    Example:
+        >>> from graphdiff.schema import build_data
+        >>> data = build_data(2, 9, [[0, 0, 1, 1], [0, 1, 2, 3]])
+        >>> InjectNoise(0.5)(data)["user", "interacts", "item"].is_noise.sum()
+        tensor(2)
     """
 
     def __init__(self, share: float, mode: Mode = "add", seed: int = 0) -> None:

@@ -21,6 +21,13 @@ class KeepModalities(BaseTransform):
 
     Raises:
         ConfigError: If the data lacks one of them.
+
+    Example:
+        >>> from graphdiff.schema import build_data
+        >>> features = {"image": [[1], [2]], "text": [[3], [4]]}
+        >>> data = KeepModalities(["text"])(build_data(1, 2, [[0], [0]], features=features))
+        >>> "x_image" in data["item"], "x_text" in data["item"]
+        (False, True)
     """
 
     def __init__(self, names: Sequence[str]) -> None:

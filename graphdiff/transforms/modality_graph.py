@@ -53,6 +53,14 @@ class ModalityGraph(BaseTransform):
 
     Raises:
         ConfigError: If ``k`` is less than 1.
+
+    Example:
+        >>> from graphdiff.schema import build_data
+        >>> features = {"image": [[1, 0], [2, 0], [0, 1], [0, 3]]}
+        >>> data = ModalityGraph(k=1)(build_data(1, 4, [[0], [0]], features=features))
+        >>> data["item", "similar_image", "item"].edge_index
+        tensor([[1, 0, 3, 2],
+                [0, 1, 2, 3]])
     """
 
     def __init__(self, k: int = 10, weighted: bool = False, exact_up_to: int = EXACT_UP_TO) -> None:

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the layers and of the parts of LD4MRec."""
+"""The examples in the docstrings of schema, graph, transforms, layers and parts of LD4MRec."""
 
 import doctest
 import pkgutil
@@ -6,12 +6,24 @@ from importlib import import_module
 
 import pytest
 
+import graphdiff.graph
+import graphdiff.models.diffmm
 import graphdiff.models.ld4mrec
 import graphdiff.nn
+import graphdiff.schema
+import graphdiff.transforms
 
+PACKAGES = (
+    graphdiff.schema,
+    graphdiff.graph,
+    graphdiff.transforms,
+    graphdiff.nn,
+    graphdiff.models.diffmm,
+    graphdiff.models.ld4mrec,
+)
 MODULES = [
     f"{package.__name__}.{module.name}"
-    for package in (graphdiff.nn, graphdiff.models.ld4mrec)
+    for package in PACKAGES
     for module in pkgutil.iter_modules(package.__path__)
 ]
 

@@ -13,14 +13,14 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
-from graphdiff.schema import INTERACTS, build_data, prepare, read_features, validate
+from graphdiff.schema import INTERACTS, build_data, checked_features, prepare, validate
 
 NAN, INF = float("nan"), float("inf")
 ROWS = [[1, 2], [0, 0], [3, 4]]
 
 
 def by_read(values, num_items):
-    return read_features(values, "image", num_items)
+    return checked_features(values, "image", num_items)
 
 
 def by_build(values, num_items):
@@ -205,9 +205,9 @@ def test_kind_d_any_array_is_taken_as_it_is_or_refused(values, num_items):
 
 def test_kind_d_messages_name_rows_by_id_and_what_was_counted():
     with pytest.raises(DataError, match=r"1 of 3 items \('b'\) has an infinite value in x_image"):
-        read_features([[1], [INF], [2]], "image", 3, item_ids=["a", "b", "c"])
+        checked_features([[1], [INF], [2]], "image", 3, item_ids=["a", "b", "c"])
     with pytest.raises(DataError, match="x_image has 5 rows but 3 ids were given; give one row"):
-        read_features(np.ones((5, 2)), "image", 3, expected="3 ids were given")
+        checked_features(np.ones((5, 2)), "image", 3, expected="3 ids were given")
 
 
 @pytest.mark.parametrize("name", ["", 3, None, "an image", "a.b", "items", "type", "forward"])

@@ -18,8 +18,7 @@ from graphdiff.datasets.item_features import FeatureTable, align, refuse_misnumb
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
 from graphdiff.errors import DataError
-from graphdiff.schema import build_data
-from graphdiff.schema import read_features as check_features
+from graphdiff.schema import build_data, checked_features
 
 
 def from_frame(
@@ -143,7 +142,7 @@ def _feature_table(name: Any, given: Any) -> FeatureTable:
             "id of each row, and the rows"
         )
     ids = as_ids(column_of(given[0], "item"), "item")
-    values = check_features(
+    values = checked_features(
         given[1], name, len(ids), ids.to_pylist(), f"{len(ids)} item ids are given"
     )
     return FeatureTable(ids, values.cpu().numpy())
