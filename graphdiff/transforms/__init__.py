@@ -2,8 +2,16 @@
 
 from graphdiff.transforms.cold_items import ColdItems
 from graphdiff.transforms.drop_features import DropFeatures
+from graphdiff.transforms.drop_unlikely import DropUnlikely
 from graphdiff.transforms.inject_noise import InjectNoise
 from graphdiff.transforms.keep_modalities import KeepModalities
 from graphdiff.transforms.modality_graph import ModalityGraph
 
-__all__ = ["ColdItems", "DropFeatures", "InjectNoise", "KeepModalities", "ModalityGraph"]
+__all__ = [
+    "ColdItems",
+    "DropFeatures",
+    "DropUnlikely",
+    "InjectNoise",
+    "KeepModalities",
+    "ModalityGraph",
+]
