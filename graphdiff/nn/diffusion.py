@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.nn.parts import Part
+
+
+class Schedule(Protocol):
+    """The methods of a noise schedule that models use; :class:`DiffusionSchedule` has them.
+
+    A schedule that models save and move with them is a :class:`torch.nn.Module` too.
+    """
+
+    #: T.
+    num_steps: int
+
+    def add_noise(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Return rows at the steps ``t``; see :meth:`DiffusionSchedule.add_noise`."""
+
+    def step(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Take one step of the reverse chain; see :meth:`DiffusionSchedule.step`."""
 
 
 class DiffusionSchedule(Part):

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from graphdiff.models.base import BaseConfig, ModelConfig
+from graphdiff.nn.diffusion import DiffusionSchedule
 
 
 class DiffusionConfig(BaseConfig):
@@ -24,6 +25,10 @@ class DiffusionConfig(BaseConfig):
     importance_sampling: bool = Field(
         default=False, description="Draw steps in proportion to their losses instead of uniformly."
     )
+
+    def schedule(self) -> DiffusionSchedule:
+        """Return the schedule of these settings."""
+        return DiffusionSchedule.linear(self.num_steps, self.noise_scale, self.noise_min)
 
 
 class PropagationConfig(BaseConfig):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from graphdiff.models.base import Tables
 from graphdiff.models.ld4mrec.inference import InferencePass
+from graphdiff.models.ld4mrec.linear_path import LinearPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,33 @@ class ItemTables(Tables):
     row_encoder: Tensor
     channels: int
     inference: InferencePass
+
+    @classmethod
+    def build(
+        cls,
+        item: Tensor,
+        bias: Tensor,
+        columns: list[Tensor],
+        inference: InferencePass,
+        linear: LinearPath | None,
+    ) -> ItemTables:
+        """Return tables.
+
+        Args:
+            item: Z with rows of length one, ``[I, d]``.
+            bias: ``[I]``.
+            columns: Z, C and the M_m, ``[I, d]`` each.
+            inference: The one pass.
+            linear: The linear path, whose factors are appended; None for none.
+        """
+        channels = item.size(1)
+        if linear is not None:
+            item = torch.cat([item, linear.item.to(item.dtype)], dim=1)
+            columns = [*columns, linear.row_encoder.to(item.dtype)]
+        row_encoder = torch.cat(columns, dim=1)
+        return cls(
+            item=item, bias=bias, row_encoder=row_encoder, channels=channels, inference=inference
+        )
 
     def split(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split the columns of ``row_encoder``, or of rows times it ``[*, (2 + M) * d + K]``, into

@@ -32,11 +32,12 @@ from graphdiff.models.ld4mrec.objective import (
     item_popularity,
     training_loss,
 )
+from graphdiff.models.ld4mrec.parts import check_parts, with_schedule
 from graphdiff.models.ld4mrec.row_diffusion import corrupt, reverse_chain
 from graphdiff.models.ld4mrec.row_encoding import encode_entries, encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
 from graphdiff.nn.cnet import CNet
-from graphdiff.nn.diffusion import DiffusionSchedule, StepSampler
+from graphdiff.nn.diffusion import Schedule, StepSampler
 from graphdiff.nn.heads import CosineHeads
 from graphdiff.nn.reconstruction import sum_item_table
 from graphdiff.nn.signals import ModalityGate
@@ -118,11 +119,22 @@ class LD4MRec(Recommender):
     folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
     config: LD4MRecConfig
+    schedule: Schedule
 
-    def __init__(self, config: LD4MRecConfig, graph: RecGraph) -> None:
+    def __init__(
+        self,
+        config: LD4MRecConfig,
+        graph: RecGraph,
+        *,
+        schedule: Schedule | None = None,
+        cnet: torch.nn.Module | None = None,
+        gate: torch.nn.Module | None = None,
+    ) -> None:
+        check_parts({"schedule": schedule, "cnet": cnet, "gate": gate})
+        config = with_schedule(config, schedule)
         super().__init__(config, graph)
         channels, num_heads, passing = config.hidden_channels, config.num_heads, config.propagation
-        diffusion, path = config.diffusion, config.linear_path
+        path, num_steps = config.linear_path, config.diffusion.num_steps
         self.items = ItemEmbedding(graph, channels, config.content_rank, config.shrinkage)
         self.messages = ItemMessages(
             passing.num_layers, passing.num_item_layers, passing.content_weight, passing.every
@@ -130,15 +142,15 @@ class LD4MRec(Recommender):
         self.bias = torch.nn.Parameter(torch.zeros(graph.num_items))
         self.heads = CosineHeads(num_heads)
         self.reconstruction = SoftReconstruction(graph.num_items, config.objective)
-        self.gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
-        self.schedule = DiffusionSchedule.linear(
-            diffusion.num_steps, diffusion.noise_scale, diffusion.noise_min
-        )
-        num_steps = self.schedule.num_steps
-        self.steps = StepSampler(
-            num_steps + 1, uniform=0.1 if diffusion.importance_sampling else 1.0
-        )
-        self.cnet = CNet(channels, num_heads, config.num_blocks, num_steps)
+        if gate is None:
+            gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
+        self.gate = gate
+        self.schedule = config.diffusion.schedule() if schedule is None else schedule
+        uniform = 0.1 if config.diffusion.importance_sampling else 1.0
+        self.steps = StepSampler(num_steps + 1, uniform=uniform)
+        if cnet is None:
+            cnet = CNet(channels, num_heads, config.num_blocks, num_steps)
+        self.cnet = cnet
         self.linear = (
             LinearPath(graph.num_items, path.rank, path.ridge, path.weight) if path.rank else None
         )
@@ -171,21 +183,11 @@ class LD4MRec(Recommender):
     @torch.no_grad()
     def tables(self) -> ItemTables:
         """Propagate over all graphs and freeze the parts."""
-        encoder, signal_tables = self.messages(self.items(self.graph), self.graph, self.shares())
-        item, columns = self.heads.normalize(encoder), [encoder, *signal_tables]
-        if self.linear is not None:
-            item = torch.cat([item, self.linear.item.to(item.dtype)], dim=1)
-            columns.append(self.linear.row_encoder.to(item.dtype))
-        channels = self.config.hidden_channels
-        return ItemTables(
-            item=item,
-            bias=self.bias,
-            row_encoder=torch.cat(columns, dim=1),
-            channels=channels,
-            inference=InferencePass(
-                self.gate, self.shares(), self.cnet, self.heads, channels, self.linear
-            ),
-        )
+        shares, channels = self.shares(), self.config.hidden_channels
+        encoder, signal_tables = self.messages(self.items(self.graph), self.graph, shares)
+        inference = InferencePass(self.gate, shares, self.cnet, self.heads, channels, self.linear)
+        item = self.heads.normalize(encoder)
+        return ItemTables.build(item, self.bias, [encoder, *signal_tables], inference, self.linear)
 
     def propagated(self, withheld: Tensor | None = None) -> Propagated:
         """Return the item tables of a training step; see :meth:`ItemMessages.for_step`."""
@@ -198,22 +200,12 @@ class LD4MRec(Recommender):
         return self.items.modality_shares(len(self.graph.modalities), agreeing)
 
     def signals(self, entries: Tensor, rows: Rows) -> Signals:
-        """Return the signals of rows.
-
-        Args:
-            entries: C and the M_m of the items of ``rows``, ``[nnz, (1 + M) * d]``.
-            rows: B rows; the signals of an empty row are zero.
-        """
+        """Return the signals of rows, from C and the M_m of their items ``[nnz, (1 + M) * d]``."""
         return row_signals(encode_entries(entries, rows), self.gate, self.shares())
 
     def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
-        """Return C-Net's output, ``[B, d]``.
-
-        Args:
-            behaviour: Encoded rows x_t·Z, ``[B, d]``.
-            t: Long ``[B]``, 0 … T.
-            signals: Signals of the observed rows.
-        """
+        """Return C-Net's output ``[B, d]`` for encoded rows x_t·Z, ``[B, d]``, at the steps
+        ``t``, long ``[B]``, with the signals of the observed rows."""
         return self.cnet(
             behaviour + signals.gate_residual, t, signals.collaborative, signals.preference
         )
@@ -276,12 +268,6 @@ class LD4MRec(Recommender):
                 back with one pass for each step.
         """
         assert isinstance(tables, ItemTables)
-        most = self.schedule.num_steps
-        if not 0 <= num_steps <= most:
-            raise ConfigError(
-                f"num_steps={num_steps}, but the model diffuses in {most} steps; "
-                f"give 1 to {most}, or 0 for one pass on the observed row"
-            )
         encoded = encode_scaled_rows(tables.row_encoder, query.rows)
         if not num_steps:
             return tables.inference(encoded)
@@ -350,7 +336,7 @@ class LD4MRec(Recommender):
                 range.
             DataError: If a raw id is unknown.
         """
-        item = self.catalogue.items(item_index, item_id)
+        item, num_items = self.catalogue.items(item_index, item_id), as_count(num_items, "num_items")
         rows = self.query(
             user_index, user_id=user_id, history=history, history_index=history_index
         ).rows
@@ -359,19 +345,18 @@ class LD4MRec(Recommender):
                 f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
             )
         with self.evaluation_mode():
-            return self._explain(int(item), rows, as_count(num_items, "num_items"))
-
-    def _explain(self, item: int, rows: Rows, num_items: int) -> Explanation:
-        tables, shares = self._item_tables(), self.shares()
-        encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
-        signals, behaviour = self.signals(signal_tables, rows), encode_entries(encoder, rows)
-        hidden = self.hidden(behaviour, rows.item.new_zeros(1), signals)
-        gate = dict(zip(self.graph.modalities, signals.gate[0].tolist(), strict=True))
+            tables, shares = self._item_tables(), self.shares()
+            encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
+            signals, behaviour = self.signals(signal_tables, rows), encode_entries(encoder, rows)
+            hidden = self.hidden(behaviour, rows.item.new_zeros(1), signals)
         summands = history_summands(
             rows, signal_tables, signals.gate[0], shares, self.items, self.messages, self.graph
         )
         network = hidden - behaviour - signals.gate_residual
-        return decompose(item, rows, summands, hidden, network, gate, self.heads, tables, num_items)
+        gate = dict(zip(self.graph.modalities, signals.gate[0].tolist(), strict=True))
+        return decompose(
+            int(item), rows, summands, hidden, network, gate, self.heads, tables, num_items
+        )
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.objective import SoftReconstruction
 from graphdiff.models.ld4mrec.row_encoding import row_scale
-from graphdiff.nn.diffusion import DiffusionSchedule
+from graphdiff.nn.diffusion import Schedule
 from graphdiff.nn.heads import head_blocks, join_heads, split_heads
 from graphdiff.nn.reconstruction import noise_factor
 
 
 def corrupt(
-    schedule: DiffusionSchedule,
+    schedule: Schedule,
     encoded: Tensor,
     gram: Tensor,
     rows: Rows,
@@ -45,7 +46,7 @@ def corrupt(
 
 
 def reverse_chain(
-    schedule: DiffusionSchedule,
+    schedule: Schedule,
     reconstruction: SoftReconstruction,
     tables: ItemTables,
     encoded: Tensor,
@@ -64,7 +65,15 @@ def reverse_chain(
         encoded: Scaled rows times ``tables.row_encoder``, ``[B, (2 + M) * d + K]``.
         rows: The rows.
         num_steps: 1 … T.
+
+    Raises:
+        ConfigError: If there are no such steps.
     """
+    if not 1 <= num_steps <= schedule.num_steps:
+        raise ConfigError(
+            f"num_steps={num_steps}, but the model diffuses in {schedule.num_steps} steps; "
+            f"give 1 to {schedule.num_steps}, or 0 for one pass on the observed row"
+        )
     inference, behaviour = tables.inference, tables.split(encoded)[0]
     start, collaborative, preference = inference.signals(encoded)
     gate_residual = start - behaviour
