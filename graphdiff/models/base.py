@@ -63,7 +63,8 @@ class Recommender(ModelHooks):
 
         Args:
             data: A graph that fits :mod:`graphdiff.schema`.
-            **settings: Fields of the model's :attr:`Config`.
+            **settings: Fields of the model's :attr:`Config`, and modules that replace its parts
+                (:attr:`part_names`).
 
         Raises:
             DataError: If ``data`` does not fit the schema.
@@ -73,12 +74,13 @@ class Recommender(ModelHooks):
         if inspect.isabstract(cls):
             raise ConfigError(explain_abstract(cls))
         validate(data)
+        parts = {name: settings.pop(name) for name in cls.part_names if name in settings}
         config = cls.configure(**settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
         graph = RecGraph.from_data(
             data, cls.uses_content, num_neighbors, cls.uses_similarity, cls.weighted_similarity
         )
-        model = cls(config, graph)
+        model = cls(config, graph, **parts)
         model.catalogue.user_ids = data["user"].get("raw_id")
         model.catalogue.item_ids = data["item"].get("raw_id")
         return model
@@ -351,12 +353,18 @@ class Recommender(ModelHooks):
         save_model(self, Path(folder))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
+    def from_pretrained(cls, folder: str | Path, **parts: torch.nn.Module) -> Self:
         """Load a model from a folder written by :meth:`save_pretrained` or by training.
+
+        Args:
+            folder: The folder.
+            **parts: Parts that the model was built with and that cannot be rebuilt from the folder,
+                because they do not subclass :class:`graphdiff.nn.Part`. The saved weights are
+                loaded into them.
 
         Raises:
             RunError: If the folder is missing, incomplete, damaged, or holds another model.
         """
         from graphdiff.models.storage import load_model
 
-        return load_model(Path(folder), expected=cls)
+        return load_model(Path(folder), cls, parts)

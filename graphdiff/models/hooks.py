@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -14,6 +14,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.config import BaseConfig, ModelConfig, configure
 from graphdiff.models.query import Query
 from graphdiff.models.table_cache import Tables
+from graphdiff.nn.parts import build_part, describe_part
 from graphdiff.nn.topk import inner_product_scorer
 
 
@@ -40,11 +41,15 @@ class ModelHooks(torch.nn.Module, ABC):
     uses_similarity: ClassVar[bool] = True
     #: Whether edges of the modality graphs are weighted by similarity; see ``ModalityGraph``.
     weighted_similarity: ClassVar[bool] = False
+    #: Names of constructor arguments that replace built-in parts of the model by other modules.
+    part_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__()
         self.config = config
         self.graph = graph
+        #: Names of the parts that were given to the constructor; they are attributes of the model.
+        self.given_parts: tuple[str, ...] = ()
 
     @classmethod
     def configure(cls, **settings: Any) -> BaseConfig:
@@ -87,12 +92,18 @@ class ModelHooks(torch.nn.Module, ABC):
         return self.graph.rowptr.device
 
     def describe_parts(self) -> dict[str, Any]:
-        """Return what :meth:`rebuild` needs to restore parts that replace built-in ones, as plain
-        values that YAML can hold. Nothing by default."""
-        return {}
+        """Return what :meth:`rebuild` needs to restore the parts that replace built-in ones, as
+        plain values that YAML can hold; see :func:`graphdiff.nn.parts.describe_part`."""
+        return {name: describe_part(getattr(self, name)) for name in self.given_parts}
 
     @classmethod
-    def rebuild(cls, config: BaseConfig, graph: RecGraph, parts: dict[str, Any]) -> Self:
+    def rebuild(
+        cls,
+        config: BaseConfig,
+        graph: RecGraph,
+        parts: Mapping[str, Any],
+        given: Mapping[str, torch.nn.Module] | None = None,
+    ) -> Self:
         """Build a saved model; its weights are loaded afterwards.
 
         Args:
@@ -100,11 +111,25 @@ class ModelHooks(torch.nn.Module, ABC):
             graph: Its graph.
             parts: The result of :meth:`describe_parts`; values come from a file, so they must not
                 lead to an import.
+            given: Parts by name, which are used in place of descriptions.
 
         Raises:
-            ConfigError: If a part cannot be restored.
+            ConfigError: If a part cannot be restored, or the model has no such part.
         """
-        return cls(config, graph)
+        given = given or {}
+        unknown = sorted((set(parts) | set(given)) - set(cls.part_names))
+        if unknown:
+            known = ", ".join(cls.part_names) or "none"
+            raise ConfigError(f"{cls.__name__} has no part {', '.join(unknown)}; it has {known}")
+        built = dict(given)
+        for name in set(parts) - set(given):
+            try:
+                built[name] = build_part(parts[name])
+            except ConfigError as error:
+                raise ConfigError(
+                    f"part {name}: {error}, as from_pretrained(folder, {name}=...)"
+                ) from None
+        return cls(config, graph, **built)
 
     def reset_parameters(self) -> None:
         """Draw new values for all learnable parameters."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,12 +94,14 @@ def read_config(folder: Path) -> dict[str, dict]:
     return config
 
 
-def load_model(folder: Path, expected: type[M]) -> M:
+def load_model(
+    folder: Path, expected: type[M], parts: Mapping[str, torch.nn.Module] | None = None
+) -> M:
     """Read a model from ``folder``; see :meth:`Recommender.from_pretrained`."""
     section = read_config(folder)["model"]
     while True:
         try:
-            return _load(folder, section, expected)
+            return _load(folder, section, expected, parts or {})
         except RunError:
             # A training may have replaced the model meanwhile; then the new one is read.
             previous, section = section, read_config(folder)["model"]
@@ -112,7 +115,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load(folder: Path, section: dict[str, Any], expected: type[M]) -> M:
+def _load(
+    folder: Path, section: dict[str, Any], expected: type[M], given: Mapping[str, torch.nn.Module]
+) -> M:
     settings, parts = section.get("settings") or {}, section.get("parts") or {}
     for value in (settings, parts):
         if not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):
@@ -135,10 +140,12 @@ def _load(folder: Path, section: dict[str, Any], expected: type[M]) -> M:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         prefix = "graph."
         graph = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        model = cls.rebuild(config, RecGraph.from_tensors(graph, num_items), parts)
+        model = cls.rebuild(config, RecGraph.from_tensors(graph, num_items), parts, given)
         if all(t.dtype == torch.float64 for t in tensors.values() if t.is_floating_point()):
             model.double()  # It was trained in double precision.
         model.load_state_dict(tensors)
+    except ConfigError as error:
+        raise RunError(f"{folder / CONFIG}: {error}") from None
     except (
         SafetensorError, KeyError, ValueError, RuntimeError, IndexError, TypeError, OSError
     ) as error:  # fmt: skip

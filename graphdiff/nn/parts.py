@@ -79,6 +79,8 @@ def build_part(description: Mapping[str, Any]) -> Part:
         ConfigError: If the description is incomplete, no such class has been defined, or its
             constructor refuses the arguments.
     """
+    if not isinstance(description, Mapping):
+        raise ConfigError(f"a part is described as {description!r}; expected class and arguments")
     name, arguments = description.get("class"), description.get("arguments")
     if not isinstance(name, str):
         raise ConfigError(f"a part has the class {name!r}; expected its qualified name")
@@ -90,8 +92,8 @@ def build_part(description: Mapping[str, Any]) -> Part:
     cls = Part.registry.get(name)
     if cls is None:
         raise ConfigError(
-            f"no part {name!r} has been defined; import {name.rpartition('.')[0]} first, or give "
-            "the part again"
+            f"no part class {name!r} has been defined; import {name.rpartition('.')[0]} first, or "
+            "give the part again"
         )
     bound = inspect.signature(cls).bind_partial()
     unknown = sorted(set(arguments) - set(bound.signature.parameters))

@@ -134,6 +134,7 @@ def fit(
 
     torch.manual_seed(torch_seed(config.seed))
     model.reset_parameters()
+    model.train()  # loaded models, and parts of other models, are in evaluation mode
     if solved:
         return _solve(model, data, folder, progress)
     best = KeepBest(config.monitor, config.patience, config.min_steps, folder)

@@ -194,6 +194,7 @@ class RecommenderModule(L.LightningModule):
             "seed": self.seed,
             "data": fingerprint(self.data),
             **{f"setting {k}": v for k, v in self.config.model_dump(mode="json").items()},
+            **{f"part {k}": v for k, v in self.model.describe_parts().items()},
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -83,11 +83,9 @@ class LD4MRec(Recommender):
     negatives on the scores s (:func:`~graphdiff.nn.losses.sampled_log_partition`). The items of a
     row that are hidden from the encoder are its targets.
 
-    *Heads.* The width is divided among H heads :math:`\eta`, which are trained independently and
-    averaged: see :mod:`graphdiff.nn.heads`.
-
-    *Linear path,* off by default: the scores of a linear item-item model, added to s at inference;
-    see :class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`.
+    The width is divided among H heads :math:`\eta`, which are trained independently and averaged:
+    see :mod:`graphdiff.nn.heads`. A linear item-item model, off by default, can add its scores to s
+    at inference: see :class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`.
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
@@ -96,11 +94,10 @@ class LD4MRec(Recommender):
     the ranking term, σ_u, and the exact sparse form of everything.
 
     *Parts.* Schedule, C-Net and gate can be given: ``LD4MRec.from_data(data, cnet=…)``. A part is
-    any :class:`torch.nn.Module` that is called as the built-in one is. Where it has a method
-    ``freeze``, that makes its inference form, otherwise it is called in evaluation mode. At the
-    start of training it is reset by its ``reset_parameters``, or those of its submodules. A
-    subclass of :class:`graphdiff.nn.Part` is rebuilt when a saved model is loaded; any other part
-    is given again: ``LD4MRec.from_pretrained(folder, cnet=…)``.
+    any :class:`torch.nn.Module` that is called as the built-in one is. Its method ``freeze``, if
+    any, makes its inference form; otherwise a copy in evaluation mode is used. Training resets it
+    by ``reset_parameters``, its own or those of its submodules. A :class:`graphdiff.nn.Part` is
+    rebuilt on loading; another part is given again: ``LD4MRec.from_pretrained(folder, cnet=…)``.
 
     Args:
         config: :class:`~graphdiff.models.ld4mrec.config.LD4MRecConfig`.
@@ -118,6 +115,7 @@ class LD4MRec(Recommender):
     batch_over: ClassVar[Literal["users", "interactions"]] = "users"
     folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
+    part_names: ClassVar[tuple[str, ...]] = ("schedule", "cnet", "gate")
     config: LD4MRecConfig
     schedule: Schedule
 
@@ -130,9 +128,10 @@ class LD4MRec(Recommender):
         cnet: torch.nn.Module | None = None,
         gate: torch.nn.Module | None = None,
     ) -> None:
-        check_parts({"schedule": schedule, "cnet": cnet, "gate": gate})
+        given = check_parts({"schedule": schedule, "cnet": cnet, "gate": gate})
         config = with_schedule(config, schedule)
         super().__init__(config, graph)
+        self.given_parts = given
         channels, num_heads, passing = config.hidden_channels, config.num_heads, config.propagation
         path, num_steps = config.linear_path, config.diffusion.num_steps
         self.items = ItemEmbedding(graph, channels, config.content_rank, config.shrinkage)
@@ -315,7 +314,7 @@ class LD4MRec(Recommender):
         history_index: Any = None,
         num_items: int = 10,
     ) -> Explanation:
-        r"""Split the score of one item for one user into parts.
+        """Split the score of one item for one user into parts.
 
         With the length of h and the temperature taken as constant, a score is linear in h. The
         parts are the contributions to h of the user's items by their own embeddings, learned from
@@ -332,8 +331,7 @@ class LD4MRec(Recommender):
             num_items: Largest number of items of the history to name.
 
         Raises:
-            ConfigError: If not exactly one item and one user are given, or an index is out of
-                range.
+            ConfigError: If not exactly one item and one user are given, or an index is unknown.
             DataError: If a raw id is unknown.
         """
         item, num_items = self.catalogue.items(item_index, item_id), as_count(num_items, "num_items")

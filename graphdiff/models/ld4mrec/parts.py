@@ -16,8 +16,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 
 
-def check_parts(parts: dict[str, object]) -> None:
-    """Check given parts, by name; None for none.
+def check_parts(parts: dict[str, object]) -> tuple[str, ...]:
+    """Check given parts by name, None for none, and return the names of those that are given.
 
     Raises:
         ConfigError: If a part is no module, or lacks an attribute.
@@ -36,6 +36,7 @@ def check_parts(parts: dict[str, object]) -> None:
                     f"{name} is a {type(part).__name__} without {attribute}; it needs "
                     f"{', '.join(NEEDED[name])}"
                 )
+    return tuple(name for name, part in parts.items() if part is not None)
 
 
 def with_schedule(config: LD4MRecConfig, schedule: Schedule | None) -> LD4MRecConfig:
