@@ -172,8 +172,7 @@ class LD4MRec(Recommender):
         self.steps.reset_parameters()
 
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Discard the propagated tables; in the first epoch also read the features and solve the
-        linear path."""
+        """Discard the propagated tables; the first time, also read features."""
         self.messages.invalidate()
         self.items.start(self.graph, generator)
         if self.linear is not None:
@@ -284,8 +283,7 @@ class LD4MRec(Recommender):
         history: Any = None,
         history_index: Any = None,
     ) -> dict[str, Tensor]:
-        """Return each user's weights of the modalities: the gate's, which are the global weights
-        unless it is trained (``gated``).
+        """Return each user's weights of the modalities, which differ where the gate is trained.
 
         Args:
             user_index, user_id, history, history_index: The users, as in :meth:`recommend`.
