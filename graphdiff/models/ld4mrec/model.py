@@ -332,7 +332,7 @@ class LD4MRec(Recommender):
             ConfigError: If not exactly one item and one user are given, or an index is unknown.
             DataError: If a raw id is unknown.
         """
-        item, num_items = self.catalogue.items(item_index, item_id), as_count(num_items, "num_items")
+        item = self.catalogue.items(item_index, item_id)
         rows = self.query(
             user_index, user_id=user_id, history=history, history_index=history_index
         ).rows
@@ -340,6 +340,7 @@ class LD4MRec(Recommender):
             raise ConfigError(
                 f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
             )
+        most = as_count(num_items, "num_items")
         with self.evaluation_mode():
             tables, shares = self._item_tables(), self.shares()
             encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
@@ -350,9 +351,7 @@ class LD4MRec(Recommender):
         )
         network = hidden - behaviour - signals.gate_residual
         gate = dict(zip(self.graph.modalities, signals.gate[0].tolist(), strict=True))
-        return decompose(
-            int(item), rows, summands, hidden, network, gate, self.heads, tables, num_items
-        )
+        return decompose(int(item), rows, summands, hidden, network, gate, self.heads, tables, most)
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
