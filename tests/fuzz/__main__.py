@@ -23,6 +23,7 @@ from pathlib import Path
 
 from graphdiff.errors import GraphDiffError
 from tests.fuzz.mutate import mutate
+from tests.fuzz.requests import REQUESTS
 from tests.fuzz.targets import TARGETS, Sample, Target
 from tests.fuzz.watch import ExecutionWatch
 
@@ -130,7 +131,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _too_long)
     limit_memory()
-    targets = [t for t in TARGETS if (arguments.only or "") in t.name]
+    targets = [t for t in TARGETS + REQUESTS if (arguments.only or "") in t.name]
     bad = False
     print(f"{'reader':<20}{'inputs':>9}{'read':>9}{'refused':>9}{'uncaught':>10}{'executed':>10}")
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import decimal
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def _model() -> LD4MRec:
 
 
 class Caller:
-    """A service in this process, and the loop that it runs in."""
+    """A service in this process, with its event loop."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -58,12 +59,12 @@ class Caller:
         self.loop.run_until_complete(self.lifespan.__aenter__())
 
     def state(self) -> object:
-        """All that a request could change."""
+        """Return everything that a request could change."""
         service = self.app.state.service
         return service.served, service.loads, list(service.served.model.catalogue.item_ids)
 
     def ask(self, method: str, path: str, body: bytes = b"") -> httpx.Response:
-        """One request."""
+        """Return the answer to a request."""
         return self.loop.run_until_complete(self.client.request(method, path, content=body))
 
 
@@ -80,13 +81,18 @@ def _bodies() -> list[Sample]:
         {"recommend": json.dumps(ask).encode()},
         {"recommend": json.dumps(by_index).encode()},
         {"items": json.dumps(items).encode()},
-        {"reload": b'{"run": "some/where"}'},
         {"query": b"query=1&limit=5"},
     ]
 
 
+def _folders(command: str) -> list[Sample]:
+    """Folders that may not be loaded."""
+    runs = [None, "some/where", "/etc", f"$({command})"]
+    return [{"reload": json.dumps({"run": run}).encode()} for run in runs]
+
+
 def _ask(folder: Path) -> object:
-    """Sends a body: no status from 500 on, an answer of valid JSON, and no change if refused."""
+    """Send a body and check: no status from 500 on, valid JSON, and no change if refused."""
     (file,) = folder.iterdir()
     caller, body = _caller(), file.read_bytes()
     before = caller.state()
@@ -130,7 +136,7 @@ def _scalars(rng: random.Random) -> Any:
 
 
 def _alike(rng: random.Random) -> list[Any]:
-    """A list of one kind, as most are."""
+    """Return a list, in most cases with values of one kind."""
     num = rng.choice((0, 1, 2, 3, 8))
     kind = rng.randrange(6)
     if kind == 0:
@@ -200,12 +206,22 @@ WITHOUT_USERS = {"similar_items", "interaction_scores"}
 
 
 def _seeds() -> list[Sample]:
-    return [{"seed": str(n).encode()} for n in range(40)]
+    """Seeds of calls that work; most do not."""
+    good = []
+    for seed in (str(n).encode() for n in range(60)):
+        with suppress(Exception):
+            _call_with(seed)
+            good.append({"seed": seed})
+    return good
 
 
 def _call(folder: Path) -> object:
-    """Calls a method with arguments drawn from the contents of a file."""
-    rng = random.Random((folder / "seed").read_bytes())
+    return _call_with((folder / "seed").read_bytes())
+
+
+def _call_with(seed: bytes) -> object:
+    """Call a method with arguments drawn with a seed."""
+    rng = random.Random(seed)
     method = rng.choice([*METHODS, "recommend", "recommend", "recommend"])
     names = [name for name in METHODS[method] if rng.random() < 0.3]
     if method not in WITHOUT_USERS:
@@ -220,23 +236,7 @@ def _call(folder: Path) -> object:
         raise
 
 
-def _try_seeds() -> list[Sample]:
-    """Seeds whose calls work, so that they can be read when fuzzing begins."""
-    good = []
-    for sample in _seeds():
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "seed").write_bytes(sample["seed"])
-            try:
-                _call(Path(folder))
-            except Exception:
-                continue
-            good.append(sample)
-    return good
-
-
 REQUESTS = [
-    Target("JSON bodies", lambda: _bodies()[:1], _ask),
-    Target("recommend's arguments", _try_seeds, _call),
+    Target("JSON bodies", _bodies, _ask, _folders),
+    Target("method arguments", _seeds, _call),
 ]

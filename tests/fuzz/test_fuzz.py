@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.__main__ import Fuzzer, Report
+from tests.fuzz.requests import REQUESTS
 from tests.fuzz.targets import TARGETS, Target
 
 
@@ -20,7 +21,7 @@ def fuzzer(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("target", TARGETS + REQUESTS, ids=lambda target: target.name)
 def test_a_damaged_file_gives_data_or_a_clear_refusal(fuzzer, target):
     samples = fuzzer.samples(target)
 
@@ -37,7 +38,7 @@ def test_a_damaged_file_gives_data_or_a_clear_refusal(fuzzer, target):
 
 
 def test_every_hostile_sample_is_refused(fuzzer):
-    for target in TARGETS:
+    for target in TARGETS + REQUESTS:
         for sample in fuzzer.samples(target)[1]:
             report = Report()
             fuzzer.try_one(target, ([sample], []), "whole", report)
