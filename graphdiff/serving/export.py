@@ -19,6 +19,7 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.files import write_bytes, written_together
 from graphdiff.models.base import Recommender
+from graphdiff.models.conversion import as_integer
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.model import LD4MRec
 from graphdiff.models.ld4mrec.row_encoding import ROW_EXPONENT
@@ -89,7 +90,7 @@ class Program(torch.nn.Module):
 
     def __init__(self, model: Recommender, k: int = 20, precision: Precision = "float32") -> None:
         super().__init__()
-        model = _checked(model, precision)
+        model, k = _checked(model, precision), as_integer(k, "k")
         if not 1 <= k <= model.num_items:
             raise ConfigError(
                 f"k = {k} with a catalogue of {model.num_items} items; "
@@ -97,8 +98,9 @@ class Program(torch.nn.Module):
             )
         self.k, self.num_items = k, model.num_items
         with model.evaluation_mode():
-            tables = model._item_tables()
-        self.inference = copy.deepcopy(tables.inference)
+            tables = model.cached_tables()
+        assert isinstance(tables, ItemTables)
+        self.inference = copy.deepcopy(tables.inference).float()
         # In blocks of d channels, each with a scale of its own where one is needed.
         blocks = self.num_items, -1, model.config.hidden_channels
         self.row_encoder = Table(tables.row_encoder.view(blocks), precision)
@@ -189,10 +191,14 @@ def export(
 ) -> None:
     """Write a :class:`Program` as a file with its weights in it.
 
+    The model's own parts (C-Net, gate) become part of the program, so they must be traceable by
+    :func:`torch.export.export`.
+
     Batches may have any size. Inputs are called ``history_index`` and ``offsets``, outputs
-    ``item_index`` and ``score``. A description (``k``, ``num_items``, ``tables``, and ``item_ids``
-    where the model has raw ids) is written along as JSON: under the key ``graphdiff`` of the ONNX
-    file's metadata, in the extra file ``graphdiff.json`` of the torch one.
+    ``item_index`` and ``score``. A description (``k``, ``num_items``, ``tables``, and the raw ids
+    as text in ``item_ids`` where there are some) is written along as JSON: under the key
+    ``graphdiff`` of the ONNX file's metadata, in the extra file ``graphdiff.json`` of the torch
+    one.
 
     Args:
         model: An LD4MRec, with any number of modalities.
@@ -203,15 +209,16 @@ def export(
         precision: How item tables are stored: ``float32``, ``bf16`` or ``int8``.
 
     Raises:
-        ConfigError: If the model is not an LD4MRec, a value is out of range, or a package that
-            ONNX needs is not installed.
+        ConfigError: If the model is not an LD4MRec, a value is out of range, a part of the model
+            cannot be exported, or a package that ONNX needs is not installed.
     """
     if format not in get_args(Format):
         raise ConfigError(f"format = {format!r}; it must be one of torch, onnx")
     path, program = Path(path), Program(model, k, precision)
-    facts: dict[str, Any] = {"k": k, "num_items": program.num_items, "tables": precision}
+    facts: dict[str, Any] = {"k": program.k, "num_items": program.num_items, "tables": precision}
     if model.catalogue.item_ids is not None:
-        facts["item_ids"] = model.catalogue.item_ids
+        # As text, since not every reader of JSON holds integers above 2^53.
+        facts["item_ids"] = [str(one) for one in model.catalogue.item_ids]
     about = json.dumps(facts)
     if format == "torch":
         buffer = io.BytesIO()
@@ -267,7 +274,7 @@ def _traced(program: Program) -> torch.export.ExportedProgram:
         "history_index": {0: dim("nnz", min=0)},
         "offsets": {0: dim("batch", min=1)},
     }
-    with torch.no_grad():
+    with torch.no_grad(), _exporting(program):
         return torch.export.export(program, (history_index, offsets), dynamic_shapes=shapes)
 
 
@@ -280,9 +287,10 @@ def _write_onnx(program: Program, path: Path, about: str) -> None:
             f"ONNX needs {error.name}, which is not installed; "
             "install it with: pip install 'graphdiff[export]'"
         ) from None
-    with _quiet():
+    traced = _traced(program.cpu())
+    with _quiet(), _exporting(program):
         exported = torch.onnx.export(
-            _traced(program.cpu()),
+            traced,
             input_names=["history_index", "offsets"],
             output_names=["item_index", "score"],
             dynamo=True,
@@ -296,6 +304,21 @@ def _write_onnx(program: Program, path: Path, about: str) -> None:
     # The program refers to the file of its weights by name, so both get their final names.
     with written_together(path.parent, (path.name + ".data", path.name)) as folder:
         exported.save(folder / path.name, external_data=True)
+
+
+@contextmanager
+def _exporting(program: Program) -> Iterator[None]:
+    """Name the parts of the model where PyTorch cannot export them."""
+    try:
+        yield
+    except Exception as error:  # whatever the code of a part raises when it is traced
+        parts = {type(one).__name__ for one in program.inference.modules()}
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ConfigError(
+            f"PyTorch cannot export this model: {type(error).__name__}: {reason}; its parts "
+            f"({', '.join(sorted(parts))}) must not branch on the values of tensors, nor use "
+            "operators that the format does not have"
+        ) from error
 
 
 @contextmanager

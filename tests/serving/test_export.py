@@ -185,6 +185,15 @@ def test_rounding_leaves_the_model_as_it_is():
     assert torch.equal(model.recommend([0, 1], k=5)[1], before[1])
 
 
+def test_kind_f_raw_ids_in_a_program_are_text(tmp_path):
+    model, _ = make()
+    model.catalogue.item_ids = [2**60 + n for n in range(50)]
+    export(model, tmp_path / "model.pt2", "torch", k=3)
+    about = {"graphdiff.json": ""}
+    torch.export.load(tmp_path / "model.pt2", extra_files=about)
+    assert json.loads(about["graphdiff.json"])["item_ids"][1] == str(2**60 + 1)
+
+
 def test_bad_requests_are_refused(tmp_path, monkeypatch):
     model, _ = make()
     path = tmp_path / "model"
