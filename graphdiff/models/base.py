@@ -19,7 +19,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.catalogue import Catalogue
 from graphdiff.models.config import BaseConfig, ModelConfig
-from graphdiff.models.conversion import as_integer
+from graphdiff.models.conversion import as_flag, as_integer
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.hooks import ModelHooks
 from graphdiff.models.query import Query
@@ -186,7 +186,7 @@ class Recommender(ModelHooks):
         """Return all pairs ``(row, item)`` to exclude, long ``[P]`` each, or None for none;
         arguments and errors are those of :meth:`recommend`."""
         given = self.catalogue.pairs(query.rows.num, exclude, exclude_index)
-        if not exclude_seen:
+        if not as_flag(exclude_seen, "exclude_seen"):
             return given
         row, item, _ = query.rows
         if given is None:

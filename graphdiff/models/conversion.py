@@ -48,6 +48,18 @@ def as_count(value: Any, name: str) -> int:
     return count
 
 
+def as_flag(value: Any, name: str) -> bool:
+    """Return a single truth value as a bool.
+
+    Raises:
+        ConfigError: If it is anything else, such as a mask.
+    """
+    flag = _scalar(value)
+    if isinstance(flag, bool):
+        return flag
+    raise ConfigError(f"{name} is {_show(value)}; expected True or False")
+
+
 def as_positions(values: Any, size: int, name: str, ordered: bool = False) -> list[int]:
     """Return positions as a list of ints.
 

@@ -401,6 +401,19 @@ def test_kind_f_whole_numbers_of_every_library(plain, three):
     assert plain.explain(three, user_index=three) == plain.explain(3, user_index=3)
 
 
+@pytest.mark.parametrize("true", [True, np.bool_(True), torch.tensor(True), np.array(True)])
+def test_kind_f_truth_values_of_every_library(plain, true):
+    same(plain.recommend(0, k=3, exclude_seen=true), plain.recommend(0, k=3))
+
+
+@pytest.mark.parametrize(
+    "other", [None, 1, "no", [True], np.array([True, False]), pd.Series([True]), torch.ones(0)]
+)
+def test_kind_f_a_flag_is_no_mask(plain, other):
+    with pytest.raises(ConfigError, match=r"exclude_seen is .*; expected True or False"):
+        plain.recommend(0, k=3, exclude_seen=other)
+
+
 def test_kind_f_other_methods_take_the_same_arguments(plain, named):
     with pytest.raises(
         ConfigError, match=r"item_index holds 'i3'; .* raw ids are given as item_id"
