@@ -152,6 +152,8 @@ def _as_pairs(pairs: Any, split: str) -> Tensor:
 def _as_tensor(values: Any, what: str) -> Tensor:
     if isinstance(values, Tensor):
         return values
+    if np.ma.is_masked(values):
+        raise DataError(f"{what} have masked entries; give pairs without missing values")
     try:
         array = np.asarray(values)
         # torch takes over arrays that are contiguous, writable and of native byte order.

@@ -78,6 +78,10 @@ class TestBuild:
             ({"train": [[], []]}, "no training interactions"),
             ({"train": [[0.5], [1.0]]}, "training pairs are .*float64; give integer"),
             ({"train": [[True], [True]]}, "training pairs are .*bool; give integer"),
+            (
+                {"train": np.ma.MaskedArray([[0, 1], [1, 2]], [[0, 0], [0, 1]])},
+                "training pairs have masked entries; give pairs without missing values",
+            ),
             ({"train": [0, 1, 2]}, r"edge_index has shape \[3\]; give \[2, \*\]"),
             ({"train": [[0, 1], [1, 2], [2, 3]]}, r"edge_index has shape \[3, 2\]"),
             ({"train": [["a"], ["b"]]}, "training pairs cannot be read as an array of numbers"),
