@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.errors import DataError
+
 USER = "user"
 ITEM = "item"
 INTERACTS = (USER, "interacts", ITEM)
@@ -33,7 +35,18 @@ def similar(modality: str) -> tuple[str, str, str]:
 
 
 def pair_keys(data: HeteroData, pairs: Tensor) -> Tensor:
-    """Encode pairs (user, item), long ``[2, P]``, as user · I + item, long ``[P]``."""
+    """Encode pairs (user, item), long ``[2, P]``, as user · I + item, long ``[P]``.
+
+    Raises:
+        DataError: If an index is out of range: its key would be that of another pair.
+    """
+    for node, index in zip((USER, ITEM), pairs, strict=True):
+        size = data[node].num_nodes
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < size:
+            raise DataError(
+                f"pairs have {node} indices from {int(index.min())} to {int(index.max())}; "
+                f"expected 0 to {size - 1}"
+            )
     return pairs[0] * data[ITEM].num_nodes + pairs[1]
 
 

@@ -23,6 +23,20 @@ def noise(data):
     return set(map(tuple, store.edge_index[:, store.is_noise].t().tolist()))
 
 
+@pytest.mark.parametrize("mode", ["add", "drop"])
+@pytest.mark.parametrize("pair", [(0, 30), (0, -1), (20, 0), (-1, 5)])
+@pytest.mark.parametrize("attribute", ["edge_index", *HELD_OUT])
+def test_kind_a_a_pair_out_of_range_is_no_pair_of_another_user(mode, pair, attribute):
+    data = random_data(20, 30)
+    store = data[INTERACTS]
+    store[attribute] = torch.cat([store[attribute], torch.tensor(pair).view(2, 1)], dim=1)
+    if mode == "drop" and attribute != "edge_index":
+        assert InjectNoise(0.5, mode)(data).num_edges  # does not read held-out pairs
+        return
+    with pytest.raises(DataError, match=r"pairs have (user|item) indices from .*; expected 0 to"):
+        InjectNoise(0.5, mode)(data)
+
+
 @settings(deadline=None, max_examples=25)
 @given(share=st.floats(0, 0.8), seed=st.integers(0, 99), graph=st.integers(0, 9))
 def test_fake_pairs_are_new_and_held_out_pairs_stay(share, seed, graph):
