@@ -164,9 +164,15 @@ def _contestants(
             found.append(Contestant(model))
         else:
             found.append(Contestant.tuned(model, dataset, folder))
-    if unused := set(settings) - {one.name for one in found}:
+    names = [one.name for one in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"two of the models are named {', '.join(sorted(twice))}; give classes of different "
+            "names"
+        )
+    if unused := set(settings) - set(names):
         raise ConfigError(
             f"settings are given for {', '.join(sorted(unused))}, which is not compared; the "
-            f"models are {', '.join(one.name for one in found)}"
+            f"models are {', '.join(names)}"
         )
     return found

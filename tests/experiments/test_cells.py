@@ -147,10 +147,10 @@ def test_values_that_do_not_fit_together_are_refused(arguments, message):
 
 
 def test_a_class_that_processes_cannot_import_is_refused():
-    class Local(EASE):
+    class _Local(EASE):
         """A model of this function."""
 
     check_importable(EASE)
     with pytest.raises(ConfigError, match="define it at the top level of a module"):
-        check_importable(Local)
-    assert issubclass(Local, Recommender)
+        check_importable(_Local)
+    assert issubclass(_Local, Recommender)

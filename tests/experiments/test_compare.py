@@ -1,6 +1,8 @@
 import doctest
 import importlib
+import json
 import math
+import subprocess
 import sys
 
 import pytest
@@ -9,7 +11,7 @@ from graphdiff import EASE, LightGCN, Popularity, compare
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.compare import model_classes
 from graphdiff.experiments.tuned import tuned_settings
-from graphdiff.models import MODELS
+from graphdiff.models import MODELS, registry
 from tests.conftest import random_data
 from tests.experiments.conftest import compare_tiny
 
@@ -126,25 +128,45 @@ def package(tmp_path, monkeypatch):
     """The name of a module outside graphdiff."""
     name = "rarest_first_models"
     (tmp_path / f"{name}.py").write_text(MODULE)
+    (tmp_path / "other_models.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     yield name
-    sys.modules.pop(name, None)
+    for one in (name, "other_models"):
+        sys.modules.pop(one, None)
 
 
-@pytest.mark.parametrize("jobs", [None, 1])
-def test_a_class_of_another_module_takes_part(package, jobs):
+def test_a_class_of_another_module_takes_part(package):
     model = importlib.import_module(package).RarestFirst
-    result = compare_tiny(models=[model, "popularity"], seeds=1, epochs=1, jobs=jobs)
+    result = compare_tiny(models=[model, "popularity"], seeds=1, epochs=1)
     assert result.models == ["popularity", "rarestfirst"]
     assert "RarestFirst" in str(result)
-    again = compare_tiny(models=model, seeds=1, epochs=1)
+    again = compare_tiny(models=f"{package}:RarestFirst", seeds=1, epochs=1)
     assert again.mean("rarestfirst") == result.mean("rarestfirst")
 
 
+def test_the_command_compares_a_class_in_the_working_directory(package, tmp_path):
+    # -P: as for an installed command, Python itself does not search the working directory.
+    command = [sys.executable, "-P", "-m", "graphdiff.cli.main", "compare", "--no-progress"]
+    command += ["--option", "num_users=80", "num_items=60", "--out", "c.json"]
+    command += ["--models", f"{package}:RarestFirst", "popularity"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "RarestFirst" in done.stdout
+    here = compare_tiny(models=f"{package}:RarestFirst", seeds=1, epochs=1)
+    found = json.loads((tmp_path / "c.json").read_text())["models"]["rarestfirst"]
+    assert found["mean"]["test"] == here.mean("rarestfirst")
+
+
+def test_two_models_of_one_name_are_refused(package):
+    with pytest.raises(ConfigError, match="two of the models are named rarestfirst"):
+        compare(DATA, [f"{package}:RarestFirst", "other_models:RarestFirst"])
+
+
 def test_a_class_of_a_function_is_compared_in_this_process():
-    class Local(Popularity):
+    class _Local(Popularity):
         """A model of a notebook."""
 
-    assert compare(DATA, Local).models == ["local"]
+    assert compare(DATA, _Local).models == ["_local"]
     with pytest.raises(ConfigError, match="define it at the top level of a module"):
-        compare(DATA, Local, jobs=1)
+        compare(DATA, _Local, jobs=1)
