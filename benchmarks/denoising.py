@@ -98,7 +98,7 @@ def page(result: dict[str, Any]) -> str:
         ]
         for row in result["models"]
     ]
-    fakes = f"Fakes added to training: {result['noise']:g} of its interactions. "
+    fakes = f"Fake interactions added to training: {result['noise']:g} of the real ones. "
     note = (
         f"{fakes if result['noise'] else ''}The probability that a true training interaction gets "
         "a higher score than a noisy one, by a model trained on it, and by models trained on the "

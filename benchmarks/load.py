@@ -1,18 +1,18 @@
-"""The service under load on loopback: latency, a reload in the middle, and more than it can take.
+"""The service under load on loopback: latency, a reload under load, and overload.
 
     python benchmarks/load.py [--run RUN] --out load.json
 
-Starts `graphdiff serve` in a process of its own and, in this one, asks it for recommendations:
+Starts `graphdiff serve` in a process of its own and requests recommendations from this one:
 
-* ``steady``: ``--requests`` requests, ``--clients`` at a time, with a reload at the half;
-* ``overload``: requests that arrive at fixed times, whether earlier ones are answered or not,
-  ``--overload`` times as many as the service was just seen to answer. What is too much must be
-  refused with 503 and at once, what is accepted must not wait longer than the queue is, and the
-  service must tell its health meanwhile and answer well afterwards.
+* ``steady``: ``--requests`` requests, ``--clients`` at a time, with a reload after half of them;
+* ``overload``: requests that arrive at fixed times, whether earlier ones are answered or not, at
+  ``--overload`` times the rate that the service was just measured to answer. Requests beyond its
+  capacity must be refused with 503 at once, accepted ones must not wait longer than the queue, and
+  the service must report its health meanwhile and answer normally afterwards.
 
 Without ``--run`` a small model is trained on the synthetic dataset for the steady load. The
-overload is put on a model of ``--items`` items with random weights, answering one request at a time
-from a short queue: where ranking takes longer than HTTP does, the queue is what fills up.
+overload uses a model of ``--items`` items with random weights that answers one request at a time
+from a short queue: where ranking takes longer than HTTP, the queue is what fills up.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from graphdiff.training.config import run_config
 OVERLOAD_QUEUE, OVERLOAD_BATCH = 16, 1
 #: For the reload in the middle.
 TOKEN = secrets.token_urlsafe(32)
-#: Requests at a time that find out how many the service answers.
+#: Simultaneous requests that measure the capacity of the service.
 PROBING = 4
 
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, help="RUN folder; a small one is trained by default")
+    parser.add_argument("--run", type=Path, help="RUN folder; by default a small model is trained")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=32)
@@ -85,19 +85,19 @@ def trained(folder: Path) -> Path:
 
 
 def drawn(folder: Path, num_items: int) -> Path:
-    """A model with random weights and a few people, saved."""
+    """Save a model with random weights and a few users; return the folder."""
     torch.manual_seed(0)
-    people, each = 1000, 20
-    # Each has one item out of every twentieth of the catalogue.
+    users, each = 1000, 20
+    # Each has one item from every twentieth of the catalogue.
     part = num_items // each
-    item = torch.randint(part, (people, each)) + part * torch.arange(each)
-    graph = RecGraph(torch.arange(people + 1) * each, item.flatten(), num_items)
+    item = torch.randint(part, (users, each)) + part * torch.arange(each)
+    graph = RecGraph(torch.arange(users + 1) * each, item.flatten(), num_items)
     LD4MRec(LD4MRec.configure(), graph).save_pretrained(folder)
     return folder
 
 
 class Serving:
-    """`graphdiff serve` as a process; gives its address, and ends it by SIGTERM."""
+    """`graphdiff serve` as a process: the context is its address, and SIGTERM ends it."""
 
     def __init__(self, run: Path, *options: object) -> None:
         command = [sys.executable, "-m", "graphdiff.cli.main", "serve", run, "--port", 0, *options]
@@ -124,10 +124,10 @@ class Serving:
 
 
 class Caller:
-    """Asks, and keeps what came back and how long it took.
+    """A client that keeps the status and the time of each answer.
 
-    Speaks HTTP over plain streams: a client library would take more of the machine than the service
-    that it is to measure.
+    It uses plain streams: a client library would take more of the machine than the measured
+    service.
     """
 
     def __init__(self, address: str) -> None:
@@ -138,10 +138,10 @@ class Caller:
         self.random = random.Random(0)
 
     async def call(self, method: str, path: str, content: Any = None) -> tuple[int, Any]:
-        """Status and content of an answer.
+        """Return status and content of an answer.
 
         Raises:
-            OSError, EOFError: If the connection ends before.
+            OSError, EOFError: If the connection ends before it.
         """
         reader, writer = await self._connection()
         body = b"" if content is None else json.dumps(content).encode()
@@ -166,12 +166,12 @@ class Caller:
         return await asyncio.open_connection(self.host, self.port)
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """Close all connections."""
         for _, writer in self.idle:
             writer.close()
 
     async def ask(self) -> None:
-        """One request for recommendations."""
+        """Request recommendations once."""
         history = self.random.sample(range(self.items), 5)
         begin = time.perf_counter()
         try:
@@ -182,7 +182,7 @@ class Caller:
         self.seconds.setdefault(kept, []).append(time.perf_counter() - begin)
 
     async def warm(self) -> None:
-        """Learns the catalogue's size and asks once, which is not counted."""
+        """Read the size of the catalogue and request once, which is not counted."""
         self.items = (await self.call("GET", "/health"))[1]["items"]
         await self.ask()
         self.seconds.clear()
@@ -231,17 +231,17 @@ async def overloaded(address: str, factor: float, seconds: float) -> dict[str, A
     capacity = await measured_capacity(caller, seconds / 2)
     rate = factor * capacity
     loop = asyncio.get_running_loop()
-    begin, late, asked = loop.time(), 0.0, []
+    begin, late, tasks = loop.time(), 0.0, []
     health = asyncio.create_task(watched_health(caller, seconds))
     for number in range(round(rate * seconds)):
         due = begin + number / rate
         await asyncio.sleep(max(0, due - loop.time()))
         late = max(late, loop.time() - due)
-        asked.append(asyncio.create_task(caller.ask()))
-    await asyncio.gather(*asked)
+        tasks.append(asyncio.create_task(caller.ask()))
+    await asyncio.gather(*tasks)
     figures = caller.figures(loop.time() - begin)
     caller.seconds.clear()
-    told = await health
+    watched = await health
     begin = loop.time()
     for _ in range(20):
         await caller.ask()
@@ -251,15 +251,15 @@ async def overloaded(address: str, factor: float, seconds: float) -> dict[str, A
         **figures,
         "capacity_per_second": capacity,
         "arrivals_per_second": rate,
-        "latest_arrival_ms": late * 1000,  # of this process, which must keep up too
+        "latest_arrival_ms": late * 1000,  # Of this process, which must keep up too.
         "queue": OVERLOAD_QUEUE,
-        "health": told,
+        "health": watched,
         "after": after,
     }
 
 
 async def measured_capacity(caller: Caller, seconds: float) -> float:
-    """Requests answered in a second, asked a few at a time."""
+    """Return the requests answered per second, with a few at a time."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
 
@@ -274,7 +274,7 @@ async def measured_capacity(caller: Caller, seconds: float) -> float:
 
 
 async def watched_health(caller: Caller, seconds: float) -> dict[str, Any]:
-    """How the service tells its health meanwhile, ten times a second."""
+    """Request the health of the service ten times a second."""
     took, longest = [], 0
     for _ in range(round(10 * seconds)):
         begin = time.perf_counter()

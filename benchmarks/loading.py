@@ -3,11 +3,11 @@
     python benchmarks/loading.py --out loading.json
 
 Makes a Parquet log of 50 million power-law interactions and 128 clustered features per item, and
-measures, each in a process of its own so that its peak memory is its own:
+measures three phases, each in a process of its own so that its peak memory is its own:
 
-* ``load``: Parquet to ``HeteroData``, checked;
+* ``load``: Parquet to a checked ``HeteroData``;
 * ``neighbors``: the item-item graph of the features, approximate above a size, with the share of
-  the true neighbours that is found;
+  the true neighbours that it finds;
 * ``svd``: a truncated SVD of the interaction matrix.
 """
 
@@ -16,9 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,28 +27,33 @@ import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
 from graphdiff.experiments.machine import machine
-from graphdiff.files import write_text
+from graphdiff.experiments.memory import peak_bytes
+from graphdiff.experiments.workers import in_own_process
+from graphdiff.files import make_folder, write_text
 from graphdiff.nn.spectral import right_singular_vectors
 from graphdiff.schema import INTERACTS, similar
 from graphdiff.transforms import ModalityGraph
 
-PHASES = ("load", "neighbors", "svd")
 GIB, PIECE = 2**30, 5_000_000
 
 
 def main() -> None:
     arguments = parse()
-    if arguments.worker:
-        print(json.dumps(PHASE[arguments.worker](arguments)))
-        return
-    console = Console()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        arguments.folder = Path(folder)
-        make_log(arguments)
-        phases = {name: run_worker(name, arguments) for name in PHASES}
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        make_log(folder / "log", arguments)
+        phases = {
+            phase: in_own_process(measure, phase, folder, argument)
+            for phase, argument in (
+                ("load", None),
+                ("neighbors", arguments.neighbors),
+                ("svd", arguments.rank),
+            )
+        }
     result = {
         "interactions": arguments.interactions,
         "users": arguments.users,
@@ -60,17 +62,17 @@ def main() -> None:
         "machine": machine(),
         "phases": phases,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out.parent)
     write_text(arguments.out, json.dumps(result, indent=1) + "\n")
     for name, found in phases.items():
         shown = ", ".join(f"{k} {v:,.4g}" for k, v in found.items() if k != "peak_rss_bytes")
-        console.print(f"{name}: {shown}, peak {found['peak_rss_bytes'] / GIB:.2f} GiB")
-    console.print(f"figures: {arguments.out}")
+        print(f"{name}: {shown}, peak {found['peak_rss_bytes'] / GIB:.2f} GiB")
+    print(f"figures: {arguments.out}")
 
 
-def make_log(arguments: argparse.Namespace) -> None:
-    """Writes ``log/interactions.parquet`` and ``log/features_image.npy``."""
-    rng, folder = np.random.default_rng(0), arguments.folder / "log"
+def make_log(folder: Path, arguments: argparse.Namespace) -> None:
+    """Write ``interactions.parquet``, ``items.parquet`` and ``features_image.npy``."""
+    rng = np.random.default_rng(0)
     folder.mkdir()
     cumulative = np.arange(1, arguments.items + 1, dtype=np.float64) ** -0.8
     cumulative = rng.permutation(cumulative).cumsum()
@@ -83,7 +85,7 @@ def make_log(arguments: argparse.Namespace) -> None:
             user = rng.integers(arguments.users, size=num)
             item = np.searchsorted(cumulative, rng.random(num)).clip(max=arguments.items - 1)
             writer.write_table(pa.table({"user": user, "item": item}, schema=schema))
-    # All items in the catalogue's order, so that the features' rows are theirs.
+    # All items, in the order of the rows of the features.
     pq.write_table(pa.table({"item": np.arange(arguments.items)}), folder / "items.parquet")
     centres = rng.standard_normal((1000, arguments.features), dtype=np.float32)
     table = np.lib.format.open_memmap(
@@ -97,63 +99,52 @@ def make_log(arguments: argparse.Namespace) -> None:
     table.flush()
 
 
-def load(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(phase: str, folder: Path, argument: int | None) -> dict[str, Any]:
+    """Return the figures of a phase, and the peak memory of this process.
+
+    Args:
+        phase: ``"load"``, ``"neighbors"`` or ``"svd"``.
+        folder: Where the log is; processed files go there too.
+        argument: Neighbours per item, or the rank of the SVD.
+    """
+    torch.manual_seed(0)
+    os.environ["GRAPHDIFF_CACHE"] = str(folder / "cache")
     start = time.perf_counter()
-    dataset = datasets.load("parquet", arguments.folder / "log")
-    seconds = time.perf_counter() - start
-    data = dataset[0]
-    return {
-        "seconds": seconds,
-        "interactions_read": int(data[INTERACTS].edge_index.size(1)),
-        **peak(),
-    }
+    data = datasets.load("parquet", folder / "log")[0]
+    if phase == "load":
+        found = {
+            "seconds": time.perf_counter() - start,
+            "interactions_read": int(data[INTERACTS].edge_index.size(1)),
+        }
+    elif phase == "neighbors":
+        found = neighbors(data, argument)
+    else:
+        found = svd(data, argument)
+    return found | {"peak_rss_bytes": peak_bytes()}
 
 
-def neighbors(arguments: argparse.Namespace) -> dict[str, Any]:
-    data = datasets.load("parquet", arguments.folder / "log")[0]
+def neighbors(data: HeteroData, k: int) -> dict[str, Any]:
+    """Measure the item-item graph with ``k`` neighbours per item."""
     start = time.perf_counter()
-    data = ModalityGraph(k=arguments.neighbors)(data)
+    data = ModalityGraph(k=k)(data)
     store = data[similar("image")]
     return {
         "seconds": time.perf_counter() - start,
         "edges": int(store.edge_index.size(1)),
         "recall": store.get("recall", 1.0),
-        **peak(),
     }
 
 
-def svd(arguments: argparse.Namespace) -> dict[str, Any]:
+def svd(data: HeteroData, rank: int) -> dict[str, Any]:
+    """Measure the truncated SVD of the interactions."""
     from scipy.sparse import csr_matrix
 
-    data = datasets.load("parquet", arguments.folder / "log")[0]
     user, item = data[INTERACTS].edge_index.numpy()
     shape = (data["user"].num_nodes, data["item"].num_nodes)
     matrix = csr_matrix((np.ones(len(user), dtype=np.float32), (user, item)), shape)
     start = time.perf_counter()
-    directions = right_singular_vectors(matrix, arguments.rank)
-    return {
-        "seconds": time.perf_counter() - start,
-        "rank": int(directions.size(1)),
-        **peak(),
-    }
-
-
-def peak() -> dict[str, int]:
-    return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-
-
-PHASE = {"load": load, "neighbors": neighbors, "svd": svd}
-
-
-def run_worker(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", name, "--folder", str(arguments.folder)]
-    for option in ("interactions", "users", "items", "features", "neighbors", "rank"):
-        command += [f"--{option}", str(getattr(arguments, option))]
-    environment = os.environ | {"GRAPHDIFF_CACHE": str(arguments.folder / "cache")}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"loading.py: the phase {name} failed")
-    return json.loads(done.stdout)
+    directions = right_singular_vectors(matrix, rank)
+    return {"seconds": time.perf_counter() - start, "rank": int(directions.size(1))}
 
 
 def parse() -> argparse.Namespace:
@@ -166,15 +157,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--features", type=int, default=128, help="width of the features")
     parser.add_argument("--neighbors", type=int, default=20)
     parser.add_argument("--rank", type=int, default=64, help="of the SVD")
-    parser.add_argument("--folder", type=Path, help="where the log is put for a while")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--worker", choices=PHASES, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if not arguments.worker and arguments.out is None:
-        parser.error("--out is needed")
-    return arguments
+    parser.add_argument("--folder", type=Path, help="where the log is kept meanwhile")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     main()

@@ -24,9 +24,8 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import model_classes
-from graphdiff.experiments.plots import COLOURS, MARKERS, svg
+from graphdiff.experiments.plots import COLOURS, MARKERS, open_figure, svg
 from graphdiff.experiments.tuned import tuned_settings
-from graphdiff.figures import new_figure
 from graphdiff.files import write_bytes, write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.config import flat_settings
@@ -38,11 +37,11 @@ METRICS = ("recall@20", "ndcg@20")
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     result = shared.run_or_exit("robustness.py", run, options)
-    source = options.render or options.out
-    write_bytes(source.with_suffix(".svg"), plot(result["levels"]))
+    if options.out is not None:
+        write_bytes(options.out.with_suffix(".svg"), plot(result["levels"]))
     if options.markdown:
         write_text(options.markdown, page(result))
-    print(f"figures: {source}")
+    print(f"figures: {options.render or options.out}")
 
 
 def run(options: argparse.Namespace) -> CellList:
@@ -135,7 +134,7 @@ def page(result: dict[str, Any]) -> str:
 
 def plot(found: list[dict[str, Any]]) -> bytes:
     """Return test recall@20 by level and model, as SVG."""
-    figure = new_figure(7.5, 3.4)
+    figure = open_figure(7.5, 3.4)
     axes = figure.subplots()
     for n, name in enumerate(dict.fromkeys(one["model"] for one in found)):
         own = [one for one in found if one["model"] == name]

@@ -1,13 +1,16 @@
 """The latency benchmark, run small."""
 
 import json
+from pathlib import Path
 
 import latency
+import latency_paths
+import latency_report
 import pytest
 import torch
 from dense_reference import chain_on_rows, dense_rows
+from power_law import power_law_graph
 from rich.console import Console
-from scaling import power_law_graph
 
 from graphdiff.models import MODELS
 from graphdiff.models.base import Query
@@ -36,7 +39,7 @@ FEW = ["--epochs", "0", "--items", "0", "--requests", "2", "--seconds", "0.5", "
 
 
 def test_figures_of_all_paths(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(latency, "BATCH", 16)
+    monkeypatch.setattr(latency_paths, "BATCH", 16)
     monkeypatch.setattr(latency, "PRECISIONS", ("float32", "int8"))
     threads, out = torch.get_num_threads(), tmp_path / "latency.json"
     try:
@@ -45,13 +48,13 @@ def test_figures_of_all_paths(tmp_path, monkeypatch, capsys):
         torch.set_num_threads(threads)
     (catalogue,) = json.loads(out.read_text())["catalogues"]
     assert catalogue["name"] == "synthetic"
-    asked = {(one["model"], one["path"]) for one in catalogue["paths"]}
-    assert {model for model, _ in asked} == {"LD4MRec", "LightGCN", "DiffMM", "DiffRec", "none"}
-    assert {path for model, path in asked if model == "LD4MRec"} >= {
-        "forward-free", "forward-free, index", "forward-free, ONNX", latency.ON_ROWS
+    timed = {(one["model"], one["path"]) for one in catalogue["paths"]}
+    assert {model for model, _ in timed} == {"LD4MRec", "LightGCN", "DiffMM", "DiffRec", "none"}
+    assert {path for model, path in timed if model == "LD4MRec"} >= {
+        "forward-free", "forward-free, index", "forward-free, ONNX", latency_paths.ON_ROWS
     }  # fmt: skip
-    # With ranking and without, the forward-free pass is what others are compared with.
-    assert len(catalogue["ratios"]) == len(asked) - 2
+    # Others are compared with the forward-free pass, with ranking and without.
+    assert len(catalogue["ratios"]) == len(timed) - 2
     assert catalogue["skipped"] == []
     for one in catalogue["paths"]:
         assert 0 < one["p50_ms"] <= one["p95_ms"] <= one["p99_ms"]
@@ -67,7 +70,7 @@ def test_figures_of_all_paths(tmp_path, monkeypatch, capsys):
     assert all(target["what"] in page for target in catalogue["targets"])
 
 
-def test_targets_are_told_as_met_or_missed():
+def test_targets_are_met_or_missed():
     def figures(model, path, p50, rate):
         return {"model": model, "path": path, "p50_ms": p50, "p99_ms": 9 * p50,
                 "users_per_second": rate}  # fmt: skip
@@ -75,13 +78,13 @@ def test_targets_are_told_as_met_or_missed():
     paths = [
         figures("LD4MRec", "forward-free", 1.0, 1000),
         figures("LD4MRec", "forward-free, index", 2.0, 2000),
-        figures("LD4MRec", latency.ON_ROWS, 6.0, 300),
-        figures("DiffRec", latency.ON_ROWS, 60.0, None),
-        figures("LightGCN", latency.INNER, 0.5, 1200),
-        figures("none", latency.BARE, 0.25, 1300),
+        figures("LD4MRec", latency_paths.ON_ROWS, 6.0, 300),
+        figures("DiffRec", latency_paths.ON_ROWS, 60.0, None),
+        figures("LightGCN", latency_paths.INNER, 0.5, 1200),
+        figures("none", latency_paths.BARE, 0.25, 1300),
     ]
     catalogue = {"items": 500, "index": {"recall": 0.94}, "paths": paths}
-    found = [(target.found, target.met) for target in latency.targets(catalogue)]
+    found = [(target.found, target.met) for target in latency_report.targets(catalogue)]
     assert found == [
         (pytest.approx(1000 / 300), False),
         (6, True),
@@ -92,15 +95,15 @@ def test_targets_are_told_as_met_or_missed():
         (4, True),
         (0.94, False),
     ]
-    # On a large catalogue requests go to the index.
-    large = latency.targets(catalogue | {"items": 10**6})
+    # On a large catalogue the index answers requests.
+    large = latency_report.targets(catalogue | {"items": 10**6})
     assert [target.found for target in large[-3:]] == [18, 8, 0.94]
 
 
 def test_what_does_not_fit_is_skipped_with_its_reason(monkeypatch):
-    monkeypatch.setattr(latency, "BATCH", 16)
-    monkeypatch.setattr(latency, "memory", lambda device: 2**18)
-    model = latency.make("ld4mrec", power_law_graph(400, modalities=True))
+    monkeypatch.setattr(latency_paths, "BATCH", 16)
+    monkeypatch.setattr(latency_paths, "free_memory", lambda device: 2**18)
+    model = latency_paths.make("ld4mrec", power_law_graph(400, modalities=True))
     arguments = latency.parse([*FEW, "--out", "none.json"])
     large = latency.measure("power-law", model, arguments, Console())
     assert (large["name"], large["items"]) == ("power-law", 400)
@@ -109,3 +112,12 @@ def test_what_does_not_fit_is_skipped_with_its_reason(monkeypatch):
         "LD4MRec, ONNX", "LightGCN", "DiffMM", "DiffRec"
     ]  # fmt: skip
     assert large["skipped"][0]["reason"] == "it needs about 0.0 GiB and 0.0 are free"
+
+
+def test_rendering_computes_the_same_ratios_and_targets(tmp_path):
+    results = Path(__file__).parents[1] / "benchmarks" / "results"
+    out = tmp_path / "latency.json"
+    out.write_text((results / "latency.json").read_text())
+    latency.main(["--render", str(out)])
+    assert out.read_text() == (results / "latency.json").read_text()
+    assert out.with_suffix(".md").read_text() == (results / "latency.md").read_text()

@@ -15,12 +15,13 @@ import robustness
 from graphdiff.experiments import cells
 from graphdiff.models.config import flat_settings
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 TINY = ["--dataset", "synthetic", "--dataset-options", "num_users=60", "num_items=50", "--quiet"]
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Measures in this process; the keys that were measured."""
+    """Train in this process; return the models and seeds that were trained."""
     found = []
 
     def here(function, graph, model, settings, seed, **options):
@@ -51,7 +52,7 @@ def test_robustness_measures_each_level_once(tmp_path, measured):
         robustness.main([*given, "--resume", "--dataset-options", "num_users=61"])
 
 
-def test_denoising_tells_who_judges_best(tmp_path, measured):
+def test_denoising_ranks_models_by_unseen_interactions(tmp_path, measured):
     out, page = tmp_path / "d.json", tmp_path / "d.md"
     given = [*TINY, "--out", str(out), "--markdown", str(page), "--models", "ease", "popularity"]
     denoising.main([*given, "--noise", "0.3", "--folds", "3"])
@@ -72,14 +73,14 @@ def test_ablation_measures_each_variant(tmp_path, measured):
     out, page = tmp_path / "a.json", tmp_path / "a.md"
     chosen = ["whole", "no diffusion", "multi-step chain", "image alone"]
     given = [*TINY, "--out", str(out), "--markdown", str(page), "--epochs", "3"]
-    # So many people that noise tells in their recall.
+    # So many users that noise changes their recall.
     given += ["--dataset-options", "num_users=200", "num_items=80"]
     ablation.main([*given, "--variants", *chosen])
     figures = {
         cell["key"]["variant"]: cell["figures"] for cell in json.loads(out.read_text())["cells"]
     }
     assert list(figures) == chosen
-    # Trained alike, asked otherwise.
+    # The same training, another inference.
     assert figures["whole"]["history"] == figures["multi-step chain"]["history"]
     assert figures["whole"]["parameters"] > figures["image alone"]["parameters"]
     assert all(f"| {name} |" in page.read_text() for name in chosen)
@@ -110,6 +111,21 @@ def test_every_variant_is_a_setting_of_the_model():
         assert settings == flat_settings(ablation.LD4MRec.configure(**settings))
         changes = variant.changes(least) or variant.changes(whole)
         assert changes == (name != "whole")
-    # What is off by default is no variant of the default.
+    # A part that is off by default is no variant of the default.
     for name in ("no softening", "uniform steps", "no gate"):
         assert not known[name].changes(least)
+
+
+PAGES = {
+    "ablation": ablation.page, "denoising": denoising.page, "robustness": robustness.page
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path",
+    [one for name in PAGES for one in sorted(RESULTS.glob(f"{name}-*.json"))],
+    ids=lambda path: path.stem,
+)
+def test_committed_pages_are_those_of_their_json(path):
+    page = PAGES[path.stem.split("-")[0]](json.loads(path.read_text()))
+    assert page == path.with_suffix(".md").read_text()

@@ -80,9 +80,16 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float, layout: Literal["none", "tight"] = "none") -> Figure:
+def open_figure(width: float, height: float, layout: Literal["none", "tight"] = "none") -> Figure:
+    """Return an empty figure for :func:`svg`, which makes it as large as its content needs.
+
+    Args:
+        width: Width without legends, in inches.
+        height: Height without legends, in inches.
+        layout: Matplotlib's layout engine. Constrained layout would squeeze the axes to make room
+            for tall legends beside them.
+    """
     figure = new_figure(width, height)
-    # Legends stand beside the axes and may be taller; saving makes the figure as large as needed.
     figure.set_layout_engine(layout)
     return figure
 
@@ -92,7 +99,7 @@ def _uri(figure: Figure) -> str:
 
 
 def _bars(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = _figure(*SIZE)
+    figure = open_figure(*SIZE)
     axes = figure.subplots()
     width = 0.8 / len(styles)
     several = any(len(result["models"][name]["seeds"]) > 1 for name in styles)
@@ -115,7 +122,7 @@ def _bars(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
 
 
 def _curves(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = _figure(*SIZE)
+    figure = open_figure(*SIZE)
     axes = figure.subplots()
     for name, style in styles.items():
         for number, cell in enumerate(result["models"][name]["seeds"]):
@@ -139,7 +146,7 @@ def _curves(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
 
 
 def _cost(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = _figure(*SIZE)
+    figure = open_figure(*SIZE)
     axes = figure.subplots()
     for name, style in styles.items():
         mean = result["models"][name]["mean"]
@@ -174,7 +181,7 @@ def _popularity(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
 
 
 def _by_group(result: dict[str, Any], styles: dict[str, Style], kind: str, title: str) -> Figure:
-    figure = _figure(9.5, 3.4, "tight")
+    figure = open_figure(9.5, 3.4, "tight")
     both = figure.subplots(1, 2)
     for axes, metric in zip(both, ("recall@20", "ndcg@20"), strict=True):
         names = _names(result, styles, kind)
@@ -205,7 +212,7 @@ def _names(result: dict[str, Any], styles: dict[str, Style], kind: str) -> list[
 
 
 def _dropped(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = _figure(*SIZE)
+    figure = open_figure(*SIZE)
     axes = figure.subplots()
     sections = result["dropped_features"]
     shares = sorted(sections, key=float)
