@@ -39,7 +39,7 @@ from graphdiff.models.storage import (
 from graphdiff.schema import fingerprint
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import RunConfig, run_config, training_config
-from graphdiff.training.fit import check_monitor, check_training, fit
+from graphdiff.training.fit import check_accelerator, check_monitor, check_training, fit
 
 #: Settings of a training that may change when it is resumed.
 CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator")
@@ -79,6 +79,8 @@ def train_run(
     cls = get_model(config.model.name)
     cls.configure(**config.model.settings)
     check_monitor(config.training.monitor)
+    if cls.batch_over != "nothing":
+        check_accelerator(config.training)
     dataset = config.dataset
     data = datasets.load(dataset.name, dataset.root, **dataset.options)[0]
     _check_before_training(data, config)
@@ -152,17 +154,20 @@ def read_run(folder: Path) -> RunConfig:
     return run_config(sections, RunError, str(folder / CONFIG))
 
 
-def open_run(folder: Path, root: Path | None = None) -> tuple[Recommender, HeteroData]:
+def open_run(
+    folder: Path, root: Path | None = None, config: RunConfig | None = None
+) -> tuple[Recommender, HeteroData]:
     """Return the model of a RUN and the dataset that it was trained on.
 
     Args:
         folder: A RUN folder.
         root: Folder of the dataset's files, where it has moved since training.
+        config: Configuration of the RUN, if it was read already.
 
     Raises:
         RunError: If the folder is no RUN, or the data is not what the model was trained on.
     """
-    config = read_run(folder)
+    config = read_run(folder) if config is None else config
     model = load_model(folder, Recommender)  # type: ignore[type-abstract]
     return model, _load_data(folder, config, root)
 

@@ -55,10 +55,11 @@ def evaluate(
     from graphdiff.evaluation.ranking import evaluate as evaluate_model
     from graphdiff.runs import open_run, read_run
 
+    config = read_run(run)
     if mask_validation is None:
-        mask_validation = split is Split.test and read_run(run).evaluation.mask_validation
+        mask_validation = split is Split.test and config.evaluation.mask_validation
     import_model(model)
-    trained, data = open_run(run, root)
+    trained, data = open_run(run, root, config)
     metrics = evaluate_model(trained, data, split.value, mask_validation=mask_validation)
     masked = describe_masking(mask_validation)
     if as_json:

@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.utils.data import DataLoader
 from torch_geometric.data import HeteroData
 
 from graphdiff.console import print_status
-from graphdiff.errors import ConfigError, Interrupted, RunError, TrainingError
+from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.metrics import DEFAULT_KS, metric_names
 from graphdiff.evaluation.ranking import evaluate
-from graphdiff.files import make_folder, remove_parts
+from graphdiff.files import make_folder
 from graphdiff.models.base import Recommender
 from graphdiff.schema import INTERACTS, ITEM, validate
 from graphdiff.seeds import torch_seed
-from graphdiff.training.batches import make_loader
-from graphdiff.training.callbacks import KeepBest, write_history
-from graphdiff.training.checkpoints import KeepLast, WholeCheckpoints, checkpoint_of
+from graphdiff.training.callbacks import write_history
+from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import TrainingConfig, training_config
-from graphdiff.training.interrupts import StopRequest
-from graphdiff.training.module import RecommenderModule, Stopped
+from graphdiff.training.result import FitResult
+from graphdiff.training.trainer import GradientTrainer, lightning_trainer
 
-
-@dataclass
-class FitResult:
-    """Outcome of a training.
-
-    Attributes:
-        epochs: Number of epochs trained.
-        best_epoch: The epoch (from 1) whose weights the model has now.
-        val: Validation metrics at that epoch.
-        train_seconds: Wall-clock seconds of all epochs, validation not included.
-        seconds_per_epoch: Median seconds of an epoch, validation not included.
-        history: One row per validated epoch: ``epoch``, ``loss`` (mean over the epoch's steps),
-            ``seconds`` of its training, and the validation metrics.
-    """
-
-    epochs: int
-    best_epoch: int
-    val: dict[str, float]
-    train_seconds: float
-    seconds_per_epoch: float
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
-        return asdict(self)
+__all__ = ["FitResult", "check_accelerator", "check_monitor", "check_training", "fit"]
 
 
 def fit(
@@ -132,57 +98,13 @@ def fit(
     if resume and not solved and (checkpoint is None or not checkpoint.is_file()):
         raise RunError(f"nothing to resume: there is no checkpoint in {folder}")
 
+    trainer = None if solved else GradientTrainer(model, data, config, folder, progress)
     torch.manual_seed(torch_seed(config.seed))
     model.reset_parameters()
-    model.train()  # loaded models, and parts of other models, are in evaluation mode
-    if solved:
+    model.train()  # Loaded models, and parts of other models, are in evaluation mode.
+    if trainer is None:
         return _solve(model, data, folder, progress)
-    best = KeepBest(config.monitor, config.patience, config.min_steps, folder)
-    callbacks: list[Callback] = [best]
-    if folder is not None and checkpoint is not None:
-        make_folder(folder)
-        for one in (folder, checkpoint.parent):
-            remove_parts(one)
-        callbacks.append(KeepLast(checkpoint))
-        if not resume:
-            checkpoint.unlink(missing_ok=True)  # A later resume must not find another training's.
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
-    with _quiet(), StopRequest() as stop:
-        module = RecommenderModule(model, data, config.seed, stop)
-        trainer = _trainer(config, callbacks, progress)
-        try:
-            trainer.fit(
-                module,
-                make_loader(module.batches),
-                DataLoader([0]),  # type: ignore[arg-type]
-                ckpt_path=checkpoint if resume else None,
-                weights_only=True,
-            )
-        except TrainingError:
-            if best.weights:
-                best.restore(model)
-            raise
-        except (Stopped, SystemExit):  # Lightning turns a KeyboardInterrupt into the latter.
-            if stop.signal is None:
-                raise
-        if stop.signal is not None:
-            raise Interrupted(_describe_kept(len(module.seconds), folder), stop.signal)
-    if not module.history:
-        raise ConfigError(
-            f"no epoch was validated: the checkpoint has {len(module.seconds)} epochs, and "
-            f"epochs={config.epochs} leaves none to validate; give more epochs"
-        )
-    best.restore(model)
-    model.eval()
-    return FitResult(
-        epochs=len(module.seconds),
-        best_epoch=best.best_epoch,
-        val={k: v for k, v in _row(module.history, best.best_epoch).items() if "@" in k},
-        train_seconds=sum(module.seconds),
-        seconds_per_epoch=torch.tensor(module.seconds).median().item(),
-        history=module.history,
-    )
+    return trainer.run(checkpoint, resume)
 
 
 def check_monitor(monitor: str) -> None:
@@ -217,33 +139,13 @@ def check_training(data: HeteroData, config: TrainingConfig) -> None:
         )
 
 
-def _trainer(config: TrainingConfig, callbacks: list[Callback], progress: bool) -> L.Trainer:
-    accelerator, precision = config.accelerator, config.precision
-    try:
-        return L.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=precision,
-            max_epochs=config.epochs,
-            check_val_every_n_epoch=config.eval_every,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            plugins=[WholeCheckpoints()],
-            logger=False,
-            enable_checkpointing=any(isinstance(one, KeepLast) for one in callbacks),
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"cannot train with accelerator={accelerator!r} and precision={precision!r}: {error}"
-        ) from None
+def check_accelerator(config: TrainingConfig) -> None:
+    """Check that the machine has the accelerator, in the precision, that ``config`` asks for.
 
-
-def _describe_kept(epoch: int, folder: Path | None) -> str:
-    if folder is None:
-        return f"stopped after epoch {epoch}; nothing was saved, since no folder was given"
-    return f"stopped after epoch {epoch}, which {folder} holds complete"
+    Raises:
+        ConfigError: If it has not.
+    """
+    lightning_trainer(config)
 
 
 def _solve(model: Recommender, data: HeteroData, folder: Path | None, progress: bool) -> FitResult:
@@ -270,26 +172,3 @@ def _solve(model: Recommender, data: HeteroData, folder: Path | None, progress: 
         seconds_per_epoch=seconds,
         history=history,
     )
-
-
-def _row(history: list[dict[str, float]], epoch: int) -> dict[str, float]:
-    return next(row for row in history if row["epoch"] == epoch)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence warnings of Lightning and PyTorch that do not apply, during one training."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Batches are slices of an index tensor: there is nothing for workers to do.
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
-            warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists.*")
-            warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")
-            warnings.filterwarnings("ignore", ".*Sparse invariant checks are implicitly.*")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -1,0 +1,32 @@
+"""Outcome of a training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class FitResult:
+    """Outcome of a training.
+
+    Attributes:
+        epochs: Number of epochs trained.
+        best_epoch: The epoch (from 1) whose weights the model has now.
+        val: Validation metrics at that epoch.
+        train_seconds: Wall-clock seconds of all epochs, validation not included.
+        seconds_per_epoch: Median seconds of an epoch, validation not included.
+        history: One row per validated epoch: ``epoch``, ``loss`` (mean over the epoch's steps),
+            ``seconds`` of its training, and the validation metrics.
+    """
+
+    epochs: int
+    best_epoch: int
+    val: dict[str, float]
+    train_seconds: float
+    seconds_per_epoch: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for JSON."""
+        return asdict(self)
