@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from graphdiff.console import print_status
 from graphdiff.errors import ConfigError
 from graphdiff.graph.approximate import approximate_neighbors, has_faiss
 from graphdiff.graph.scaling import unit_rows
@@ -77,9 +78,7 @@ def similar_items(
         neighbor = _exact_neighbors(x, item, k)
     else:
         neighbor, recall = approximate_neighbors(x[item], k)
-        Console(stderr=True).print(
-            f"{recall:.1%} of the {k} nearest items found, measured on a sample of items"
-        )
+        print_status(f"{recall:.1%} of the {k} nearest items found, measured on a sample of items")
     return SimilarItems(*_edges(x, item, neighbor, weighted), recall)
 
 

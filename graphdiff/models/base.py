@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.autocast import without_autocast
 from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
@@ -85,6 +86,7 @@ class Recommender(ModelHooks):
         model.catalogue.item_ids = data["item"].get("raw_id")
         return model
 
+    @without_autocast()
     @torch.no_grad()
     def recommend(
         self,
@@ -198,6 +200,7 @@ class Recommender(ModelHooks):
         errors are those of :meth:`recommend`. Removed items are never among them."""
         return self.catalogue.mask(candidates, candidate_index)
 
+    @without_autocast()
     @torch.no_grad()
     def similar_items(
         self, item_index: Any = None, *, item_id: Any = None, k: int = 20
@@ -255,6 +258,7 @@ class Recommender(ModelHooks):
         """
         raise ConfigError(f"{type(self).__name__} cannot explain its scores; LD4MRec can")
 
+    @without_autocast()
     @torch.no_grad()
     def interaction_scores(self, user_index: Any = None) -> tuple[Rows, Tensor]:
         """Score how credible the model finds each of the users' training interactions.

@@ -63,7 +63,8 @@ def _draw(axes: Axes, title: str, bars: dict[str, float]) -> None:
     colours = [BLUE if value >= 0 else ORANGE for value in bars.values()]
     drawn = axes.barh(place, list(bars.values()), color=colours)
     axes.bar_label(drawn, fmt="%.2f", padding=2, fontsize=8)
-    axes.set_yticks(place, list(bars), fontsize=9)
+    # Raw ids may contain dollars, which would be taken for mathematics.
+    axes.set_yticks(place, list(bars), fontsize=9, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.axvline(0, color="black", linewidth=0.6)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch_geometric.nn.pool import MIPSKNNIndex
 from torch_geometric.nn.pool.knn import KNNIndex
 
+from graphdiff.console import print_status
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.graph.approximate import has_faiss, share_found
 from graphdiff.models.base import Recommender, Tables
@@ -230,9 +230,7 @@ class RetrievalIndex:
             raise ConfigError(f"faiss cannot build an index from {factory!r}: {reason}") from None
         self.recall = self._tune()
         if self.verbose:
-            Console(stderr=True, highlight=False).print(
-                f"index {factory}: {self.recall:.1%} of the {SAMPLE_K} best items found"
-            )
+            print_status(f"index {factory}: {self.recall:.1%} of the {SAMPLE_K} best items found")
 
     def _tune(self) -> float:
         """Double the effort until enough is found, and return the share found."""

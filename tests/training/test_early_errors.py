@@ -14,7 +14,7 @@ from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 from graphdiff.models import MODELS
 from graphdiff.runs import read_run, resume_run, train_run
 from graphdiff.training.config import RunConfig, TrainingConfig, run_config
-from tests.conftest import random_data
+from tests.conftest import make_model, random_data
 
 SIZES = {"num_users": 40, "num_items": 30, "features": {"image": 6, "text": 5}}
 BAD_SETTINGS = {
@@ -161,12 +161,19 @@ def test_kind_h_every_offered_precision_works_for_every_model(name, precision, t
     assert again.epochs == (1 if model_class.batch_over == "nothing" else 3)
 
 
-def test_kind_h_evaluation_under_autocast():
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_kind_h_requests_under_autocast(name):
     data = random_data(**SIZES)
-    model = MODELS["diffrec"].from_data(data, hidden_channels=8)
-    expected = evaluate(model, data, "val")
+    model = make_model(MODELS[name], data).eval()
+    answers = [model.recommend([0, 7], k=5), model.interaction_scores()]
+    metrics = evaluate(model, data, "val")
+    model.invalidate_tables()
+    model.graph.clear_cache()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert evaluate(model, data, "val") == expected
+        again = [model.recommend([0, 7], k=5), model.interaction_scores()]
+        assert evaluate(model, data, "val") == metrics
+    for (_, score), (_, expected) in zip(again, answers, strict=True):
+        assert torch.equal(score, expected)
 
 
 SECTIONS = {name: list(f.annotation.model_fields) for name, f in RunConfig.model_fields.items()}
