@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -65,15 +66,11 @@ def test_the_command_lists_all(tmp_path):
 
 
 def test_a_wheel_holds_the_cards(tmp_path, monkeypatch):
-    setuptools = pytest.importorskip("setuptools")
+    build = pytest.importorskip("hatchling.build")
     monkeypatch.chdir(ROOT)
     names_of_cards = card_names()
-    names: dict = {"__name__": "setup"}
-    exec(compile((ROOT / "setup.py").read_text(), "setup.py", "exec"), names)
-    build = names["BuildWithCards"](setuptools.Distribution({"name": "graphdiff", "packages": []}))
-    build.build_lib = str(tmp_path)
-    build.ensure_finalized()
-    build.run()
+    with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
+        wheel.extractall(tmp_path, [name for name in wheel.namelist() if "/cards/" in name])
     built = {p.parent.name: p for p in (tmp_path / "graphdiff" / "cards").glob("*/card.yaml")}
     assert set(built) == names_of_cards != set()
     # An installed package finds them without the checkout.
