@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -43,6 +44,14 @@ class ModelHooks(torch.nn.Module, ABC):
     weighted_similarity: ClassVar[bool] = False
     #: Names of constructor arguments that replace built-in parts of the model by other modules.
     part_names: ClassVar[tuple[str, ...]] = ()
+
+    _epoch_started = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, wrap in (("loss", _after_start), ("start_epoch", _noting_start)):
+            if name in vars(cls):
+                setattr(cls, name, wrap(vars(cls)[name]))
 
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__()
@@ -135,7 +144,11 @@ class ModelHooks(torch.nn.Module, ABC):
         """Draw new values for all learnable parameters."""
 
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Prepare a training epoch: draw or compute what is fixed within one."""
+        """Prepare a training epoch: draw or compute what is fixed within one.
+
+        A training loop calls it before each epoch. Where it was never called, the first
+        :meth:`loss` calls it with its own generator.
+        """
 
     def training_state(self) -> dict[str, Any]:
         """Return what resuming a training needs beside the weights: plain values and tensors.
@@ -240,3 +253,27 @@ class ModelHooks(torch.nn.Module, ABC):
             shown = {"hidden_channels": self.config.hidden_channels, **shown}
         sizes = ", ".join(f"{name}={value}" for name, value in shown.items())
         return f"{type(self).__name__}({self.num_users}, {self.num_items}, {sizes})"
+
+
+def _after_start(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return ``loss`` preceded by the first ``start_epoch``, if that was forgotten."""
+
+    @functools.wraps(loss)
+    def started(self: ModelHooks, batch: Tensor, generator: torch.Generator) -> Tensor:
+        if not self._epoch_started:
+            self._epoch_started = True
+            self.start_epoch(generator)
+        return loss(self, batch, generator)
+
+    return started
+
+
+def _noting_start(start_epoch: Callable[..., None]) -> Callable[..., None]:
+    """Return ``start_epoch`` that records that it was called."""
+
+    @functools.wraps(start_epoch)
+    def noting(self: ModelHooks, generator: torch.Generator) -> None:
+        self._epoch_started = True
+        start_epoch(self, generator)
+
+    return noting
