@@ -1,4 +1,4 @@
-"""What `import graphdiff` gives, and what it costs."""
+"""Public names of the package and the cost of importing it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Watching the tensors that a piece of code makes."""
+"""A watch on the shapes of all tensors that a block of code creates."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -10,18 +10,19 @@ from torch.utils._pytree import tree_leaves
 
 
 class ForbidShape(TorchDispatchMode):
-    """Fails at the operation that makes a tensor of a forbidden shape, backward passes included.
+    """Context in which creating a tensor of a forbidden shape fails, backward passes included.
 
-    A shape is forbidden in any order of its dimensions, with dimensions of size 1 anywhere between
-    them, and flattened. Sparse tensors pass, and so do expanded views: neither takes the memory
-    that its shape suggests.
+    A shape is forbidden in any order of its dimensions, with any dimensions of size 1, and
+    flattened. Sparse tensors and expanded views are ignored, since they do not take the memory of
+    their shape.
 
     Args:
-        *forbidden: Shapes, such as ``(batch_size, num_items)``. Choose sizes that nothing else has.
+        *forbidden: Shapes, such as ``(batch_size, num_items)``. Choose sizes that no other
+            tensor has.
 
     Attributes:
-        largest: The most elements that any tensor had, 0 before the first.
-        shape_of_largest: That tensor's shape.
+        largest: Number of elements of the largest tensor, 0 before the first.
+        shape_of_largest: Its shape.
     """
 
     def __init__(self, *forbidden: Sequence[int]) -> None:

@@ -136,7 +136,7 @@ class Recommender(ModelHooks):
         )
         allowed = self.candidate_mask(candidates, candidate_index)
         with self.evaluation_mode():
-            # Of no users no model needs to know what a mean is.
+            # Models may compute statistics of a batch, which an empty one does not have.
             score_block = (
                 self.scorer(query, self.cached_tables(), **options)
                 if query.rows.num

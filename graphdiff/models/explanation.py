@@ -1,4 +1,4 @@
-"""Why an item is recommended."""
+"""Explanation of one score."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One score, taken apart.
+    """One score as a sum of parts.
 
     Attributes:
         score: The score of the item.
-        parts: What it is made of, by name; they sum to ``score``.
-        gate: Per modality, how much the person leans on it.
-        history: Items of the user by index and what each adds to the score, the most first.
+        parts: The parts by name; they sum to ``score``.
+        gate: The user's weight of each modality.
+        history: The user's items by index with their contributions to the score, largest first.
     """
 
     score: float
@@ -30,35 +30,36 @@ class Explanation:
     history: list[tuple[int, float]]
 
     def plot(self, path: str | Path, name: Callable[[int], Any] = str) -> None:
-        """Draws the parts of the score, the person's items that add most, and the gate.
+        """Draw the parts of the score, the contributions of the history, and the gate.
 
         Args:
-            path: Where the picture goes; the suffix says the format, such as ``.svg`` or ``.png``.
-            name: What an item is called, from its index, such as ``model.catalogue.item_id``.
+            path: File of the figure; its suffix is the format, such as ``.svg`` or ``.png``.
+            name: Returns the label of an item from its index, such as
+                ``model.catalogue.item_id``.
 
         Raises:
-            ConfigError: If there is no such format.
-            OSError: If it cannot be written.
+            ConfigError: If the format is unknown.
+            OSError: If the file cannot be written.
         """
         panels = {
-            f"score {self.score:.2f}, and what it is made of": {
+            f"score {self.score:.2f} by part": {
                 part.replace("_", " "): value for part, value in self.parts.items()
             },
-            "items of the person, and what they add": {
+            "contribution of the history": {
                 f"item {name(index)}": value for index, value in self.history
             },
-            "leans on": self.gate,
+            "modality gate": self.gate,
         }
         panels = {title: bars for title, bars in panels.items() if bars}
         figure = new_figure(3.4 * len(panels), 0.9 + 0.26 * max(map(len, panels.values())))
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (title, bars) in zip(row, panels.items(), strict=True):
-            _draw(axes, title, bars)
+            _draw_bars(axes, title, bars)
         write_figure(figure, path)
 
 
-def _draw(axes: Axes, title: str, bars: dict[str, float]) -> None:
-    """Horizontal bars with their values, the first at the top; those below zero in orange."""
+def _draw_bars(axes: Axes, title: str, bars: dict[str, float]) -> None:
+    """Draw horizontal bars with their values, the first at the top, negative ones in orange."""
     place = range(len(bars))
     colours = [BLUE if value >= 0 else ORANGE for value in bars.values()]
     drawn = axes.barh(place, list(bars.values()), color=colours)

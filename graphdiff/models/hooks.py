@@ -31,7 +31,7 @@ class ModelHooks(torch.nn.Module, ABC):
     """
 
     Config: ClassVar[type[BaseConfig]] = ModelConfig
-    #: What a training batch indexes: users, or positions of training interactions. A model over
+    #: Entries of a training batch: users, or positions of training interactions. A model over
     #: nothing is not trained by gradient: :meth:`solve` computes its weights at once.
     batch_over: ClassVar[Literal["users", "interactions", "nothing"]] = "interactions"
     #: Whether a user is computed from a history, so that new users can be folded in.
@@ -201,8 +201,12 @@ class ModelHooks(torch.nn.Module, ABC):
         By default these are rows of ``tables.user``. A model that computes a user from a history
         overrides this and sets :attr:`folds_in`.
         """
-        assert tables.user is not None
-        assert query.user is not None
+        if tables.user is None or query.user is None:
+            name = type(self).__name__
+            raise ConfigError(
+                f"{name} has no table of users; let {name}.tables() return one, as "
+                f"Tables(item=…, user=…), or define {name}.user_vectors()"
+            )
         return tables.user[query.user]
 
     def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:

@@ -1,4 +1,4 @@
-"""What every model promises, for every model in the registry."""
+"""The interface that all models share, for every registered model."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_recommend_ranks_the_scores_and_leaves_seen_items_out(model_class):
 
 
 @every_model
-def test_recommend_fills_up_where_items_run_out(model_class):
+def test_recommend_pads_lists_where_items_run_out(model_class):
     model = make(model_class)
     items, scores = model.recommend(0, k=model.num_items)
     left = model.num_items - model.graph.user_degree()[0].item()
@@ -52,7 +52,7 @@ def test_recommend_fills_up_where_items_run_out(model_class):
 
 
 @every_model
-def test_recommend_leaves_out_what_it_is_told(model_class):
+def test_recommend_excludes_given_pairs(model_class):
     model = make(model_class)
     best = model.recommend([5, 6], k=1)[0][:, 0]
     items, _ = model.recommend([5, 6], k=9, exclude_index=(torch.tensor([1]), best[1:]))
@@ -102,7 +102,7 @@ def test_models_with_gradient_are_not_solved(model_class):
 
 
 @solved_model
-def test_solving_changes_what_is_recommended_at_once(model_class):
+def test_solving_invalidates_the_tables(model_class):
     data = random_data(features={"image": 6, "text": 5}, density=0.5)
     model = make(model_class, data=data)
     expected = model.recommend(list(range(12)), k=3)
@@ -124,7 +124,7 @@ def test_scores_come_in_blocks(model_class):
 
 
 @solved_model
-def test_items_of_people_who_share_nothing_with_anybody(model_class):
+def test_a_history_without_training_interactions(model_class):
     # The last item has no training interaction.
     items, scores = make(model_class).recommend(history_index=[[8]], k=8)
     assert items.sort().values.tolist() == [list(range(8))]
@@ -132,7 +132,7 @@ def test_items_of_people_who_share_nothing_with_anybody(model_class):
 
 
 @trained_model
-def test_training_changes_what_is_recommended_at_once(model_class):
+def test_training_invalidates_the_tables(model_class):
     model = make(model_class)
     before = model.recommend(0, k=3)[1]
     generator = torch.Generator().manual_seed(0)
@@ -149,7 +149,7 @@ def test_training_changes_what_is_recommended_at_once(model_class):
 def test_every_parameter_is_trained(model_class):
     model = make(model_class)
     generator = torch.Generator().manual_seed(0)
-    # But for what is not to learn, such as a gate that is switched off.
+    # Except frozen parameters, such as a gate that is switched off.
     idle = {name for name, p in model.named_parameters() if p.requires_grad}
     for _ in range(5):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -167,7 +167,7 @@ def test_every_parameter_is_trained(model_class):
 
 
 @every_model
-def test_saved_models_come_back_the_same(model_class, tmp_path):
+def test_a_saved_model_is_loaded_unchanged(model_class, tmp_path):
     model = make(model_class, seed=1)
     model.save_pretrained(tmp_path)
     for again in (model_class.from_pretrained(tmp_path), Recommender.from_pretrained(tmp_path)):
@@ -267,19 +267,19 @@ class TestDamagedFolders:
         with pytest.raises(RunError, match="no model 'HeavyGCN'; there are"):
             self.load(folder)
 
-    def test_another_model_than_asked_for(self, folder):
+    def test_the_folder_holds_another_model(self, folder):
         with pytest.raises(RunError, match="holds a LightGCN, not a FREEDOM"):
             MODELS["freedom"].from_pretrained(folder)
 
-    def test_yaml_that_would_run_code(self, folder):
+    def test_yaml_with_code(self, folder):
         (folder / "config.yaml").write_text("!!python/object/apply:os.system ['true']")
         with pytest.raises(RunError, match="not readable YAML"):
             self.load(folder)
 
 
 @every_model
-def test_a_training_user_and_their_items_get_the_same(model_class):
-    # A whole basis gives zero to all that a person has not, but for rounding.
+def test_a_training_user_and_the_same_history_get_the_same_items(model_class):
+    # With a full basis all unseen items would score zero up to rounding.
     model = make(
         model_class, **({"hidden_channels": 4} if model_class.__name__ == "PureSVD" else {})
     )
@@ -313,7 +313,7 @@ def test_only_candidates_are_recommended(model_class):
         model.recommend(0, candidate_index=[9], k=1)
 
 
-def test_either_users_or_items_are_asked_for():
+def test_exactly_one_kind_of_user_is_given():
     model = make(MODELS["ld4mrec"])
     with pytest.raises(ConfigError, match="exactly one of user_index, user_id, history"):
         model.recommend(k=3)
@@ -323,7 +323,7 @@ def test_either_users_or_items_are_asked_for():
         model.recommend(history_index=[1, 9], k=3)
 
 
-def test_items_may_be_raw_ids():
+def test_a_history_of_raw_ids():
     model = make(MODELS["ld4mrec"])
     model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
     expected, _ = model.recommend(history_index=[2, 5], k=3)
@@ -349,13 +349,13 @@ def test_similar_items_have_the_largest_cosines(name):
         model.similar_items(9)
 
 
-def test_models_without_item_vectors_know_no_similar_items():
+def test_models_without_item_vectors_have_no_similar_items():
     with pytest.raises(ConfigError, match="EASE does not score by inner products"):
         make(MODELS["ease"]).similar_items(0, k=2)
 
 
 @every_model
-def test_item_graphs_are_built_where_they_are_read(model_class, monkeypatch):
+def test_item_graphs_are_built_only_where_they_are_used(model_class, monkeypatch):
     model = make(model_class)
     read = set()
     similar = RecGraph.similar

@@ -1,4 +1,4 @@
-"""Items that come and go after training."""
+"""Adding and removing items after training."""
 
 import re
 
@@ -35,7 +35,7 @@ def nearest(model, name, x):
     return F.cosine_similarity(x[None], old, dim=1).topk(3).indices
 
 
-def test_a_new_item_is_what_its_nearest_are():
+def test_a_new_item_gets_the_mean_of_its_nearest_items():
     model = make()
     table = model.items(model.graph).detach().clone()
     index = model.add_items(NEW)
@@ -43,7 +43,7 @@ def test_a_new_item_is_what_its_nearest_are():
     encoder = model.tables().encoder
     own = model.items.content()[9:] / (
         1 + model.config.propagation.num_layers
-    )  # the others meet it nowhere
+    )  # no other item sends it messages
     assert own[:2].any(dim=1).all()
     image = table[nearest(model, "image", NEW["image"][0])].mean(dim=0)
     text = table[nearest(model, "text", NEW["text"][0])].mean(dim=0)
@@ -52,14 +52,14 @@ def test_a_new_item_is_what_its_nearest_are():
     torch.testing.assert_close(encoder[9], own[0] + weight * both)
     alone = table[nearest(model, "image", NEW["image"][1])].mean(dim=0)
     torch.testing.assert_close(encoder[10], own[1] + weight * alone)
-    # Of the last nothing is known.
+    # The last item has no features.
     assert encoder[11].abs().max() == 0
     items, scores = model.recommend([0, 5], k=12, exclude_seen=False)
     assert scores.isfinite().all()
     assert items.sort(dim=1).values.tolist() == [list(range(12))] * 2
 
 
-def test_a_new_item_that_looks_like_another_starts_from_the_same_content():
+def test_a_new_item_with_the_features_of_another_has_its_content_embedding():
     model = make()
     model.add_items({name: model.graph.features(name)[0][:2] for name in ("image", "text")})
     content = model.items.content()
@@ -68,7 +68,7 @@ def test_a_new_item_that_looks_like_another_starts_from_the_same_content():
 
 
 @pytest.mark.parametrize("linear_rank", [0, 8])
-def test_what_was_there_stays_as_it_was(linear_rank):
+def test_scores_of_existing_items_do_not_change(linear_rank):
     model = make(linear_path={"rank": linear_rank})
     users = torch.arange(12)
     before = model(users)
@@ -76,7 +76,7 @@ def test_what_was_there_stays_as_it_was(linear_rank):
     torch.testing.assert_close(model(users)[:, :9], before)
 
 
-def test_new_items_tell_of_people_and_survive_saving(tmp_path):
+def test_new_items_can_be_in_a_history_and_are_saved(tmp_path):
     model = make()
     model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
     model.add_items(NEW, item_id=["new-a", "new-b", "new-c"])
@@ -91,7 +91,7 @@ def test_new_items_tell_of_people_and_survive_saving(tmp_path):
     assert again.catalogue.item_id(9) == "new-a"
 
 
-def test_a_grown_model_trains_on():
+def test_a_grown_model_can_be_trained_further():
     model = make()
     model.add_items(NEW)
     model.train()
@@ -128,7 +128,7 @@ def test_removed_items_are_never_recommended():
         ({"image": torch.zeros(1, 6)}, ["x"], "has no raw item ids"),
     ],
 )
-def test_what_does_not_fit_is_refused(features, ids, message):
+def test_features_that_do_not_fit_are_refused(features, ids, message):
     with pytest.raises(DataError, match=message):
         make().add_items(features, item_id=ids)
 
@@ -145,7 +145,7 @@ def test_ids_of_new_items_are_new():
     assert model.recommend(history=["109"], k=1)[0].shape == (1, 1)
 
 
-def test_models_of_interactions_alone_take_no_new_items():
+def test_models_without_content_cannot_add_items():
     model = LightGCN.from_data(random_data(), hidden_channels=8)
     with pytest.raises(ConfigError, match="cannot add items"):
         model.add_items({"image": torch.zeros(1, 6)})
@@ -169,25 +169,25 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
         for p in model.parameters():
             p += 0.2 * torch.randn_like(p)
     scores = model(torch.tensor([3]))
-    told = model.explain(7, user_index=3)
-    assert told.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
-    assert sum(told.parts.values()) == pytest.approx(told.score, abs=1e-5)
+    explanation = model.explain(7, user_index=3)
+    assert explanation.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
+    assert sum(explanation.parts.values()) == pytest.approx(explanation.score, abs=1e-5)
     expected = {"behaviour", "collaborative", "network", "bias"}
     expected |= {"linear"} if linear_rank else set()
     expected |= {f"features_{name}" for name in features} if content_rank else set()
-    assert set(told.parts) == expected | {f"preference_{name}" for name in features}
+    assert set(explanation.parts) == expected | {f"preference_{name}" for name in features}
     mine = model.graph.rows(torch.tensor([3])).item.tolist()
-    assert sorted(index for index, _ in told.history) == mine
-    linear = told.score - told.parts["network"] - told.parts["bias"]
-    assert sum(value for _, value in told.history) == pytest.approx(linear, abs=1e-5)
-    assert model.explain(item_index=7, history_index=mine) == told
+    assert sorted(index for index, _ in explanation.history) == mine
+    linear = explanation.score - explanation.parts["network"] - explanation.parts["bias"]
+    assert sum(value for _, value in explanation.history) == pytest.approx(linear, abs=1e-5)
+    assert model.explain(item_index=7, history_index=mine) == explanation
     with pytest.raises(ConfigError, match="give either item_index or item_id"):
         model.explain(user_index=3)
     with pytest.raises(ConfigError, match="one item and one user"):
         model.explain(item_index=7, history_index=[[1], [2]])
 
 
-def test_what_features_say_at_once_is_told_apart_from_what_behaviour_taught():
+def test_parts_of_features_do_not_depend_on_learned_embeddings():
     model = make()
     before = model.explain(item_index=7, history_index=[1, 2]).parts
     with torch.no_grad():
@@ -198,29 +198,31 @@ def test_what_features_say_at_once_is_told_apart_from_what_behaviour_taught():
     assert after["features_image"] != 0
 
 
-def test_of_nobody_s_items_only_the_bias_speaks():
+def test_an_empty_history_leaves_only_the_bias():
     model = make(num_blocks=0).eval()
     with torch.no_grad():
         model.bias[7] = 0.5
-    told = model.explain(item_index=7, history_index=[[]])
-    assert told.parts.pop("bias") == told.score == 0.5
-    assert set(told.parts.values()) == {0.0}
-    assert told.history == []
+    explanation = model.explain(item_index=7, history_index=[[]])
+    assert explanation.parts.pop("bias") == explanation.score == 0.5
+    assert set(explanation.parts.values()) == {0.0}
+    assert explanation.history == []
 
 
-def test_an_explanation_is_drawn(tmp_path):
-    told = Explanation(1.5, {"behaviour": 2.0, "bias": -0.5}, {"image": 1.0}, [(4, 1.2), (0, 0.8)])
-    told.plot(tmp_path / "why.svg", name="ABCDEFG".__getitem__)
+def test_an_explanation_can_be_plotted(tmp_path):
+    explanation = Explanation(
+        1.5, {"behaviour": 2.0, "bias": -0.5}, {"image": 1.0}, [(4, 1.2), (0, 0.8)]
+    )
+    explanation.plot(tmp_path / "why.svg", name="ABCDEFG".__getitem__)
     drawn = (tmp_path / "why.svg").read_text()
-    # Text is drawn as paths, with what it says beside it.
+    # Text is drawn as paths, with the text in a comment.
     for text in ("score 1.50", "behaviour", "bias", "item E", "item A", "image", "-0.50"):
         assert f"<!-- {text}" in drawn
-    told.plot(tmp_path / "again.svg", name="ABCDEFG".__getitem__)
+    explanation.plot(tmp_path / "again.svg", name="ABCDEFG".__getitem__)
     assert (tmp_path / "again.svg").read_text() == drawn
     Explanation(0.0, {"bias": 0.0}, {}, []).plot(tmp_path / "little.png")
     assert (tmp_path / "little.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match="is not the name of a figure"):
-        told.plot(tmp_path / "why.txt")
+        explanation.plot(tmp_path / "why.txt")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_kind_d_features_of_new_items_in_every_form(hold):
         (None, "of type NoneType"),
     ],
 )
-def test_kind_d_features_that_are_none_are_refused_and_nothing_changes(features, message):
+def test_kind_d_invalid_features_are_refused_and_nothing_changes(features, message):
     model = make()
     before = model.recommend([0, 5], k=9)
     with pytest.raises(DataError, match=re.escape(message)):
@@ -296,7 +298,7 @@ def test_kind_d_features_that_are_none_are_refused_and_nothing_changes(features,
         (None, DataError, "give one for each new item"),
     ],
 )
-def test_kind_d_ids_of_new_items_that_are_none_are_refused(ids, error, message):
+def test_kind_d_invalid_ids_of_new_items_are_refused(ids, error, message):
     model = make()
     model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
     with pytest.raises(error, match=message):

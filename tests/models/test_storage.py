@@ -72,7 +72,7 @@ def test_kind_e_files_of_two_models_are_not_read_together(tmp_path, name):
     (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
     with pytest.raises(RunError, match=r"not the file that config\.yaml belongs to: its SHA-256"):
         LightGCN.from_pretrained(tmp_path / "one")
-    reseal(tmp_path / "one")  # it was the digest that told
+    reseal(tmp_path / "one")  # only the digest did not fit
     LightGCN.from_pretrained(tmp_path / "one")
 
 
