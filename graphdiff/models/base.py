@@ -164,10 +164,10 @@ class Recommender(ModelHooks):
         history_index: Any = None,
     ) -> Query:
         """Return the users of a request; arguments and errors are those of :meth:`recommend`."""
-        given = [user_index, user_id, history, history_index]
-        if sum(one is not None for one in given) != 1:
+        by_index, by_id = user_index is not None, user_id is not None
+        if by_index + by_id + (history is not None) + (history_index is not None) != 1:
             raise ConfigError("give exactly one of user_index, user_id, history and history_index")
-        if history is None and history_index is None:
+        if by_index or by_id:
             user = self.catalogue.users(user_index, user_id)
             return Query(self.graph.rows(user), user)
         if not self.folds_in:

@@ -107,7 +107,9 @@ class Catalogue(torch.nn.Module):
         if is_long and user_index.layout == torch.strided:
             index = torch.atleast_1d(user_index.to(self.available.device))
             if index.dim() == 1:
-                conversion.check_positions(list(_bounds(index)), self.num_users, "user_index")
+                low, high = _bounds(index)
+                if low < 0 or high >= self.num_users:
+                    conversion.check_positions([low, high], self.num_users, "user_index")
                 return index
         return self._tensor(
             conversion.as_positions(user_index, self.num_users, "user_index", ordered=True)
@@ -221,20 +223,19 @@ class Catalogue(torch.nn.Module):
             ConfigError: If both are given or an index is out of range.
             DataError: If an id is not known.
         """
+        if candidates is None and candidate_index is None:
+            return None if self.all_available() else self.available
         if candidates is not None and candidate_index is not None:
             raise ConfigError("give either candidates or candidate_index")
-        allowed: Tensor | None = None
         if candidates is not None:
             allowed = self._mask_of(
                 self._find(conversion.as_flat(candidates, "candidates"), "candidates")
             )
-        elif candidate_index is not None:
+        else:
             found = conversion.as_mask(candidate_index, self.num_items, "candidate_index")
             device = self.available.device
             allowed = found.to(device) if isinstance(found, Tensor) else self._mask_of(found)
-        if self.all_available():
-            return allowed
-        return self.available if allowed is None else self.available & allowed
+        return allowed if self.all_available() else self.available & allowed
 
     def all_available(self) -> bool:
         """Return whether no item was removed."""
