@@ -1,6 +1,5 @@
 from .cnet import CNet as CNet
 from .cnet import ConditionalBlock as ConditionalBlock
-from .cnet import FrozenCNet as FrozenCNet
 from .denoiser import Denoiser as Denoiser
 from .denoiser import timestep_embedding as timestep_embedding
 from .diffusion import DiffusionSchedule as DiffusionSchedule
@@ -25,7 +24,6 @@ from .reconstruction import noise_factor as noise_factor
 from .reconstruction import reconstruction_error as reconstruction_error
 from .reconstruction import sum_item_table as sum_item_table
 from .signals import CollaborativeSignal as CollaborativeSignal
-from .signals import FrozenModalityGate as FrozenModalityGate
 from .signals import ModalityGate as ModalityGate
 from .signals import ModalitySignal as ModalitySignal
 from .topk import topk_blocks as topk_blocks

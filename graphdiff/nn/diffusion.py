@@ -328,6 +328,12 @@ class WindowStepSampler(StepSampler):
         window: Number of losses kept for each step.
         uniform: Share of draws that are uniform.
 
+    Example:
+        >>> sampler = WindowStepSampler(num_steps=2, window=1, uniform=0.0)
+        >>> sampler.update(torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
+        >>> sampler.probability
+        tensor([0.2500, 0.7500])
+
     Source: Nichol and Dhariwal, arXiv 2102.09672, section 3.3, with the constants of DiffRec's
     public code.
     """

@@ -24,12 +24,24 @@ SOFT_LENGTH = 0.05
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """Split ``[*, H * d]`` into ``[H, *, d]``, a view."""
+    """Split ``[*, H * d]`` into ``[H, *, d]``, a view.
+
+    Example:
+        >>> split_heads(torch.arange(8.0).view(2, 4), num_heads=2)[1]
+        tensor([[2., 3.],
+                [6., 7.]])
+    """
     return x.unflatten(-1, (num_heads, -1)).movedim(-2, 0)
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """Join ``[H, *, d]`` to ``[*, H * d]``."""
+    """Join ``[H, *, d]`` to ``[*, H * d]``.
+
+    Example:
+        >>> x = torch.arange(8.0).view(2, 4)
+        >>> torch.equal(join_heads(split_heads(x, num_heads=2)), x)
+        True
+    """
     return x.movedim(0, -2).flatten(-2)
 
 
@@ -42,7 +54,12 @@ def head_blocks(matrix: Tensor, num_heads: int) -> Tensor:
 
 def normalize_heads(x: Tensor, num_heads: int) -> Tensor:
     r"""Scale each head of ``[*, H * d]`` to the length :math:`1/\sqrt{H}`: rows have length one,
-    and inner products are mean cosines."""
+    and inner products are mean cosines.
+
+    Example:
+        >>> normalize_heads(torch.tensor([3.0, 4.0, 0.0, 9.0]), num_heads=2)
+        tensor([0.4243, 0.5657, 0.0000, 0.7071])
+    """
     unit = F.normalize(x.unflatten(-1, (num_heads, -1)), dim=-1)
     return unit.flatten(-2) / num_heads**0.5
 

@@ -1,7 +1,10 @@
 """The public names of graphdiff.nn."""
 
+import inspect
 import subprocess
 import sys
+
+import pytest
 
 import graphdiff.nn
 
@@ -11,6 +14,13 @@ def test_every_listed_name_can_be_imported():
     assert {"DiffusionSchedule", "CNet", "ModalityGate", "ModalitySignal"} <= set(names)
     for name in names:
         assert getattr(graphdiff.nn, name).__module__.startswith("graphdiff.nn.")
+
+
+@pytest.mark.parametrize("name", dir(graphdiff.nn))
+def test_every_layer_and_function_has_an_example(name):
+    value = getattr(graphdiff.nn, name)
+    record = isinstance(value, type) and issubclass(value, tuple)
+    assert record or ">>>" in inspect.getdoc(value)
 
 
 def test_names_are_imported_on_first_use():

@@ -1,4 +1,4 @@
-"""What features say of items: principal directions, and how far people agree on them."""
+"""Item embeddings from features: principal directions and agreement of users."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.conftest import make_model, random_data
 
 
 def graph_of(rows, features, has=None):
-    """A graph of people's rows, with one modality."""
+    """A graph of users' rows, with one modality."""
     num_items = features.size(0)
     rowptr = torch.tensor([0, *torch.tensor([len(row) for row in rows]).cumsum(0)])
     col = torch.tensor([item for row in rows for item in row], dtype=torch.long)
@@ -25,10 +25,10 @@ def started(graph, channels=8, rank=4, seed=0):
     return content
 
 
-def test_agreement_is_one_where_a_persons_items_are_the_same_and_zero_by_chance():
+def test_agreement_is_one_for_equal_items_of_a_user_and_zero_by_chance():
     two_kinds = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
     assert agreement(two_kinds, graph_of([[0, 1], [2, 3]], two_kinds)) == 1
-    # As far apart as can be is no agreement either.
+    # Opposite items of a user give no agreement either.
     assert agreement(two_kinds, graph_of([[0, 2], [1, 3]], two_kinds)) == 0
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 5, generator=generator)
@@ -39,7 +39,7 @@ def test_agreement_is_one_where_a_persons_items_are_the_same_and_zero_by_chance(
 def test_agreement_is_the_intraclass_correlation_pair_by_pair():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(7, 3, generator=generator)
-    x[:3] += 5  # who has one of these has others
+    x[:3] += 5  # users of one of these have others
     x[6] = 0  # lacks the modality
     rows = [[0, 1, 2], [3, 5], [3, 4, 5, 6], [3], [0, 6], [0, 2, 6]]
     seen = torch.tensor([i for row in rows for i in row if i != 6])
@@ -57,7 +57,7 @@ def test_agreement_is_the_intraclass_correlation_pair_by_pair():
 
 
 @pytest.mark.parametrize("rows", [[[0], [1]], [[], []]])
-def test_agreement_of_people_without_pairs_is_zero(rows):
+def test_agreement_of_users_without_pairs_is_zero(rows):
     x = torch.eye(3)
     assert agreement(x, graph_of(rows, x)) == 0
 
@@ -75,13 +75,13 @@ def test_coordinates_keep_the_directions_of_most_variance_and_have_length_one():
     torch.testing.assert_close(coordinates[has].norm(dim=1), torch.ones(59))
     unit = F.normalize(x[has], dim=1)
     centred = F.normalize(unit - unit.mean(dim=0), dim=1)
-    # Two directions hold all there is, so that no cosine is lost.
+    # The data has two directions, so that no cosine changes.
     torch.testing.assert_close(
         coordinates[has] @ coordinates[has].t(), centred @ centred.t(), atol=1e-3, rtol=0
     )
 
 
-def test_maps_start_as_large_as_people_agree():
+def test_maps_start_as_large_as_users_agree():
     generator = torch.Generator().manual_seed(0)
     kind = torch.arange(40) % 2
     x = torch.where(kind.unsqueeze(1) > 0, 1.0, -1.0) * torch.randn(1, 6, generator=generator)
@@ -93,12 +93,12 @@ def test_maps_start_as_large_as_people_agree():
     unlike = [[i, i + 1] for i in range(0, 40, 2)]
     content = started(graph_of(unlike, x))
     assert not content.weight.any()
-    content().square().sum().backward()  # nothing, and yet it can learn:
+    content().square().sum().backward()  # zero, and it can still learn:
     (content() - 1).square().sum().backward()
     assert content.weight.grad.any()
 
 
-def test_it_starts_once_and_is_drawn_anew_on_request():
+def test_it_starts_once_and_can_be_reset():
     data = random_data(features={"image": 5})
     model = make_model(LD4MRec, data)
     content = model.items.content
@@ -114,7 +114,7 @@ def test_it_starts_once_and_is_drawn_anew_on_request():
     assert content().any(dim=1).all()
 
 
-def test_directions_do_not_depend_on_what_was_drawn_before():
+def test_directions_do_not_depend_on_earlier_random_numbers():
     data = random_data(features={"image": 5})
     found = []
     for seed in (0, 1):

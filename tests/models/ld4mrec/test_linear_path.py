@@ -1,4 +1,4 @@
-"""The linear path is EASE, in two tables of items."""
+"""The linear path is EASE in two item tables."""
 
 import pytest
 import torch
@@ -16,23 +16,23 @@ def solved(rank, ridge=3.0):
     return graph, path
 
 
-def test_with_all_singular_values_it_is_ease_for_what_people_do_not_have():
+def test_with_all_singular_values_it_is_ease_for_unseen_items():
     graph, path = solved(12)
     x = torch.from_numpy(graph.to_scipy().toarray())
     expected = x @ zero_diagonal_regression(gram(graph), 3.0).double()
     found = (x @ path.row_encoder.double()) @ path.item.double().t()
     for of_ease, of_path, seen in zip(expected, found, x > 0, strict=True):
-        # But for what is the same for all items, which no ranking sees.
+        # Up to a constant for all items, which no ranking sees.
         gap = (of_ease - of_path)[~seen]
         torch.testing.assert_close(gap, gap.mean().expand_as(gap), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("rank", [4, 12, 16])
-def test_a_person_of_length_one_has_scores_of_deviation_one(rank):
+def test_a_user_vector_of_length_one_gives_scores_of_deviation_one(rank):
     _, path = solved(rank)
     covariance = torch.cov(path.item.t(), correction=0)
     used = path.item.abs().sum(dim=0) > 0
-    # Twelve items, about their mean, span eleven dimensions.
+    # Twelve items, centred, span eleven dimensions.
     assert used.sum() == min(rank, 11)
     torch.testing.assert_close(covariance, torch.diag(used.float()), atol=1e-4, rtol=0)
 

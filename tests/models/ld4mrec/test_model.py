@@ -1,4 +1,4 @@
-"""LD4MRec: its exact sparse training against dense rows, its guidance, and its inference."""
+"""LD4MRec: exact sparse training against dense rows, guidance, and inference."""
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Query
-from graphdiff.models.ld4mrec import item_messages
 from graphdiff.models.ld4mrec.row_diffusion import corrupt
 from graphdiff.nn.heads import head_blocks, normalize_heads
 from tests.conftest import random_data
@@ -26,7 +25,7 @@ def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
     content = model.items.content
     if content is not None:
         content.start(model.graph, fixed())
-        # Such small data may say that all modalities count the same.
+        # On such small data all agreements may be zero.
         content.agreement.copy_(torch.arange(1, len(features) + 1) / 10)
     return model
 
@@ -65,7 +64,7 @@ def test_training_equals_dense_rows_in_double_precision(features, visible_weight
         torch.testing.assert_close(sparse_grads[name], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_propagation_waits_for_its_turn():
+def test_propagation_is_repeated_after_some_steps():
     model = make(propagation={"every": 2})
     rows = model.graph.rows(torch.arange(12))
     seen = []
@@ -85,7 +84,7 @@ def test_propagation_waits_for_its_turn():
     torch.testing.assert_close(model.items(model.graph) + model.messages._last[0], fresh)
 
 
-def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
+def test_hidden_items_are_removed_from_message_passing(monkeypatch):
     model = make()
     position = model.graph.located_rows(torch.arange(4))[1]
     calls = []
@@ -100,13 +99,6 @@ def test_what_a_batch_hides_is_hidden_from_message_passing(monkeypatch):
     for settings in ({"propagation.hide_targets": False}, {"propagation.num_layers": 0}):
         make(**settings).loss(torch.arange(4), fixed())
         assert calls.pop()[1] is None
-
-
-def test_small_graphs_propagate_in_every_step(monkeypatch):
-    model = make()
-    assert model.messages.steps_between(model.graph) == 0
-    monkeypatch.setattr(item_messages, "SMALL_GRAPH", 10)
-    assert model.messages.steps_between(model.graph) == 100
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])
@@ -131,7 +123,7 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
     assert ((encoded.mean(0) - dense.mean(0)).abs() < 6 * error).all()
     found, expected = encoded.t().cov(), dense.t().cov()
     scale = expected.diagonal().mean()
-    # Heads have noise of their own.
+    # Each head has its own noise.
     expected = torch.block_diag(*head_blocks(expected, num_heads))
     torch.testing.assert_close(found / scale, expected / scale, rtol=0.02, atol=0.02)
 
@@ -147,7 +139,7 @@ def test_training_never_makes_a_tensor_of_batch_times_items():
         optimizer.step()
 
 
-def test_the_watch_would_have_seen_a_dense_training():
+def test_the_watch_detects_a_dense_training():
     model = make(num_users=23, num_items=71, objective={"num_negatives": 10}).double()
     rows = model.graph.rows(torch.arange(23))
     draw = model.draw(rows, fixed())
@@ -202,7 +194,7 @@ def test_scores_follow_the_docstring(num_heads, shrinkage, num_item_layers):
         assert model.tables().item.norm(dim=1).max() <= 1.0001
 
 
-def test_a_head_learns_as_if_it_were_alone():
+def test_a_head_is_trained_as_if_it_were_the_only_one():
     both = make(num_heads=2, objective={"input_dropout": 0.2}).double()
     alone = make(num_heads=1, hidden_channels=4, objective={"input_dropout": 0.2}).double()
     with torch.no_grad():
@@ -242,7 +234,7 @@ def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
     encoded = torch.from_numpy(graph.to_scipy().toarray()).float() @ model.linear.row_encoder
     expected = 0.7 * F.normalize(encoded, dim=1) @ model.linear.item.t()
     torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
-    # Folding in, and coming back from disk.
+    # Folded-in users, and the model loaded from disk.
     before = model.recommend([3, 4], k=5)
     lists = [graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
     model.save_pretrained(tmp_path / "model")
@@ -271,7 +263,7 @@ def test_inference_is_one_deterministic_pass():
     assert calls == [0]
 
 
-def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
+def test_the_reverse_chain_walks_every_step_and_is_deterministic():
     model = make(diffusion={"num_steps": 6, "noise_scale": 0.5})
     with torch.no_grad():
         for p in model.parameters():
@@ -286,7 +278,7 @@ def test_reverse_chain_walks_every_step_and_answers_the_same_each_time():
         model.recommend([0], k=4, num_steps=7)
 
 
-def test_reverse_chain_equals_the_chain_on_dense_rows():
+def test_the_reverse_chain_equals_the_chain_on_dense_rows():
     model = make(diffusion={"num_steps": 4, "noise_scale": 0.5}).eval().double()
     with torch.no_grad():
         for p in model.parameters():
@@ -300,7 +292,7 @@ def test_reverse_chain_equals_the_chain_on_dense_rows():
         noise = torch.randn(12, 8, generator=fixed()).double()
         gram = head_blocks(tables.encoder.t() @ tables.encoder, model.config.num_heads)
         start = corrupt(model.schedule, value * x @ tables.encoder, gram, rows, 9, t, noise)
-        # Any row that encodes to the start will do: the network sees rows only encoded.
+        # Any row with this encoding will do: the network sees encoded rows only.
         x_t = start @ torch.linalg.pinv(tables.encoder)
         for step in (4, 3, 2, 1):
             t = torch.full((12,), step)
@@ -317,7 +309,7 @@ def fixed():
     return torch.Generator().manual_seed(0)
 
 
-def test_gate_is_a_share_over_the_modalities_a_user_has():
+def test_the_gate_sums_to_one_over_the_modalities_of_a_user():
     data = random_data(features=FEATURES)
     mine = data["user", "interacts", "item"].edge_index
     mine = mine[1, mine[0] == 4]
@@ -335,7 +327,7 @@ def test_gate_is_a_share_over_the_modalities_a_user_has():
     assert (model.modality_preference(torch.arange(12))["image"] >= share["image"]).all()
 
 
-def test_a_modality_counts_as_much_as_people_agree_in_it():
+def test_global_weights_follow_the_agreement_of_users():
     model = make(gated=False, num_users=30).eval()
     torch.testing.assert_close(model.shares(), torch.tensor([1 / 3, 2 / 3]))
     share = model.modality_preference(torch.arange(30))
@@ -350,26 +342,13 @@ def test_a_modality_counts_as_much_as_people_agree_in_it():
     torch.testing.assert_close(unread.shares(), expected / expected.sum())
 
 
-def test_an_item_hears_of_the_modalities_it_has_alone():
-    data = random_data(features=FEATURES)
-    for name, lacking in (("image", [2, 4]), ("text", [3, 4])):
-        data["item"][f"has_{name}"][lacking] = False
-        data["item"][f"x_{name}"][lacking] = 0
-    model = LD4MRec.from_data(data, hidden_channels=8)
-    weight = model.messages.modality_weights(model.graph, torch.tensor([0.25, 0.75]))
-    assert weight[1].tolist() == [0.25, 0.75]
-    assert weight[2].tolist() == [0, 1]
-    assert weight[3].tolist() == [1, 0]
-    assert weight[4].tolist() == [0, 0]
-
-
-def test_no_modality_at_all():
+def test_data_without_modalities():
     model = make(features={})
     assert model.modality_preference(0) == {}
     assert model.recommend(0, k=3)[0].shape == (1, 3)
 
 
-def test_an_item_without_interactions_is_scored_from_its_content():
+def test_an_item_without_interactions_is_scored_by_its_content():
     settings = {"num_neighbors": 3, "content_rank": 0}
     model = make(num_users=40, num_items=30, features={"image": 6}, **settings).eval()
     cold = 29
@@ -377,7 +356,7 @@ def test_an_item_without_interactions_is_scored_from_its_content():
     with torch.no_grad():
         before = model.tables().item[cold]
         assert before.norm() == pytest.approx(1.0)
-        # It points where its neighbours do.
+        # Its direction is that of its neighbours.
         (source, target), _ = model.graph.similar("image")
         near = source[target == cold]
         degree = model.graph.item_degree()[near].float()
@@ -385,7 +364,7 @@ def test_an_item_without_interactions_is_scored_from_its_content():
     torch.testing.assert_close(before, normalize_heads(expected, model.config.num_heads))
 
 
-def test_users_of_whom_nothing_is_visible_do_no_harm():
+def test_rows_without_visible_items_have_finite_gradients():
     model = make(objective={"input_dropout": 0.99})
     loss = model.loss(torch.arange(12), fixed())
     assert loss.isfinite()
@@ -393,7 +372,7 @@ def test_users_of_whom_nothing_is_visible_do_no_harm():
     assert torch.stack(norms).max() < 1e3
 
 
-def test_a_batch_without_any_interaction():
+def test_a_batch_without_interactions():
     graph = RecGraph(torch.tensor([0, 0, 1]), torch.tensor([0]), num_items=2)
     model = LD4MRec(LD4MRec.configure(hidden_channels=4), graph)
     model.loss(torch.tensor([0]), fixed()).backward()
@@ -402,7 +381,7 @@ def test_a_batch_without_any_interaction():
     assert scores.isfinite().all()
 
 
-def test_repr_tells_the_sizes():
+def test_repr_shows_the_sizes():
     assert str(make()).startswith("LD4MRec(12, 9, hidden_channels=8, parameters=")
 
 
@@ -454,7 +433,7 @@ def test_every_searched_setting_exists():
             assert config == value
 
 
-def test_an_item_that_nobody_has_is_known_by_its_features():
+def test_an_item_without_interactions_is_embedded_by_its_features():
     model = make(
         num_users=40, num_items=30, features={"image": 6}, **{"propagation.content_weight": 0.0}
     ).eval()
