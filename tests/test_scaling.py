@@ -8,22 +8,26 @@ from pathlib import Path
 
 import pytest
 import scaling
+import scaling_report
+import scaling_step
 import torch
 from power_law import power_law_graph
 from roofline import Rates, Work, step_work
-from scaling import Size
+from scaling_step import Size
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphdiff import LD4MRec
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 SMALL = Size(items=400, batch=32, dim=8)
 
 
 def test_both_steps_are_measured_and_equal():
-    sparse = scaling.measure("sparse", SMALL, repeats=1)
+    sparse = scaling_step.measure("sparse", SMALL, repeats=1)
     assert sparse["step_seconds"] > 0
     assert sparse["step_seconds_with_propagation"] > sparse["step_seconds"]
     assert sparse["over_floor"] > 0
-    dense = scaling.measure("dense", SMALL, repeats=1, compare=True)
+    dense = scaling_step.measure("dense", SMALL, repeats=1, compare=True)
     assert dense["peak_rss_bytes"] > 2**20
 
 
@@ -31,10 +35,10 @@ def test_a_different_dense_step_is_detected(monkeypatch):
     def other(*given):
         return 1.01 * scaling_losses(*given)
 
-    scaling_losses = scaling.dense_losses
-    monkeypatch.setattr(scaling, "dense_losses", other)
+    scaling_losses = scaling_step.dense_losses
+    monkeypatch.setattr(scaling_step, "dense_losses", other)
     with pytest.raises(AssertionError):
-        scaling.measure("dense", SMALL, repeats=1, compare=True)
+        scaling_step.measure("dense", SMALL, repeats=1, compare=True)
 
 
 def test_what_would_not_fit_is_skipped_with_a_reason():
@@ -46,8 +50,8 @@ def test_what_would_not_fit_is_skipped_with_a_reason():
 
 def test_the_slope_is_that_of_the_logarithms():
     sizes = [{"items": n, "sparse_step_seconds": 3 * n**0.7} for n in (10, 100, 1000)]
-    assert math.isclose(scaling.slope(sizes), 0.7)
-    assert scaling.slope(sizes[:1]) is None
+    assert math.isclose(scaling_report.slope(sizes), 0.7)
+    assert scaling_report.slope(sizes[:1]) is None
 
 
 #: Matrix products: positions of the factors among the arguments.
@@ -71,9 +75,9 @@ class CountProducts(TorchDispatchMode):
 
 @pytest.mark.parametrize("size", [Size(400, 64, 16), Size(3000, 32, 32)])
 def test_the_floor_counts_the_products_that_the_step_does(size):
-    model = scaling.make_model("sparse", size)
+    model = scaling_step.make_model("sparse", size)
     generator = torch.Generator().manual_seed(0)
-    step, batch = scaling.make_step("sparse", model, generator), torch.arange(size.batch)
+    step, batch = scaling_step.make_step("sparse", model, generator), torch.arange(size.batch)
     step(batch)  # Propagates, which the next steps do not.
     with CountProducts() as products:
         step(batch)
@@ -85,9 +89,7 @@ def test_the_floor_counts_the_products_that_the_step_does(size):
 
 def test_the_floor_follows_the_settings():
     def work(**settings):
-        model = scaling.LD4MRec(
-            scaling.LD4MRec.configure(hidden_channels=16, num_heads=2, **settings), graph
-        )
+        model = LD4MRec(LD4MRec.configure(hidden_channels=16, num_heads=2, **settings), graph)
         return step_work(model, 64)
 
     graph = power_law_graph(100, modalities=True)
@@ -103,5 +105,5 @@ def test_committed_pages_are_those_of_their_json(name):
     result = json.loads((RESULTS / f"{name}.json").read_text())
     committed = {"scaling-cpu": "scaling"}.get(name, name)
     page = (RESULTS / f"{committed}.md").read_text()
-    assert page.startswith(scaling.page(result, None).rstrip("\n"))
+    assert page.startswith(scaling_report.page(result, None).rstrip("\n"))
     assert "The formula of the floor has changed" in page
