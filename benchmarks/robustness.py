@@ -24,7 +24,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import model_classes
-from graphdiff.experiments.plots import COLOURS, MARKERS, open_figure, svg
+from graphdiff.experiments.plots import COLOURS, MARKERS, add_legend, open_figure, svg
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_bytes, write_text
 from graphdiff.models.base import Recommender
@@ -150,7 +150,7 @@ def plot(found: list[dict[str, Any]]) -> bytes:
     axes.set_xlabel("noise, as a share of the training interactions")
     axes.set_ylabel("test recall@20")
     if found:
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        add_legend(axes)
     return svg(figure)
 
 

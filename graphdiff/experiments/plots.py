@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -80,18 +80,25 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def open_figure(width: float, height: float, layout: Literal["none", "tight"] = "none") -> Figure:
+def open_figure(width: float, height: float) -> Figure:
     """Return an empty figure for :func:`svg`, which makes it as large as its content needs.
 
     Args:
         width: Width without legends, in inches.
         height: Height without legends, in inches.
-        layout: Matplotlib's layout engine. Constrained layout would squeeze the axes to make room
-            for tall legends beside them.
     """
     figure = new_figure(width, height)
-    figure.set_layout_engine(layout)
+    # A layout engine would squeeze the axes to make room for tall legends beside them.
+    figure.set_layout_engine("none")
     return figure
+
+
+def add_legend(axes: Axes) -> None:
+    """Add a legend beside the axes, in as many columns as it needs to be no taller."""
+    entries = len(axes.get_legend_handles_labels()[1])
+    axes.legend(
+        frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), ncols=max(1, -(-entries // 12))
+    )
 
 
 def _uri(figure: Figure) -> str:
@@ -181,8 +188,8 @@ def _popularity(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
 
 
 def _by_group(result: dict[str, Any], styles: dict[str, Style], kind: str, title: str) -> Figure:
-    figure = open_figure(9.5, 3.4, "tight")
-    both = figure.subplots(1, 2)
+    figure = open_figure(9.5, 3.4)
+    both = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
     for axes, metric in zip(both, ("recall@20", "ndcg@20"), strict=True):
         names = _names(result, styles, kind)
         for name, style in styles.items():
@@ -200,7 +207,7 @@ def _by_group(result: dict[str, Any], styles: dict[str, Style], kind: str, title
         axes.set_xlabel(title)
         axes.set_ylabel(f"test {metric}")
         _plain(axes)
-    both[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    add_legend(both[1])
     return figure
 
 
@@ -235,7 +242,7 @@ def _dropped(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
 
 
 def _finish(axes: Axes) -> None:
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    add_legend(axes)
     _plain(axes)
 
 
