@@ -1,4 +1,4 @@
-"""What is told of a dataset is what was put into it."""
+"""Description of a dataset."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Writes explanation.svg: why a model recommends an item of the synthetic dataset to a user."""
+"""Write explanation.svg: why a model recommends an item of the synthetic dataset to a user."""
 
 from pathlib import Path
 

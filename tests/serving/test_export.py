@@ -170,7 +170,7 @@ def test_programs_in_few_bits(precision, tmp_path):
     whole = sum(one.nbytes for one in Program(model).state_dict().values())
     assert path.stat().st_size < 0.7 * whole
     found = run_onnx(path, LISTS)
-    # The model with rounded tables is what tells the cost.
+    # The cost of rounding is measured with a model of rounded tables.
     same(found, rounded(model, precision).recommend(history_index=LISTS))
     exact = model.recommend(history_index=LISTS)
     torch.testing.assert_close(found[1], exact[1], rtol=0.05, atol=0.05)
