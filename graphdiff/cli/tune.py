@@ -69,15 +69,21 @@ def tune(
     from graphdiff.experiments.tune import tune as search
     from graphdiff.models.registry import get_model
 
+    # All that can be checked before the data is loaded, which can take long.
+    model_class = get_model(model)
+    budget = Budget(trials, hours, seed, jobs, earlier_runs)
+    protocol = Protocol(epochs, patience, min_steps, eval_every, monitor)
+    fixed = parse_options(fix or [], "--fix")
+    first = parse_options(try_first or [], "--try-first")
     data = datasets.load(dataset, root, **dataset_options(dataset, features, option))[0]
     search(
         dataset,
         data,
-        get_model(model),
+        model_class,
         out,
-        budget=Budget(trials, hours, seed, jobs, earlier_runs),
-        protocol=Protocol(epochs, patience, min_steps, eval_every, monitor),
-        fixed=parse_options(fix or [], "--fix"),
-        try_first=parse_options(try_first or [], "--try-first"),
+        budget=budget,
+        protocol=protocol,
+        fixed=fixed,
+        try_first=first,
         report=print_line,
     )

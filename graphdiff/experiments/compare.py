@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +96,8 @@ def compare(
         >>> result.mean("ease")["recall@20"] > 0
         True
     """
+    # Before the data is loaded, which can take long.
+    protocol = Protocol(epochs, patience, min_steps, eval_every, monitor)
     name = data if isinstance(data, str) else "data"
     graph = datasets.load(data, root, **(options or {}))[0] if isinstance(data, str) else data
     made_by = None
@@ -109,7 +112,7 @@ def compare(
         name,
         graph,
         _contestants(models, name if isinstance(data, str) else None, tuned, settings or {}),
-        Protocol(epochs, patience, min_steps, eval_every, monitor, mask_validation, made_by),
+        replace(protocol, mask_validation=mask_validation, split=made_by),
         Execution(
             out=None if out is None else Path(out),
             resume=resume,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graphdiff.evaluation.ranking import describe_masking
+from graphdiff.training.config import training_config
+from graphdiff.training.fit import check_monitor
 
 #: Datasets whose published protocol masks validation items in the test ranking.
 MASKS_VALIDATION = frozenset({"ml-1m-clean", "ml-1m-noisy"})
@@ -24,6 +26,9 @@ class Protocol:
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking.
         split: The transform that made the split; None for the dataset's own.
+
+    Raises:
+        ConfigError: If no model could be trained so.
     """
 
     epochs: int = 500
@@ -33,6 +38,11 @@ class Protocol:
     monitor: str = "recall@20"
     mask_validation: bool = False
     split: str | None = None
+
+    def __post_init__(self) -> None:
+        # Here, since each training would fail in the same way.
+        training_config(None, self.training())
+        check_monitor(self.monitor)
 
     def training(self) -> dict[str, Any]:
         """Return the arguments of :func:`graphdiff.fit`."""

@@ -73,6 +73,26 @@ def test_kind_h_what_cannot_be_trained_is_refused_at_once(log, arguments, messag
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["compare --models", "tune --model"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--monitor", "recall@7"], "no metric 'recall@7' to monitor"),
+        (["--eval-every", "9", "--epochs", "5"], "eval_every=9 is more than epochs=5"),
+    ],
+)
+def test_kind_h_experiments_are_refused_before_data_is_read(
+    command, arguments, message, tmp_path, monkeypatch
+):
+    def load(*arguments, **options):
+        raise AssertionError("the dataset was read")
+
+    monkeypatch.setattr("graphdiff.datasets.load", load)
+    monkeypatch.setattr("graphdiff.experiments.workers.warm_up", lambda: None)
+    done = run(*command.split(), "lightgcn", "--out", tmp_path / "o", *arguments, expect=2)
+    assert message in done.stderr
+
+
 @pytest.mark.parametrize("seed", ["0", "4294967296", str(2**64), "1785139200123456789"])
 def test_kind_h_any_seed_of_the_shell(tmp_path, seed):
     arguments = ["--set=hidden_channels=8", "--epochs=1", "--accelerator=cpu", "--seed", seed]
