@@ -54,7 +54,7 @@ def as_flag(value: Any, name: str) -> bool:
     Raises:
         ConfigError: If it is anything else, such as a mask.
     """
-    flag = _scalar(value)
+    flag = value if isinstance(value, bool) else _scalar(value)
     if isinstance(flag, bool):
         return flag
     raise ConfigError(f"{name} is {_show(value)}; expected True or False")

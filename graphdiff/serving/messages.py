@@ -134,7 +134,7 @@ class JsonRequest(Request):
         """
         body = await self.body()
         try:
-            return json.loads(body, parse_constant=_no_number, parse_float=_finite)
+            return _DECODER.decode(body.decode("utf-8-sig"))
         except json.JSONDecodeError:
             raise
         except RecursionError:
@@ -152,6 +152,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is beyond the range of float64; expected a finite number")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 
 
 def faults(errors: Sequence[Any]) -> list[dict[str, Any]]:
