@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from graphdiff import LD4MRec, fit
 from graphdiff.errors import ConfigError
 from graphdiff.evaluation.ranking import evaluate
 from graphdiff.models import MODELS
+from graphdiff.nn import DiffusionSchedule, Part
 from graphdiff.serving import export as module
 from graphdiff.serving.export import Program, Table, export, rounded
 from tests.conftest import make_model, random_data
+from tests.serving.client import local
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -183,6 +186,76 @@ def test_rounding_leaves_the_model_as_it_is():
     before = model.recommend([0, 1], k=5)
     assert not torch.equal(rounded(model, "int8").recommend([0, 1], k=5)[1], before[1])
     assert torch.equal(model.recommend([0, 1], k=5)[1], before[1])
+
+
+class ShiftedCNet(Part):
+    """A C-Net of its own: one layer on both signals, shifted by the step."""
+
+    def __init__(self, channels, num_steps):
+        super().__init__()
+        self.linear = torch.nn.Linear(2 * channels, channels)
+        self.shift = torch.nn.Embedding(num_steps + 1, channels)
+
+    def forward(self, hidden, t, collaborative, preference):
+        signals = torch.cat([collaborative, preference], dim=-1)
+        return hidden + torch.tanh(self.linear(signals)) * torch.sigmoid(self.shift(t))
+
+
+class SharpGate(Part):
+    """A gate of its own, without parameters."""
+
+    def forward(self, preference, shares):
+        length = preference.norm(dim=-1)
+        weight = shares * length
+        return weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-9)
+
+
+class BranchingCNet(torch.nn.Module):
+    """A C-Net that no export can follow."""
+
+    def forward(self, hidden, t, collaborative, preference):
+        return hidden if bool((hidden > 0).all()) else hidden + collaborative
+
+
+def test_a_model_with_parts_of_its_own_is_trained_saved_served_and_exported(tmp_path):
+    data = random_data(30, 50, {"image": 6, "text": 5})
+    parts = {
+        "cnet": ShiftedCNet(8, 4),
+        "gate": SharpGate(),
+        "schedule": DiffusionSchedule.from_variances(torch.tensor([0.01, 0.05, 0.1, 0.2])),
+    }
+    torch.manual_seed(0)
+    model = LD4MRec.from_data(data, hidden_channels=8, num_heads=2, **parts)
+    before = model.cnet.linear.weight.detach().clone()
+    fit(model, data, epochs=2, progress=False, accelerator="cpu")
+    assert not torch.equal(model.cnet.linear.weight, before)
+    model.save_pretrained(tmp_path / "run")
+    loaded = LD4MRec.from_pretrained(tmp_path / "run")
+    assert isinstance(loaded.cnet, ShiftedCNet)
+    expected = model.recommend(history_index=LISTS, k=10)
+    same(loaded.recommend(history_index=LISTS, k=10), expected)
+    with local(tmp_path / "run") as client:
+        found = client.post("/recommend", json={"history": ["1", "5", "2"], "k": 10}).json()
+        assert [one["item_index"] for one in found["items"]] == expected[0][0].tolist()
+        new = {"features": {"image": [[0.1] * 6]}}
+        assert client.post("/items", json=new).json() == {"items": ["50"]}
+    export(loaded, tmp_path / "model.pt2", "torch", k=10)
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    export(loaded, tmp_path / "model.onnx", k=10)
+    for lists in BATCHES:
+        expected = model.recommend(history_index=lists, k=10)
+        same(program(*ragged(lists)), expected)
+        same(run_onnx(tmp_path / "model.onnx", lists), expected)
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+def test_a_part_that_cannot_be_exported_is_named(format, tmp_path):
+    data = random_data(30, 50, {"image": 6})
+    model = LD4MRec.from_data(data, hidden_channels=8, cnet=BranchingCNet())
+    assert model.recommend(history_index=[[1]], k=3)[0].shape == (1, 3)
+    with pytest.raises(ConfigError, match=r"PyTorch cannot export this model: .*BranchingCNet"):
+        export(model, tmp_path / "model", format)
+    assert not list(tmp_path.iterdir())
 
 
 def test_kind_f_raw_ids_in_a_program_are_text(tmp_path):

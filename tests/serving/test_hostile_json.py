@@ -17,7 +17,7 @@ VECTOR = [0.5] * 6
 
 @pytest.fixture(scope="module")
 def client():
-    with local(make(), queue=8, body=200_000) as client:
+    with local(make(), wait=0, body=200_000) as client:
         yield client
 
 
@@ -224,7 +224,7 @@ bodies = {
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_kind_g_no_body_breaks_an_endpoint(client, path):
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.one_of(bodies[path], values))
     def run(body):
         check(client, path, json.dumps(body))  # NaN, Infinity and escapes as Python writes them
