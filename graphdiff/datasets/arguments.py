@@ -138,6 +138,7 @@ def _is_model(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, BaseModel)
 
 
+@functools.cache
 def _hints(init: Callable[..., None]) -> dict[str, Any]:
     try:
         return get_type_hints(init, include_extras=True)
@@ -210,8 +211,9 @@ def _is_text(hint: Any) -> bool:
         return _is_text(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return all(isinstance(value, str) for value in get_args(hint))
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-    return hint is str or (kinds == [str] and type(None) in get_args(hint))
+    alternatives = [kind for kind in get_args(hint) if kind is not type(None)]
+    optional = len(alternatives) < len(get_args(hint))
+    return hint is str or (optional and all(map(_is_text, alternatives)))
 
 
 def _read_yaml(name: str, text: str) -> Any:

@@ -72,6 +72,15 @@ def cards() -> list[Card]:
     return [_read(path) for path in paths]
 
 
+def read_card(name: str) -> Card:
+    """Return the card of one of graphdiff's own datasets.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    return _read(cards_folder() / name / "card.yaml")
+
+
 def card_names() -> set[str]:
     """Return the names of graphdiff's own datasets that have a card; none where there are none."""
     try:

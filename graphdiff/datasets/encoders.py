@@ -62,8 +62,11 @@ def encode_tfidf(texts: list[str], channels: int = TFIDF_CHANNELS) -> np.ndarray
         raise DataError(
             f"none of the {len(texts)} texts has a word; expected text, or numbers as features"
         ) from None
-    size = min(channels, *counts.shape)
-    encoded = TruncatedSVD(size, random_state=0).fit_transform(counts).astype(np.float32)
+    if counts.shape[1] == 1:  # One word in all texts: there is nothing to decompose.
+        encoded = counts.toarray().astype(np.float32)
+    else:
+        size = min(channels, *counts.shape)
+        encoded = TruncatedSVD(size, random_state=0).fit_transform(counts).astype(np.float32)
     encoded[counts.getnnz(axis=1) == 0] = np.nan
     return encoded
 

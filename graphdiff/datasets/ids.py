@@ -135,7 +135,7 @@ def plain(column: Any) -> Any:
         column = column.cast(kind.storage_type)
     if pa.types.is_run_end_encoded(column.type):
         column = pc.run_end_decode(column)
-    if pa.types.is_string_view(column.type):
+    if pa.types.is_string_view(column.type) or pa.types.is_null(column.type):
         column = column.cast(pa.string())
     elif pa.types.is_binary_view(column.type):
         column = column.cast(pa.binary())

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from graphdiff.datasets.arguments import known_arguments, read_texts, takes_any
 from graphdiff.datasets.base import RecDataset
-from graphdiff.datasets.cards import Card, card_names, cards
+from graphdiff.datasets.cards import Card, card_names, cards, read_card
 from graphdiff.datasets.registration import (
     explain_missing,
     is_built_in,
@@ -171,9 +171,7 @@ DATASETS: Mapping[str, type[RecDataset]] = _Datasets()
 
 
 def _card(name: str) -> dict[str, Any]:
-    if name not in card_names():
-        return {}
-    return next((card.content for card in cards() if card.name == name), {})
+    return read_card(name).content if name in card_names() else {}
 
 
 def _entry_points() -> dict[str, EntryPoint]:

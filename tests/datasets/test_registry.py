@@ -325,7 +325,14 @@ def test_kind_h_integers_of_every_type_and_size_are_seeds():
 
 
 def test_texts_stay_texts_where_text_is_expected():
-    texts = {"user": "1", "item": "yes", "delimiter": ";", "file": "2024", "split": "ratio"}
+    texts = {
+        "user": "1",
+        "item": "yes",
+        "delimiter": ",",
+        "encoder": "tfidf",
+        "file": "2024",
+        "split": "ratio",
+    }
     assert parse_options("csv", texts) == texts
     assert parse_options("recbole", {"user": "null", "k_core": "5"}) == {
         "user": "null",

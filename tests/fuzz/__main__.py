@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphdiff.errors import GraphDiffError
+from tests.fuzz.every import EVERY
 from tests.fuzz.mutate import mutate
-from tests.fuzz.requests import REQUESTS
-from tests.fuzz.targets import TARGETS, Sample, Target
+from tests.fuzz.targets import Sample, Target
 from tests.fuzz.watch import ExecutionWatch
 
 PATIENCE = 20  # seconds that a reader may take over a file of some kilobytes
@@ -107,6 +107,7 @@ class Fuzzer:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for name, content in sample.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
 
 
@@ -131,7 +132,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _too_long)
     limit_memory()
-    targets = [t for t in TARGETS + REQUESTS if (arguments.only or "") in t.name]
+    targets = [t for t in EVERY if (arguments.only or "") in t.name]
     bad = False
     print(f"{'reader':<20}{'inputs':>9}{'read':>9}{'refused':>9}{'uncaught':>10}{'executed':>10}")
     with tempfile.TemporaryDirectory() as folder:

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.__main__ import Fuzzer, Report
-from tests.fuzz.requests import REQUESTS
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.every import EVERY
+from tests.fuzz.targets import Target
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def fuzzer(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("target", TARGETS + REQUESTS, ids=lambda target: target.name)
+@pytest.mark.parametrize("target", EVERY, ids=lambda target: target.name)
 def test_a_damaged_file_gives_data_or_a_clear_refusal(fuzzer, target):
     samples = fuzzer.samples(target)
 
@@ -38,7 +38,7 @@ def test_a_damaged_file_gives_data_or_a_clear_refusal(fuzzer, target):
 
 
 def test_every_hostile_sample_is_refused(fuzzer):
-    for target in TARGETS + REQUESTS:
+    for target in EVERY:
         for sample in fuzzer.samples(target)[1]:
             report = Report()
             fuzzer.try_one(target, ([sample], []), "whole", report)

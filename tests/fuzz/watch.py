@@ -71,5 +71,7 @@ class ExecutionWatch:
         return event in FORBIDDEN
 
     def _is_outside(self, path: Any) -> bool:
+        if isinstance(path, int):
+            return False  # A file that is open already was seen when it was opened.
         # Nothing can be kept in the null device, so that it serves as a cache that keeps nothing.
         return not os.path.abspath(os.fsdecode(path)).startswith((self.folder, os.devnull))
