@@ -33,7 +33,7 @@ BLOCK = 2**16
 ONNX_LIMIT = 2**31 - 2**24
 
 
-class Table(torch.nn.Module):
+class PackedTable(torch.nn.Module):
     """An item table, stored in few bits and read as float32.
 
     ``bf16`` rounds to 8 significant bits. ``int8`` scales each vector so that its largest entry is
@@ -103,10 +103,10 @@ class Program(torch.nn.Module):
         self.inference = copy.deepcopy(tables.inference).float()
         # In blocks of d channels, each with a scale of its own where one is needed.
         blocks = self.num_items, -1, model.config.hidden_channels
-        self.row_encoder = Table(tables.row_encoder.view(blocks), precision)
+        self.row_encoder = PackedTable(tables.row_encoder.view(blocks), precision)
         # In pieces, so that no tensor holds the scores of a large catalogue.
         self.item = torch.nn.ModuleList(
-            Table(piece, precision) for piece in tables.item.reshape(blocks).split(BLOCK)
+            PackedTable(piece, precision) for piece in tables.item.reshape(blocks).split(BLOCK)
         )
         bias = model.bias.detach().float()
         self.register_buffer("bias", bias.masked_fill(~model.catalogue.available, -torch.inf))
@@ -162,7 +162,7 @@ class Program(torch.nn.Module):
         score: Tensor | None = None
         start = 0
         for piece in self.item:
-            assert isinstance(piece, Table)
+            assert isinstance(piece, PackedTable)
             stop = start + piece.value.size(0)
             found = piece.inner_product(vectors) + self.bias[start:stop]
             seen = (item >= start) & (item < stop) & (weight > 0)
@@ -238,7 +238,7 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
     _checked(model, precision)
 
     def through(table: Tensor, channels: int) -> Tensor:
-        parts = Table(table.view(len(table), -1, channels), precision)
+        parts = PackedTable(table.view(len(table), -1, channels), precision)
         return parts.rows(torch.arange(len(table), device=table.device)).view_as(table)
 
     def tables() -> ItemTables:

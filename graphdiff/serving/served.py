@@ -178,7 +178,7 @@ class Served:
             raise DataError(f"features of {name} are beyond the range of float32; scale them down")
         return matrix
 
-    def answer(self, requests: list[RankingRequest]) -> list[Ranking]:
+    def answer(self, requests: list[RankingRequest]) -> list[Recommendations]:
         """Answer requests to this model in one call; all have the same ``candidates``."""
         history = [request.history for request in requests]
         pairs = [(n, item) for n, one in enumerate(requests) for item in one.exclude]
@@ -193,7 +193,7 @@ class Served:
         gates = {} if preference is None else preference(history_index=history)
         shares = {name: share.tolist() for name, share in gates.items()}
         return [
-            Ranking(
+            Recommendations(
                 [
                     (self.item_ids.text[item], item, score)
                     for item, score in zip(found[: one.k], score_row[: one.k], strict=True)
@@ -227,7 +227,7 @@ class RankingRequest:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Recommendations:
     """The best items of one user.
 
     Attributes:
@@ -239,20 +239,20 @@ class Ranking:
     gate: dict[str, float] | None
 
 
-def answer_batch(requests: list[RankingRequest]) -> list[Ranking | Exception]:
+def answer_batch(requests: list[RankingRequest]) -> list[Recommendations | Exception]:
     """Answer requests with one call per model; those with candidates take a call each."""
     groups: dict[tuple[int, int], list[int]] = {}
     for n, request in enumerate(requests):
         alone = -1 if request.candidates is None else n
         groups.setdefault((id(request.served), alone), []).append(n)
-    answers: list[Ranking | Exception] = [GraphDiffError("not answered")] * len(requests)
+    answers: list[Recommendations | Exception] = [GraphDiffError("not answered")] * len(requests)
     for group in groups.values():
         for n, answer in zip(group, _answered([requests[n] for n in group]), strict=True):
             answers[n] = answer
     return answers
 
 
-def _answered(requests: list[RankingRequest]) -> list[Ranking | Exception]:
+def _answered(requests: list[RankingRequest]) -> list[Recommendations | Exception]:
     try:
         return list(requests[0].served.answer(requests))
     except Exception as error:

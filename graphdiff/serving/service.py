@@ -41,7 +41,7 @@ from graphdiff.serving.messages import (
     faults,
     sendable,
 )
-from graphdiff.serving.served import Ranking, RankingRequest, Served, answer_batch
+from graphdiff.serving.served import RankingRequest, Recommendations, Served, answer_batch
 
 log = logging.getLogger("uvicorn.error")
 PAGE_POLICY = (
@@ -63,7 +63,7 @@ class Service:
         self.served, self.limits, self.access = served, limits, access
         self.loads = 1
         self._changing = asyncio.Lock()
-        self.batcher: Batcher[RankingRequest, Ranking] = Batcher(
+        self.batcher: Batcher[RankingRequest, Recommendations] = Batcher(
             answer_batch, limits.queue, limits.batch, limits.wait
         )
 

@@ -14,7 +14,7 @@ from graphdiff.evaluation.ranking import evaluate
 from graphdiff.models import MODELS
 from graphdiff.nn import DiffusionSchedule, Part
 from graphdiff.serving import export as module
-from graphdiff.serving.export import Program, Table, export, rounded
+from graphdiff.serving.export import PackedTable, Program, export, rounded
 from tests.conftest import make_model, random_data
 from tests.serving.client import local
 
@@ -154,7 +154,7 @@ def test_removed_items_are_not_recommended():
 def test_tables_in_few_bits_are_near(precision, error):
     value = torch.randn(40, 3, 16) * torch.rand(40, 1, 1) * 9
     value[7] = 0
-    table = Table(value, precision)
+    table = PackedTable(value, precision)
     index = torch.tensor([7, 3, 3, 39])
     limit = error * value.abs().amax(dim=-1, keepdim=True)[index]
     assert ((table.rows(index) - value[index]).abs() <= limit * 1.001).all()
