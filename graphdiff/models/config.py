@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from graphdiff.errors import ConfigError
 
@@ -13,6 +20,17 @@ class BaseConfig(BaseModel):
     """Base of the settings of all models; it has no fields of its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read scalars of NumPy and PyTorch, and refuse a truth value where a number belongs."""
+        if hasattr(value, "item") and getattr(value, "shape", None) == ():
+            value = value.item()
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and not _takes_bool(field.annotation):
+            raise ValueError("Input should not be a truth value")
+        return value
 
 
 class ModelConfig(BaseConfig):
@@ -28,6 +46,11 @@ class ModelConfig(BaseConfig):
         0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0 for no average."
     )
     batch_size: int = Field(2048, ge=1, description="Users or interactions per training step.")
+
+
+def _takes_bool(annotation: Any) -> bool:
+    parts = (annotation, *get_args(annotation))
+    return any(part in (bool, Any) or isinstance(part, bool) for part in parts)
 
 
 C = TypeVar("C", bound=BaseModel)

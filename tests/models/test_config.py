@@ -3,6 +3,7 @@
 import math
 from typing import Self
 
+import numpy as np
 import pytest
 from pydantic import Field, model_validator
 
@@ -123,8 +124,10 @@ def test_every_setting_of_every_model_refuses_what_is_no_number(model_class):
     assert model_class.configure(**values) == config
     numbers = [name for name, value in values.items() if type(value) in (int, float)]
     for name in numbers:
-        for wrong in (math.nan, math.inf, -math.inf):
+        for wrong in (math.nan, math.inf, -math.inf, True, "x", np.float32(math.nan)):
             with pytest.raises(ConfigError, match=f"{name}="):
                 model_class.configure(**{name: wrong})
+        same = model_class.configure(**{name: np.array(values[name])})
+        assert same == config
     with pytest.raises(ConfigError, match=r"has no setting 'no\.such'"):
         model_class.configure(**{"no.such": 1})

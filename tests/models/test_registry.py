@@ -1,13 +1,16 @@
 """Models that register themselves, and models of other distributions."""
 
+import json
 import sys
 import textwrap
 
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
 from graphdiff import fit
+from graphdiff.cli.main import app
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.ranking import evaluate
 from graphdiff.models import MODELS, LightGCN, Recommender, get_model, registry
@@ -116,6 +119,29 @@ def test_a_run_of_such_a_model_needs_its_class_and_imports_nothing(package, tmp_
     get_model("their_models:Factors")
     assert type(Recommender.from_pretrained(folder)).__name__ == "Factors"
     assert resume_run(folder, epochs=2, progress=False)["epochs"] == 2
+
+
+def test_the_command_line_takes_a_class_of_the_users(package, tmp_path):
+    folder, own = str(tmp_path / "run"), ["--model", "their_models:Factors"]
+
+    def run(*arguments):
+        forget()
+        return CliRunner().invoke(app, [*arguments])
+
+    options = ["--option", "num_users=60", "--option", "num_items=40", "--set", "hidden_channels=4"]
+    quick = ["--epochs", "1", "--accelerator", "cpu", "--no-progress"]
+    result = run("train", "--out", folder, *own, *options, *quick)
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", folder)
+    assert isinstance(result.exception, RunError)
+    assert "--model their_models:Factors" in str(result.exception)
+    result = run("evaluate", folder, *own, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["recall@20"] >= 0
+    result = run("recommend", folder, *own, "--user", "3", "-k", "2", "--json")
+    assert len(json.loads(result.output)["items"]) == 2
+    result = run("train", "--resume", folder, *own, "--epochs", "2", "--no-progress")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_name_of_a_file_imports_nothing(package):
