@@ -1,7 +1,7 @@
-"""LD4MRec's training step on dense rows, as one would write it down from the equations.
+"""LD4MRec's training step on dense rows, a direct transcription of the equations.
 
-Same network, same tables, same loss, but with tensors ``[batch, items]``: what the tests compare
-the exact sparse step with, and what the scaling benchmark measures it against.
+Network, tables and loss are the same, but tensors are ``[batch, items]``. The tests and the scaling
+benchmark compare the exact sparse step with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from graphdiff.models.ld4mrec.row_signals import row_signals
 
 
 def dense_rows(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
-    """Rows of zeros and ones, ``[B, I]``."""
+    """Return rows of zeros and ones, ``[B, I]``."""
     dense = torch.zeros(rows.num, num_items, dtype=dtype, device=rows.item.device)
     dense[rows.row, rows.item] = 1
     return dense
@@ -31,14 +31,14 @@ def dense_losses(
     withheld: Tensor | None = None,
     noise: torch.Generator | None = None,
 ) -> Tensor:
-    """The loss of each row, ``[B]``, as :meth:`LD4MRec.row_losses` has it.
+    """Return the loss of each row, ``[B]``; see :meth:`LD4MRec.row_losses`.
 
     Args:
         model: The model.
         rows: Rows of items.
-        draw: What is random about the step; its noise, which is in d dimensions, is not used.
-        withheld: Interactions that messages do not pass along, as there.
-        noise: Source of noise on the rows themselves; without it there is none.
+        draw: The random values of the step; its noise, which is in d dimensions, is not used.
+        withheld: Positions of interactions that are removed from message passing.
+        noise: Generator of noise on the rows; without it there is none.
     """
     config, num_items, dtype = model.config.objective, model.num_items, model.bias.dtype
     propagated = model.propagated(withheld)
@@ -85,7 +85,7 @@ def dense_losses(
 
 
 def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
-    """Vectors ``[B, d]`` by the reverse chain over all T steps, walked on rows of the catalogue.
+    """Return vectors ``[B, d]`` of the reverse chain over all T steps on dense rows.
 
     Args:
         model: The model.

@@ -38,7 +38,7 @@ class Timed:
         model: Name of the model.
         path: Name of the path.
         ask: Recommends to users, long ``[B]``.
-        batches: Whether many users are asked for at once, too.
+        batches: Whether it is timed on batches of users too.
         single: Seconds of requests of one user: elapsed, and of the processor.
         batch: The same of batches.
     """
