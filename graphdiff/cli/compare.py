@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from graphdiff.cli.arguments import Features, Option, Root
 from graphdiff.cli.train import DEFAULTS, setting
 from graphdiff.console import print_text
-from graphdiff.errors import ConfigError
+from graphdiff.errors import ConfigError, Interrupted
 from graphdiff.options import dataset_options
 
 if TYPE_CHECKING:
@@ -113,30 +114,37 @@ def compare(
         warm_up()
         from graphdiff.experiments.compare import compare as compare_models
 
-        result = compare_models(
-            dataset,
-            models or "all",
-            seeds=seeds,
-            root=root,
-            options=dataset_options(dataset, features, option),
-            tuned=tuned_folder or tuned,
-            epochs=epochs,
-            patience=patience,
-            min_steps=min_steps,
-            eval_every=eval_every,
-            monitor=monitor,
-            mask_validation=mask_validation,
-            split=split.value,
-            cold_share=cold_share,
-            drop_features=drop_features or [],
-            split_seed=split_seed,
-            out=out,
-            resume=resume,
-            jobs=jobs,
-            checkpoints=checkpoints,
-            progress=progress,
-            report=print_line,
-        )
+        try:
+            result = compare_models(
+                dataset,
+                models or "all",
+                seeds=seeds,
+                root=root,
+                options=dataset_options(dataset, features, option),
+                tuned=tuned_folder or tuned,
+                epochs=epochs,
+                patience=patience,
+                min_steps=min_steps,
+                eval_every=eval_every,
+                monitor=monitor,
+                mask_validation=mask_validation,
+                split=split.value,
+                cold_share=cold_share,
+                drop_features=drop_features or [],
+                split_seed=split_seed,
+                out=out,
+                resume=resume,
+                jobs=jobs,
+                checkpoints=checkpoints,
+                progress=progress,
+                report=print_line,
+            )
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"interrupted; finished trainings are kept in {out}: resume with the same command "
+                "and --resume",
+                getattr(error, "signal", signal.SIGINT),
+            ) from None
     show(result, render or out, report, markdown, latex)
 
 

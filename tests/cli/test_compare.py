@@ -80,3 +80,13 @@ def test_a_file_without_models_is_not_rendered(call, tmp_path):
     (tmp_path / "x.json").write_text('{"dataset": "x", "models": {}}')
     code, printed = call("--render", tmp_path / "x.json")
     assert (code, "holds no models" in printed) == (2, True)
+
+
+def test_an_interrupt_names_the_way_to_resume(call, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells, "in_own_process", interrupt)
+    code, printed = call(*TINY, "--models", "ease", "--out", tmp_path / "c.json")
+    assert code == 130
+    assert printed.endswith("resume with the same command and --resume\n")
