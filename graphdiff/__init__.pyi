@@ -24,6 +24,7 @@ from .models.ease import EASE as EASE
 from .models.easefeatures import EASEFeatures as EASEFeatures
 from .models.freedom import FREEDOM as FREEDOM
 from .models.gfcf import GFCF as GFCF
+from .models.giffcf import GiffCF as GiffCF
 from .models.itemknn import ItemKNN as ItemKNN
 from .models.lattice.model import LATTICE as LATTICE
 from .models.ld4mrec.model import LD4MRec as LD4MRec

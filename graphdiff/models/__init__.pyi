@@ -13,6 +13,7 @@ from .ease import EASE as EASE
 from .easefeatures import EASEFeatures as EASEFeatures
 from .freedom import FREEDOM as FREEDOM
 from .gfcf import GFCF as GFCF
+from .giffcf import GiffCF as GiffCF
 from .itemknn import ItemKNN as ItemKNN
 from .lattice.model import LATTICE as LATTICE
 from .ld4mrec.model import LD4MRec as LD4MRec
