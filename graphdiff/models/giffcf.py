@@ -100,7 +100,8 @@ class TimeValue(torch.nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Map steps, long ``[B]``, to values ``[B, 1]``."""
-        return self.out(F.silu(self.hidden(timestep_embedding(t, TIME_CHANNELS))))
+        time = timestep_embedding(t, TIME_CHANNELS).to(self.out.weight.dtype)
+        return self.out(F.silu(self.hidden(time)))
 
 
 class GiffCF(Recommender):
@@ -216,7 +217,8 @@ class GiffCF(Recommender):
         item_filter = self.graph.cached(item_filter_of, self.config.ideal_rank if weight else 1)
         # Sparse products are implemented in float32 and float64 only.
         columns = x.t().to(item_filter.interactions.dtype)
-        smoothed = item_filter.transposed @ (item_filter.interactions @ columns)
+        with torch.autocast(self.device.type, enabled=False):
+            smoothed = item_filter.transposed @ (item_filter.interactions @ columns)
         smoothed = (smoothed / item_filter.scale).t().to(x.dtype)
         if not weight:
             return smoothed
