@@ -1,4 +1,4 @@
-"""Description of a dataset."""
+"""The description of a dataset states what was put into it."""
 
 import json
 import warnings
