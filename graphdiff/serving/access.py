@@ -24,17 +24,17 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 class Access:
     """The rules of access to a service.
 
-    A loopback address proves nothing about a caller: a page of another site that runs in a browser
-    on this machine has one (by DNS rebinding), and so has everybody behind a proxy on this machine.
-    So every request has to name an allowed host, and every change needs the token.
+    A loopback address is no proof of a local caller: pages of other sites in a browser on this
+    machine have one (by DNS rebinding), and so have all callers behind a proxy on this machine.
+    Therefore every request must name an allowed host, and every change needs the token.
 
     Args:
         token: Bearer token of those who may change the service, of 16 to 512 characters.
             (default: a generated one)
         hosts: Allowed hosts beside loopback, as ``name`` or ``name:port``. Without a port, the
             ports 80 and 443 and the one that the service is bound to are allowed.
-        runs: Folder in which every RUN folder may be loaded. By default none but the one that is
-            served already.
+        runs: Folder whose RUN folders may be loaded. By default only the folder that is served
+            already.
 
     Raises:
         ConfigError: If the token, a host or the folder cannot be used.
@@ -78,8 +78,8 @@ class Access:
         return bool(separator) and default is not None and self.allows_host(host, default, bound)
 
     def allows_change(self, authorization: str) -> bool:
-        """Return whether a header ``Authorization`` carries the token, in a time that does not
-        depend on how much of it is right."""
+        """Return whether a header ``Authorization`` carries the token. The time that it takes does
+        not depend on how many characters are right."""
         scheme, _, token = authorization.partition(" ")
         same = hmac.compare_digest(token.strip().encode(), self.token.encode())
         return same and scheme.lower() == "bearer"

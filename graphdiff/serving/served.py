@@ -83,7 +83,7 @@ class ItemIds:
 
 
 class Served:
-    """A model that answers for users of whom only the history is known.
+    """A model that recommends to users given by their histories alone.
 
     It never changes: :meth:`with_items` returns another one.
 

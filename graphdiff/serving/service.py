@@ -131,7 +131,7 @@ class Service:
         log.info("serving %s of %s", self.served.name, folder)
 
     async def try_reload(self, run: Path | None = None) -> bool:
-        """Reload and return whether it worked; the reason why not goes to the log alone, as it may
+        """Reload and return whether it worked. The reason for a failure is only logged, as it may
         describe the file system."""
         try:
             await self.reload(run)
@@ -141,7 +141,7 @@ class Service:
         return True
 
     def health(self) -> dict[str, Any]:
-        """Return what is served and how many requests wait."""
+        """Return the served model, its sizes and the number of waiting requests."""
         model = self.served.model
         return {
             "status": "ok",
@@ -309,7 +309,7 @@ def create_app(
 
 
 def _reading(service: Service) -> APIRouter:
-    """Routes for everybody."""
+    """Routes that every allowed caller may use."""
     router = APIRouter(route_class=JsonRoute)
     page = files("graphdiff.serving").joinpath("page.html").read_text(encoding="utf-8")
 
@@ -319,12 +319,12 @@ def _reading(service: Service) -> APIRouter:
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
-        """Return what is served and how many requests wait."""
+        """Return the served model, its sizes and the number of waiting requests."""
         return service.health()
 
     @router.post("/recommend")
     async def recommend(asked: RecommendRequest) -> RecommendResponse:
-        """Return the best items of a user, who is known by their history alone."""
+        """Return the best items of a user, given by their history alone."""
         return await service.recommend(asked)
 
     @router.get("/items")
@@ -339,7 +339,7 @@ def _reading(service: Service) -> APIRouter:
 
 
 def _changing(service: Service) -> APIRouter:
-    """Routes for holders of the token."""
+    """Routes that need the token."""
     # The dependency is for the documentation; TokenRoute checks before anything is read.
     token = [Security(HTTPBearer(auto_error=False))]
     router = APIRouter(route_class=TokenRoute, dependencies=token)
@@ -415,7 +415,7 @@ def serve(
         print(f"serving {run} on http://{shown}:{listening.getsockname()[1]}/", flush=True)
         if token is None:
             print(f"token for changes (none in ${TOKEN_VARIABLE}): {access.token}", flush=True)
-        # Forwarding headers are anybody's to send, so they are not read.
+        # Any caller can send forwarding headers, so they are not read.
         config = uvicorn.Config(app, access_log=False, proxy_headers=False)
         uvicorn.Server(config).run(sockets=[listening])
 

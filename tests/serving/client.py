@@ -1,4 +1,4 @@
-"""Services for tests: in this process without a socket, or behind a real server on loopback."""
+"""Services for tests: in this process without a socket, or by a real server on loopback."""
 
 import asyncio
 import threading
@@ -81,20 +81,20 @@ class Client:
         return self.request("POST", path, **options)
 
     def post_text(self, path, text):
-        """Posts a body as it stands, as JSON."""
+        """Post a body unchanged, declared as JSON."""
         headers = {"Content-Type": "application/json"}
         return self.post(path, content=text, headers=headers)
 
 
 def local(model, access=None, **limits):
-    """A client of a model's service in this process."""
+    """Return a client of a model's service in this process."""
     access = Access(TOKEN) if access is None else access
     return Client(create_app(model, Limits(**limits), access))
 
 
 @contextmanager
 def serving(model, access=None, **limits):
-    """A client of a real server in a thread; leaving drains it."""
+    """Yield a client of a real server in a thread; leaving drains it."""
     access = Access(TOKEN) if access is None else access
     app = create_app(model, Limits(**limits), access)
     config = uvicorn.Config(app, port=0, log_level="error", proxy_headers=False)
@@ -115,7 +115,7 @@ def serving(model, access=None, **limits):
 
 
 def until(true, seconds=60):
-    """Waits until a condition holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"

@@ -1,4 +1,4 @@
-"""Who may call a service, who may change it, and what it may load: tried as an attacker would."""
+"""Access to a service, tested as an attacker would: hosts, origins, tokens and folders."""
 
 import os
 import socket
@@ -64,7 +64,7 @@ def everything(client, headers):
     ],
 )
 def test_kind_i_a_request_names_an_allowed_host(client, host):
-    # What a page gets whose name was made to mean 127.0.0.1 (DNS rebinding).
+    # DNS rebinding: a page's own name resolves to 127.0.0.1.
     before = client.get("/health").json()
     headers = {"Host": host} | BEARER
     assert everything(client, headers) == [403] * 10
@@ -76,7 +76,7 @@ def test_kind_i_loopback_is_an_allowed_host(client, host):
     assert client.post("/recommend", json=ASK, headers={"Host": host}).status_code == 200
 
 
-def test_kind_i_two_hosts_are_none(client):
+def test_kind_i_exactly_one_host_is_needed(client):
     headers = [("Host", "localhost"), ("Host", "evil.example")]
     assert client.get("/health", headers=headers).status_code == 403
     with serving(make()) as real:
@@ -146,7 +146,7 @@ def test_kind_i_more_hosts_can_be_allowed():
 
 
 @pytest.mark.parametrize("host", ["", "*", "*.example", "http://shop.example", "a b", "x:70000"])
-def test_kind_i_what_is_no_host_cannot_be_allowed(host):
+def test_kind_i_only_hosts_can_be_allowed(host):
     with pytest.raises(ConfigError, match="is not a host; give a name or an address"):
         Access(TOKEN, [host])
 
@@ -187,8 +187,8 @@ def test_kind_i_changes_need_the_token(client, authorization):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "203.0.113.7"])
-def test_kind_i_an_address_proves_nothing(client, address):
-    # Everybody behind a proxy on this machine comes from loopback, and headers can be made up.
+def test_kind_i_an_address_is_no_proof_of_a_local_caller(client, address):
+    # All callers behind a proxy on this machine come from loopback, and headers can be forged.
     made_up = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1;host=localhost"}
     far = client.by(made_up, address)
     assert [far.post(path, json=body).status_code for path, body in CHANGES] == [401, 401]
@@ -208,7 +208,7 @@ def test_kind_i_forwarding_headers_are_not_read(tmp_path, monkeypatch):
 
 @pytest.fixture
 def runs(tmp_path):
-    """A folder with RUN folders, and things around it that nobody is to learn of."""
+    """A folder with RUN folders, among files that no answer may reveal."""
     make(seed=1, num_items=50).save_pretrained(tmp_path / "runs" / "good")
     make(seed=1, num_items=50).save_pretrained(tmp_path / "outside")
     (tmp_path / "runs" / "empty").mkdir()
@@ -250,7 +250,7 @@ def test_kind_i_only_folders_within_the_given_one_are_loaded(runs, caplog):
     with local(make(), Access(TOKEN, runs=runs)) as client:
         before = client.get("/health").json()
         answers = {run: client.post("/reload", json={"run": run}) for run in refused_runs(runs)}
-        # All alike, whether there is something or not, and no word of what there is.
+        # The same answer whether the folder exists or not.
         assert {answer.status_code for answer in answers.values()} == {422}
         assert len({answer.text for answer in answers.values()}) == 1
         for run in ("empty", "broken", "good/config.yaml"):
@@ -308,7 +308,7 @@ def test_kind_i_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 600, "with blanks in it ...", "ü" * 20])
-def test_kind_i_a_token_that_is_no_secret_is_refused(token):
+def test_kind_i_a_weak_token_is_refused(token):
     with pytest.raises(ConfigError, match="the token cannot be used; give 16 to 512"):
         Access(token)
 

@@ -1,4 +1,4 @@
-"""Exported programs answer as the model does."""
+"""Exported programs return what the model does."""
 
 import json
 import subprocess
@@ -21,13 +21,13 @@ from tests.serving.client import local
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-#: People: repeats, nobody's items, one item, many.
+#: Histories: with repeats, empty, of one item, of many.
 LISTS = [[1, 5, 5, 2], [], [49], [0, 3, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47]]
 BATCHES = [LISTS, LISTS[:1], [[]], [[], []], [[7]] * 9]
 
 
 def make(features=None, seed=0, num_items=50, **settings):
-    """An LD4MRec whose every part says something, and its data."""
+    """An LD4MRec all of whose parts contribute to the scores, and its data."""
     data = random_data(30, num_items, features)
     model = make_model(MODELS["ld4mrec"], data, seed, **settings).eval()
     torch.nn.init.normal_(model.cnet.blocks[0].outer.weight)
@@ -57,7 +57,7 @@ def same(found, expected):
 
 @pytest.mark.parametrize("linear_rank", [0, 16])
 @pytest.mark.parametrize("features", [{}, {"image": 6, "text": 5}], ids=len)
-def test_a_torch_program_answers_as_the_model(features, linear_rank, tmp_path):
+def test_a_torch_program_returns_what_the_model_does(features, linear_rank, tmp_path):
     model, _ = make(features, linear_path={"rank": linear_rank})
     export(model, tmp_path / "model.pt2", "torch", k=10)
     about = {"graphdiff.json": ""}
@@ -77,7 +77,7 @@ def exported(tmp_path_factory):
     return model, path
 
 
-def test_an_onnx_program_answers_as_the_model(exported):
+def test_an_onnx_program_returns_what_the_model_does(exported):
     model, path = exported
     for lists in BATCHES:
         same(run_onnx(path, lists), model.recommend(history_index=lists, k=10))
@@ -85,7 +85,7 @@ def test_an_onnx_program_answers_as_the_model(exported):
     about = json.loads(metadata["graphdiff"])
     assert about.pop("item_ids")[3] == "item 3"
     assert about == {"k": 10, "num_items": 50, "tables": "float32"}
-    # Everything is in the one file.
+    # There is no second file with weights.
     assert [one.name for one in path.parent.iterdir()] == ["model.onnx"]
 
 
@@ -189,7 +189,7 @@ def test_rounding_leaves_the_model_as_it_is():
 
 
 class ShiftedCNet(Part):
-    """A C-Net of its own: one layer on both signals, shifted by the step."""
+    """A custom C-Net: one layer on both signals, shifted by the step."""
 
     def __init__(self, channels, num_steps):
         super().__init__()
@@ -202,7 +202,7 @@ class ShiftedCNet(Part):
 
 
 class SharpGate(Part):
-    """A gate of its own, without parameters."""
+    """A custom gate without parameters."""
 
     def forward(self, preference, shares):
         length = preference.norm(dim=-1)
@@ -211,13 +211,13 @@ class SharpGate(Part):
 
 
 class BranchingCNet(torch.nn.Module):
-    """A C-Net that no export can follow."""
+    """A C-Net that cannot be exported."""
 
     def forward(self, hidden, t, collaborative, preference):
         return hidden if bool((hidden > 0).all()) else hidden + collaborative
 
 
-def test_a_model_with_parts_of_its_own_is_trained_saved_served_and_exported(tmp_path):
+def test_a_model_with_custom_parts_is_trained_saved_served_and_exported(tmp_path):
     data = random_data(30, 50, {"image": 6, "text": 5})
     parts = {
         "cnet": ShiftedCNet(8, 4),

@@ -1,5 +1,4 @@
-"""Bodies that are not what they should be are refused, in answers that can be sent, and change
-nothing."""
+"""Malformed and hostile bodies are refused with valid JSON, and change nothing."""
 
 import json
 
@@ -22,9 +21,8 @@ def client():
 
 
 def state(client):
-    """All that requests could change."""
+    """Return everything that requests could change."""
     found = client.app.state.service.served
-    # Answering fills caches, which are no part of it.
     return (
         id(found),
         found.model.num_items,
@@ -36,7 +34,7 @@ def state(client):
 
 
 def check(client, path, text):
-    """Posts a body: whatever comes back is an answer, and a refusal changes nothing."""
+    """Post a body and check that the answer is valid, and that a refusal changes nothing."""
     before = state(client)
     answer = client.post_text(path, text)
     assert answer.status_code < 500, answer.text
@@ -183,7 +181,7 @@ def test_kind_g_ids_that_cannot_be_sent_are_not_served():
             create_app(make(ids=ids))
 
 
-def test_kind_g_a_long_list_of_faults_is_cut(client):
+def test_kind_g_a_long_list_of_errors_is_cut(client):
     answer = check(client, "/recommend", json.dumps({"history": [[1] * 10] * 2000}))
     assert answer.status_code == 422
     assert len(answer.json()["detail"]) <= 20

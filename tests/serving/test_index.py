@@ -1,4 +1,4 @@
-"""An index answers as its model does."""
+"""An index returns what its model does."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def same(found, expected):
 
 
 @pytest.mark.parametrize("name", ["ld4mrec", "lightgcn", "diffrec", "vbpr", "popularity"])
-def test_an_exact_index_answers_as_the_model(name):
+def test_an_exact_index_returns_what_the_model_does(name):
     data = random_data(12, 60, {"image": 6, "text": 5})
     model = make_model(MODELS[name], data)
     found = RetrievalIndex(model, approximate=False)
@@ -41,7 +41,7 @@ def test_an_exact_index_answers_as_the_model(name):
         assert torch.equal(items, expected[0])
 
 
-def test_filters_are_the_models(large):
+def test_filters_work_as_in_the_model(large):
     found = RetrievalIndex(large, approximate=False)
     best = large.recommend(USERS, k=2)[0]
     exclude = (torch.tensor([0, 2]), best[[0, 2], [1, 0]])
@@ -65,7 +65,7 @@ def test_filters_are_the_models(large):
     )
 
 
-def test_people_are_made_from_their_items(large):
+def test_users_are_computed_from_their_histories(large):
     found = RetrievalIndex(large, approximate=False)
     lists = [[5, 2, 5], [], [2999]]
     same(found.recommend(history_index=lists, k=6), large.recommend(history_index=lists, k=6))
@@ -77,7 +77,7 @@ def test_lists_are_short_only_where_no_item_is_left(large):
     same((items, scores), large.recommend(0, k=8, candidate_index=[1, 2, 3]))
     assert (items[0, 3:] == -1).all()
     assert scores[0, 3:].isneginf().all()
-    # Somebody who has seen all but six of the items, beside somebody who has seen one.
+    # A user who has seen all but six items, beside one who has seen a single item.
     heavy = large.recommend([0, 1], k=3000, exclude_seen=False)[0][0, :-6].tolist()
     lists = [heavy, [7]]
     items, _ = found.recommend(history_index=lists, k=6)
@@ -85,7 +85,7 @@ def test_lists_are_short_only_where_no_item_is_left(large):
     assert (items[1] >= 0).all()
 
 
-def test_seen_items_beyond_the_first_search_are_asked_for_again(large, monkeypatch):
+def test_a_search_that_found_too_few_items_is_repeated(large, monkeypatch):
     found = RetrievalIndex(large, approximate=False)
     asked = []
     search = found._searcher.search
@@ -96,7 +96,7 @@ def test_seen_items_beyond_the_first_search_are_asked_for_again(large, monkeypat
 
     monkeypatch.setattr(found._searcher, "search", watched)
     best = large.recommend([0, 1, 2, 3], k=200, exclude_seen=False)[0]
-    # One person is to be spared their 200 best items, the others nothing.
+    # The 200 best items of one user are excluded, none of the others.
     exclude = (torch.ones(200, dtype=torch.long), best[1])
     expected = large.recommend([0, 1, 2, 3], k=10, exclude_seen=False, exclude_index=exclude)
     same(found.recommend([0, 1, 2, 3], k=10, exclude_seen=False, exclude_index=exclude), expected)
@@ -104,7 +104,7 @@ def test_seen_items_beyond_the_first_search_are_asked_for_again(large, monkeypat
 
 
 @pytest.mark.parametrize("factory", [None, "IVF64,Flat"])
-def test_an_approximate_index_finds_what_it_promises(large, factory, capfd):
+def test_an_approximate_index_finds_the_wanted_share(large, factory, capfd):
     found = RetrievalIndex(large, approximate=True, factory=factory, recall=0.97)
     assert found.recall >= 0.97
     assert f"{found.recall:.1%} of the 20 best items found" in capfd.readouterr().err
@@ -114,7 +114,7 @@ def test_an_approximate_index_finds_what_it_promises(large, factory, capfd):
     assert index.share_found(guess, truth) == pytest.approx(found.recall, abs=1e-6)
     seen = large.graph.rows(torch.arange(40))
     assert not (guess[seen.row] == seen.item.unsqueeze(1)).any()
-    # What it finds has the scores that the model gives.
+    # Scores are the model's.
     with torch.no_grad():
         exact = large(torch.tensor(everyone)).gather(1, guess)
     torch.testing.assert_close(scores, exact, rtol=1e-4, atol=1e-4)
@@ -133,7 +133,7 @@ def test_large_catalogues_are_searched_approximately(large, monkeypatch):
 
 
 @pytest.mark.parametrize("approximate", [False, True])
-def test_items_that_come_and_go_are_followed_without_building_anew(approximate, monkeypatch):
+def test_added_and_removed_items_do_not_rebuild_the_index(approximate, monkeypatch):
     data = random_data(12, 700, {"image": 6}, density=0.3)
     model = make_model(MODELS["ld4mrec"], data)
     found = RetrievalIndex(model, approximate, verbose=False)
@@ -151,7 +151,7 @@ def test_items_that_come_and_go_are_followed_without_building_anew(approximate, 
     assert gone not in items
 
 
-def test_new_weights_build_the_index_anew():
+def test_new_weights_rebuild_the_index():
     model = make_model(MODELS["lightgcn"], random_data(12, 60))
     found = RetrievalIndex(model, approximate=False)
     before = found.recommend(USERS, k=5)

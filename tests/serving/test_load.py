@@ -18,7 +18,7 @@ from tests.serving.client import serving
 
 @pytest.fixture
 def slow(monkeypatch):
-    """A model that takes its time."""
+    """A slow model."""
     model = make_model(LD4MRec, random_data(num_items=30)).eval()
     recommend = model.recommend
 
@@ -40,8 +40,8 @@ def test_overload_is_refused_and_the_service_goes_on(slow):
     assert found["after"]["answered"] == 20
 
 
-def test_what_is_dropped_is_told():
-    caller = load.Caller("http://127.0.0.1:9/")  # where nobody listens
+def test_dropped_requests_are_counted():
+    caller = load.Caller("http://127.0.0.1:9/")  # no server
     caller.items = 30
     asyncio.run(caller.ask())
     assert caller.figures(1)["dropped"] == 1

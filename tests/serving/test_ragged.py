@@ -1,4 +1,4 @@
-"""One user's request never changes another's answer, whatever indices it holds."""
+"""Indices in one user's request never change another user's answer."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def ragged(rows):
 
 @pytest.fixture(scope="module")
 def programs(model, tmp_path_factory):
-    """The program as a module, exported for torch, and as ONNX: lists of items to answers."""
+    """The program as a module, exported for torch, and as ONNX."""
     folder = tmp_path_factory.mktemp("programs")
     found = {"module": Program(model, K)}
     export(model, folder / "model.pt2", "torch", K)
@@ -75,7 +75,7 @@ def test_kind_a_programs_drop_indices_out_of_range(model, programs, kind):
 
 
 @pytest.mark.parametrize("kind", ["module", "torch", "onnx"])
-def test_kind_a_lists_may_be_filled_up(programs, kind):
+def test_kind_a_lists_can_be_padded(programs, kind):
     program = programs[kind]
     rows = [[3, 14, 15], [9], []]
     filled = [row + [-1] * (5 - len(row)) for row in rows]
@@ -83,7 +83,7 @@ def test_kind_a_lists_may_be_filled_up(programs, kind):
         torch.testing.assert_close(found, expected)
 
 
-def test_kind_a_what_precedes_the_first_user_counts_for_nobody(programs):
+def test_kind_a_entries_before_the_first_offset_are_dropped(programs):
     items, offsets = torch.tensor([7, 8, 1, 2, 5]), torch.tensor([2, 4])
     expected = programs["module"](*ragged([[1, 2], [5]]))
     for program in programs.values():
@@ -91,7 +91,7 @@ def test_kind_a_what_precedes_the_first_user_counts_for_nobody(programs):
 
 
 def askers(model):
-    """``recommend`` of the model and, if there is faiss, of an index of it."""
+    """Yield ``recommend`` of the model and, if faiss is installed, of an index."""
     yield model.recommend
     pytest.importorskip("faiss")
     yield RetrievalIndex(model, approximate=False).recommend

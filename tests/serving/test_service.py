@@ -56,7 +56,7 @@ def assert_same(answer, model, history, k, **options):
     assert [one["score"] for one in answer["items"]] == pytest.approx(score[0].tolist(), rel=1e-4)
 
 
-def test_requests_that_come_together_are_answered_as_if_each_came_alone(client, model, monkeypatch):
+def test_requests_of_one_batch_are_answered_as_if_alone(client, model, monkeypatch):
     sizes, recommend = [], model.recommend
 
     def counting(*args, **kwargs):
@@ -132,7 +132,7 @@ def test_kind_f_ids_of_an_answer_mean_the_same_when_posted_back(ids):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({"history": ["nobody"]}, "no item 'nobody' among the 40"),
+        ({"history": ["unknown"]}, "no item 'unknown' among the 40"),
         ({"history_index": [40]}, "item index 40 is out of range"),
         ({"history_index": [-1]}, "item index -1 is out of range"),
         ({"history_index": [10**30]}, "out of range"),
@@ -177,8 +177,8 @@ def test_a_large_body_is_refused_however_it_is_sent(client):
     assert client.get("/health").status_code == 200
 
 
-def test_a_page_of_another_site_cannot_post(client):
-    # Browsers send text/plain across sites without asking.
+def test_text_bodies_are_refused(client):
+    # Browsers send text/plain to other sites without a preflight request.
     answer = client.post("/reload", content=b"{}", headers={"Content-Type": "text/plain"})
     assert answer.status_code == 422
 
@@ -240,7 +240,7 @@ def test_a_model_that_cannot_take_items_says_so():
         assert client.post("/recommend", json={"history": ["0"]}).json()["gate"] is None
 
 
-def test_a_full_queue_refuses_at_once_and_what_waits_is_answered(monkeypatch):
+def test_a_full_queue_refuses_at_once_and_waiting_requests_are_answered(monkeypatch):
     model = make()
     with local(model, queue=2, batch=1) as client, ThreadPoolExecutor(3) as threads:
         entered, go = wait_in(model, monkeypatch)
@@ -283,7 +283,7 @@ def test_a_reload_drops_nothing_and_a_failed_one_changes_nothing(tmp_path, monke
         assert_same(client.post("/recommend", json=ask).json(), new, [0, 1], 4)
 
 
-def test_shutting_down_answers_what_is_in(monkeypatch):
+def test_shutting_down_answers_waiting_requests(monkeypatch):
     model = make()
     with serving(model) as client, ThreadPoolExecutor(1) as threads:
         entered, go = wait_in(model, monkeypatch)
@@ -294,7 +294,7 @@ def test_shutting_down_answers_what_is_in(monkeypatch):
         assert asked.result().status_code == 200
 
 
-def test_a_model_of_its_training_users_alone_is_refused():
+def test_a_model_that_does_not_fold_in_is_refused():
     with pytest.raises(ConfigError, match=r"LightGCN knows only.*cannot be served"):
         create_app(make_model(LightGCN, random_data()))
 
@@ -324,7 +324,7 @@ def test_the_command_serves_reloads_on_sighup_and_ends_on_sigterm(tmp_path, monk
         process.stdout.close()
 
 
-def test_answers_are_not_held_back(tmp_path, monkeypatch):
+def test_connections_do_not_delay_answers(tmp_path, monkeypatch):
     make().save_pretrained(tmp_path)
     found = []
 
