@@ -125,11 +125,11 @@ def test_a_budget_allows_a_trial():
 
 
 def test_an_interrupted_search_suggests_what_an_uninterrupted_one_does(search, here):
-    search(trials=8)
+    search(trials=7)
     at_once = [line.split(" -> ")[0] for line in search.lines[:-1]]
     search("again", trials=6)
     in_parts = [line.split(" -> ")[0] for line in search.lines[:-1]]
-    search("again", trials=8)
+    search("again", trials=7)
     in_parts += [line.split(" -> ")[0] for line in search.lines[:-1]]
     assert in_parts == at_once
-    assert len(set(at_once)) == 8
+    assert len(set(at_once)) == 7
