@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import datetime
 import decimal
 import json
@@ -57,6 +58,15 @@ class Caller:
         )
         self.lifespan = self.app.router.lifespan_context(self.app)
         self.loop.run_until_complete(self.lifespan.__aenter__())
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End what still waits in the loop."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.close()
 
     def state(self) -> object:
         """Return everything that a request could change."""

@@ -1,11 +1,13 @@
 """The service over HTTP: in this process, and by a real server where sockets or signals matter."""
 
+import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,9 +30,10 @@ from tests.serving.client import (
     wait_in,
 )
 
-from graphdiff.serving.service import serve  # isort: skip
+from graphdiff.serving import service  # isort: skip
 
 ROWS = [[0, 1], [2], [3, 4, 5], [6, 1]]
+NODE = shutil.which("node")
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -167,11 +170,11 @@ def test_a_large_body_is_refused_however_it_is_sent(client):
         for _ in range(5):
             yield b"[" * 5000
 
-    json = {"Content-Type": "application/json"}
+    kind = {"Content-Type": "application/json"}
     answers = [
         client.post("/recommend", content=b"[" * 20_001),
-        client.post("/recommend", content=pieces(), headers=json),
-        client.post("/recommend", content=b"{}", headers=json | {"Content-Length": "9" * 5000}),
+        client.post("/recommend", content=pieces(), headers=kind),
+        client.post("/recommend", content=b"{}", headers=kind | {"Content-Length": "9" * 5000}),
     ]
     assert [answer.status_code for answer in answers] == [413] * 3
     assert client.get("/health").status_code == 200
@@ -334,7 +337,7 @@ def test_connections_do_not_delay_answers(tmp_path, monkeypatch):
             found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     monkeypatch.setattr(uvicorn.Server, "run", accept)
-    serve(tmp_path, port=0)
+    service.serve(tmp_path, port=0)
     assert found[0] != 0
 
 
@@ -352,6 +355,20 @@ def test_the_page_asks_no_other_site(client):
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "://" not in page.text
     assert "innerHTML" not in page.text  # data is text, never markup
+
+
+@pytest.mark.skipif(NODE is None, reason="no node on PATH")
+def test_kind_f_the_page_keeps_ids_as_text():
+    ids = ["<img src=x onerror=alert(1)>", "a,b", "50%25", "9007199254740993", " x", "é&=#+", '"']
+    script = Path(__file__).with_name("page.js")
+    page = Path(service.__file__).with_name("page.html")
+    command = [NODE, script, page]
+    done = subprocess.run(command, input=json.dumps(ids), capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert ["recommend", {"history": ids, "k": 10}] in found["requests"]
+    assert found["shown"] == ids
+    assert found["address"] == [*ids[1:], "added"]
+    assert found["status"] == f"{len(ids)} items recommended."
 
 
 @pytest.mark.skipif(
