@@ -17,7 +17,7 @@ from graphdiff.models.ld4mrec.model import LD4MRec
 
 
 class Work(NamedTuple):
-    """What a step must do.
+    """The minimum work of a step.
 
     Attributes:
         flops: Floating-point operations of matrix products; a multiply-add is two.
@@ -64,7 +64,7 @@ def step_work(model: LD4MRec, batch: int, num_items: int | None = None) -> Work:
 
 
 class Rates(NamedTuple):
-    """What a machine reaches.
+    """The rates that a machine reaches.
 
     Attributes:
         flops_per_second: In a large matrix product.

@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What identifies the cell, as JSON returns it."""
+        """Return the identifying values of the cell, as JSON returns them."""
         own = {"model": self.name, "settings": self.settings, "seed": self.seed}
         return json.loads(json.dumps({**self.labels, **own}))
 

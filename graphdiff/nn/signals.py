@@ -30,7 +30,7 @@ class CollaborativeSignal(torch.nn.Module):
         num_layers: Round trips L; 0 returns the table itself.
 
     Example:
-        Items 0 and 1 have user 0 in common, item 2 has nobody in common with them.
+        Items 0 and 1 have user 0 in common, item 2 has no user in common with them.
 
         >>> edge_index = torch.tensor([[0, 1, 2], [0, 0, 1]])  # items, users
         >>> item_to_user = FixedGraph(edge_index, torch.tensor([0.5, 0.5, 1.0]).sqrt(), 3, 2)

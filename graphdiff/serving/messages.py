@@ -1,4 +1,4 @@
-"""What a service takes and answers: bodies of requests and answers, and their limits."""
+"""Requests and answers of the service: bodies and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model thinks of what it was trained on."""
+"""Interaction scores and their AUC, with and without cross-fitting."""
 
 import math
 
@@ -153,7 +153,7 @@ def test_cross_fitting_judges_each_interaction_by_a_model_that_never_saw_it():
 
 
 def test_a_model_that_never_saw_a_fake_doubts_it_more():
-    # Fakes are uniform over items: what nobody else has is believed by whoever learned of it.
+    # Fakes are uniform over items: an item of no other user has a high score if learned from.
     data = InjectNoise(0.3)(SyntheticMultimedia(num_users=300, num_items=120)[0])
 
     def train(rest):

@@ -360,7 +360,7 @@ def test_a_ranking_of_some_items_is_that_of_data_that_holds_out_those_alone():
         assert torch.equal(found[name], value), name
 
 
-def test_a_ranking_of_items_that_nobody_holds_out_has_no_users():
+def test_a_ranking_without_held_out_items_has_no_users():
     data = random_data(30, 25)
     model = FixedScores(torch.rand(30, 25), data)
     nobody = rank(model, data, ks=(3,)).of_items(torch.zeros(25, dtype=torch.bool)).users()

@@ -19,7 +19,7 @@ def test_negatives_are_never_training_items():
     some_left = ~seen[:, trained].all(dim=1)
     assert some_left.sum() > 20
     assert not seen[users, negative][some_left[users]].any()
-    # All that is left to draw from is drawn, but never what nobody has.
+    # All remaining items are sampled, but never untouched items.
     drawn = torch.zeros(30, 8, dtype=torch.bool)
     drawn[users, negative] = True
     assert torch.equal(drawn[some_left][:, trained], ~seen[some_left][:, trained])

@@ -1,4 +1,4 @@
-"""What users hold becomes indices exactly, or is refused with a reason."""
+"""Conversion of arguments to indices: exact, or an error that says why not."""
 
 import decimal
 import enum

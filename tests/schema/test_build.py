@@ -1,4 +1,4 @@
-"""What fits the schema comes through whole; what does not is refused in clear words."""
+"""Validation of a graph: valid data is kept exactly, invalid data is rejected."""
 
 import numpy as np
 import pytest

@@ -38,7 +38,7 @@ def test_embeddings_are_the_sum_of_their_summands(graph):
     summands = items.summands(graph, index)
     assert set(summands) == {"behaviour", "features_image", "features_text"}
     torch.testing.assert_close(sum(summands.values()), items(graph, index))
-    assert not summands["behaviour"][2].any()  # nobody interacted with it
+    assert not summands["behaviour"][2].any()  # a cold item
     assert summands["features_image"][2].any()
 
 
