@@ -1,7 +1,7 @@
-"""Typed arguments of datasets: checked where they are given, and read from the command line.
+"""Typed arguments of datasets: checked when given, and read from the command line.
 
 A dataset declares its arguments by annotating ``__init__``. Its base class checks every argument
-against its annotation with pydantic, so that a wrong value is refused by name before any file is
+against its annotation with pydantic, so that a wrong value is refused by name before a file is
 read, from Python and from the command line alike.
 """
 
@@ -68,7 +68,7 @@ Number = Annotated[float, BeforeValidator(_real), Field(strict=True, allow_inf_n
 #: What separates columns of a text file: one or more characters; ``\\t`` is a tab.
 Delimiter = Annotated[str, AfterValidator(_delimiter)]
 
-#: What is expected, by pydantic's type of error.
+#: Descriptions of the expected value, by pydantic's type of error.
 _EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -109,7 +109,7 @@ def check_arguments(init: Callable[..., None]) -> Callable[..., None]:
             except ValidationError as error:
                 raise ConfigError(f"{owner} cannot take {explain(error, name)}") from None
             bound.arguments[name] = found
-        # The outermost class knows what was given; a base only what that passes on.
+        # The outermost class receives the user's arguments, its bases only what it passes on.
         bound.apply_defaults()
         given = {name: value for name, value in bound.arguments.items() if value is not self}
         self.__dict__.setdefault("given_arguments", given)

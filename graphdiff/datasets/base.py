@@ -25,7 +25,7 @@ from graphdiff.datasets.registration import (
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import prepare
 
-# Part of what a processed file is recognised by; to be raised when a reader changes its result.
+# Version of the readers, part of the key of processed files: raise it if their results change.
 VERSION = 2
 
 
@@ -118,12 +118,10 @@ class RecDataset(InMemoryDataset):
 
     @abstractmethod
     def read(self) -> HeteroData:
-        """Make the graph from the raw files. It need not be complete: the schema's
-        :func:`~graphdiff.schema.prepare` follows.
-        """
+        """Make the graph from the raw files; :func:`~graphdiff.schema.prepare` completes it."""
 
     def download(self) -> None:
-        """Download the raw files into ``raw_dir``; the base class only says which are missing.
+        """Download the raw files into ``raw_dir``; the base class raises.
 
         Raises:
             DataError: If it does not succeed, naming the files and the folder.
@@ -174,7 +172,7 @@ class RecDataset(InMemoryDataset):
 
     def _download(self) -> None:
         if self.missing_file_names:
-            # Half a dataset in a folder of the user's is for the user to complete.
+            # A user's own folder with part of the files is not completed by a download.
             RecDataset.download(self) if self.is_flat else self.download()
 
     def _load_or_make(self) -> HeteroData:
@@ -186,9 +184,9 @@ class RecDataset(InMemoryDataset):
             try:
                 return load_graph(path)
             except DataError:
-                pass  # A damaged file is no loss: what it was made from is there.
+                pass  # A damaged processed file is rebuilt.
         data = self._make()
-        # An encoder that counts its calls is another one now, and still the same.
+        # Reading may change the state of an argument, such as an encoder that counts its calls.
         after = self._source(files)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

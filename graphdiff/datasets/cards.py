@@ -18,11 +18,11 @@ class Card(NamedTuple):
 
     Attributes:
         name: As in ``--dataset NAME``.
-        title: What it is, in one line.
-        source: Where it comes from, in one line.
-        licence: As far as its publishers state one.
-        command: How to train on it.
-        content: All of the card.
+        title: One line that describes it.
+        source: Address, paper or publisher, in one line.
+        licence: The licence, as far as its publishers state one.
+        command: The command that trains on it.
+        content: The whole card.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Card(NamedTuple):
     content: dict[str, Any]
 
     def found(self, folder: Path | None, check: bool = False) -> str:
-        """Return which of the files are in a folder, in words.
+        """Describe which of the files are in a folder.
 
         Args:
-            folder: The folder, or one whose ``raw`` holds the files (default: none is looked at).
-            check: Compare checksums where the card has SHA-256 ones.
+            folder: The folder, or one whose ``raw`` holds the files (None: no folder).
+            check: Compare SHA-256 checksums, if the card has them.
         """
         if "files" not in self.content:
             return "not known here"
@@ -66,7 +66,7 @@ def cards() -> list[Card]:
     """Return the cards of graphdiff's own datasets, sorted by name.
 
     Raises:
-        DataError: If they are not where they belong, or one of them is damaged.
+        DataError: If the cards are missing, or one of them is damaged.
     """
     paths = sorted(cards_folder().glob("*/card.yaml"))
     return [_read(path) for path in paths]

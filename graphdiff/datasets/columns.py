@@ -1,4 +1,4 @@
-"""Columns of a log beside its ids: times, ratings and splits, from whatever type they come in."""
+"""Columns of a log other than its ids: times, ratings and splits, from any type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphdiff.datasets.ids import encode_ids, plain, refuse_missing, whole
 from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
 from graphdiff.errors import DataError
 
-#: What a column that gives the split may hold, in any case.
+#: Values of a split column, in any case.
 LABELS = {
     **dict.fromkeys(("train", "training", "0"), TRAINING),
     **dict.fromkeys(("val", "valid", "validation", "1"), VALIDATION),
@@ -29,7 +29,7 @@ def read_times(column: Any) -> np.ndarray:
     """Return times as numbers that order them: integers or floats ``[E]``.
 
     Args:
-        column: A pyarrow array of numbers, of dates, or of text that writes either.
+        column: A pyarrow array of numbers, of dates, or of either as text.
 
     Raises:
         DataError: If times are missing, infinite, or something else.
@@ -58,7 +58,7 @@ def read_ratings(column: Any) -> np.ndarray:
     """Return ratings as float64 ``[E]``, NaN where there is none.
 
     Args:
-        column: A pyarrow array of numbers, or of text that writes numbers.
+        column: A pyarrow array of numbers, also as text.
 
     Raises:
         DataError: If they are something else.
@@ -99,7 +99,7 @@ def _decoded(column: Any) -> Any:
 
 
 def _times_of_text(column: Any) -> Any:
-    """Return text as the numbers or dates that it writes."""
+    """Parse text as numbers or dates."""
     kinds = [pa.int64(), pa.float64()]
     kinds += [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in _ZONES]
     for kind in kinds:
@@ -108,7 +108,7 @@ def _times_of_text(column: Any) -> Any:
         except pa.ArrowInvalid:
             continue
         found = plain(found)
-        refuse_missing(found, "timestamp")  # The text "nan" is a number, and no time.
+        refuse_missing(found, "timestamp")  # "nan" parses as a number but is no time.
         return found
     raise _odd(column, "timestamp", TIMES)
 

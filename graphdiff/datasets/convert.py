@@ -1,4 +1,4 @@
-"""From any dataset to one layout of Parquet files, which InteractionLog reads back."""
+"""Conversion of any dataset to Parquet files, which InteractionLog reads."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ NAMES = {"training": "train", "validation": "val", "test": "test"}
 
 
 def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, Any]:
-    """Write a dataset as Parquet files, whole or not at all.
+    """Write a dataset as Parquet files, completely or not at all.
 
     ================================  ==============================================================
     ``interactions.parquet``          columns ``user``, ``item`` (raw ids) and ``split`` (train,
                                       val, test)
-    ``users.parquet``                 column ``user``: all raw ids in order, where the data has any
+    ``users.parquet``                 column ``user``: all raw ids in order, if the data has raw ids
     ``items.parquet``                 column ``item``, likewise
     ``features_<modality>.parquet``   columns ``item`` and ``x_<modality>``, a list of float32; no
                                       row for an item that lacks the modality
-    ``meta.json``                     sizes, the dataset's fingerprint, and, where users or items
-                                      have no raw ids, how many of them there are
+    ``meta.json``                     sizes, the dataset's fingerprint, and the number of users or
+                                      items that have no raw ids
     ================================  ==============================================================
 
-    :class:`~graphdiff.datasets.InteractionLog` reads it back to a graph of the same fingerprint.
-    What the schema does not list, such as a synthetic dataset's truth, is left out.
+    :class:`~graphdiff.datasets.InteractionLog` reads them to a graph with the same fingerprint.
+    Attributes that the schema does not list, such as a synthetic dataset's truth, are left out.
 
     Args:
         data: A graph that fits the schema.
         folder: The folder to write; it must be empty or not exist.
-        name: What the dataset is called, for ``meta.json``.
+        name: Name of the dataset, for ``meta.json``.
 
     Returns:
         The content of ``meta.json``.
 
     Raises:
-        DataError: If the folder holds something already.
+        DataError: If the folder is not empty.
         OSError: If it cannot be written.
     """
     folder = Path(folder)
@@ -83,7 +83,7 @@ def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any)
         The content of ``meta.json``.
 
     Raises:
-        DataError: If the source cannot be read, or ``out`` holds something already.
+        DataError: If the source cannot be read, or ``out`` is not empty.
     """
     source = Path(source)
     if not source.exists():
@@ -93,7 +93,7 @@ def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any)
     with tempfile.TemporaryDirectory() as folder:
         unpacked = extract(source, Path(folder) / "archive")
         dataset = load(layout, data_root(unpacked), **options)
-        # What was kept of it is of no use once the folder is gone.
+        # Its processed file is of no use once the folder is gone.
         shutil.rmtree(dataset.processed_dir, ignore_errors=True)
         return to_parquet(dataset[0], out, source.stem)
 

@@ -1,4 +1,4 @@
-"""Encoders of raw text and images: one that needs no model, and those of the extra ``encoders``."""
+"""Encoders of raw text and images: TF-IDF, which loads no model, and models of an extra."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphdiff.errors import ConfigError, DataError
 TEXT_MODEL = "all-MiniLM-L6-v2"
 BATCH = 64
 
-#: Width of :func:`encode_tfidf`, and what counts as a word: tags keep their underscores.
+#: Width of :func:`encode_tfidf`, and the pattern of a word: underscores join, as in tags.
 TFIDF_CHANNELS = 256
 WORD = r"(?u)\w+"
 
@@ -41,7 +41,7 @@ def encode_tfidf(texts: list[str], channels: int = TFIDF_CHANNELS) -> np.ndarray
     """Encode texts by TF-IDF and a truncated SVD (latent semantic analysis); loads no model.
 
     Words are weighted by (1 + log tf) · idf, rows are scaled to length 1, and the ``channels``
-    largest singular directions are kept. The result depends on the texts alone.
+    largest singular directions remain. The result depends on the texts alone.
 
     Args:
         texts: N texts in any language.

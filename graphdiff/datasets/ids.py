@@ -1,7 +1,7 @@
 """Columns of raw ids of any type, as integers and a vocabulary. Columnar: no loop over rows.
 
-What is missing stays missing, whatever holds it: a null, a NaN, pandas' ``NA`` or ``NaT``. It never
-becomes text. Integers stay integers, also where a missing value once made them floats.
+Missing values stay missing in every representation: a null, a NaN, pandas' ``NA`` or ``NaT`` never
+becomes text. Integers stay integers, even if a missing value turned their column into floats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from graphdiff.errors import DataError
 
-# How an integer is written so that reading it as a number loses nothing: "007" is not one.
+# Text that is an integer without loss: "007" is not.
 CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
 # The largest integer up to which every integer is a float64.
 MAX_EXACT = 2**53
@@ -61,7 +61,7 @@ def encode_ids(column: Any, what: str, text: bool = False) -> tuple[np.ndarray, 
 
 
 def as_ids(values: Any, what: str, text: bool = False) -> pa.Array:
-    """Return raw ids as int64 or string, whichever keeps what they are.
+    """Return raw ids as int64 or string, whichever represents them without loss.
 
     Args:
         values: A pyarrow array, chunked or not.
@@ -94,7 +94,7 @@ def as_ids(values: Any, what: str, text: bool = False) -> pa.Array:
 
 
 def column_of(values: Any, what: str) -> Any:
-    """Return whatever holds ids or numbers as a pyarrow array, missing values as nulls.
+    """Convert a column of ids or numbers to a pyarrow array, missing values to nulls.
 
     Args:
         values: A pyarrow array, a pandas or polars Series, a NumPy array, a tensor, or any
@@ -125,7 +125,7 @@ def column_of(values: Any, what: str) -> Any:
 
 
 def plain(column: Any) -> Any:
-    """Return a column without the encodings that few functions know, and NaN as missing."""
+    """Decode representations that few functions support, and turn NaN into nulls."""
     kind = column.type
     if isinstance(kind, pa.UuidType):
         codes = pc.dictionary_encode(whole(column.cast(kind.storage_type)))
@@ -240,7 +240,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _written(value: Any, what: str) -> str | None:
-    """Return an id as it is written, None if it is missing."""
+    """Return an id as text, None if it is missing."""
     if isinstance(value, (list, tuple, set, frozenset, dict, np.ndarray)):
         raise DataError(
             f"the {what} ids hold {str(value)[:60]}, of type {type(value).__name__}; give integers "

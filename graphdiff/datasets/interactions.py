@@ -1,4 +1,4 @@
-"""An interaction log as columns of integers, and what is left out of it before it is split.
+"""An interaction log as columns of integers, and the filters that precede its split.
 
 Columnar: nothing here loops over rows, so that a log of 50 million rows can be read.
 """
@@ -17,7 +17,7 @@ from graphdiff.datasets.columns import read_labels, read_ratings, read_times
 from graphdiff.datasets.ids import encode_ids, places, show
 from graphdiff.errors import DataError
 
-#: What else a log may hold, by role: its attribute, and what reads it.
+#: Optional columns by role: the attribute, and the function that reads it.
 ROLES: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {
     "timestamp": ("time", read_times),
     "rating": ("rating", read_ratings),
@@ -27,16 +27,16 @@ ROLES: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {
 
 @dataclass(frozen=True)
 class Interactions:
-    """A log; every column has one entry per interaction.
+    """An interaction log in columns, each with one entry per interaction.
 
     Attributes:
         user: Index into ``user_ids``, int32 ``[E]``.
         item: Index into ``item_ids``, int32 ``[E]``.
         user_ids: Raw ids, int64 or string ``[U]``.
         item_ids: Raw ids, int64 or string ``[I]``.
-        time: Integers or floats ``[E]``, where the log has them.
-        rating: float64 ``[E]``, where the log has them.
-        label: int8 ``[E]``, where the log says which split a row belongs to.
+        time: Integers or floats ``[E]``, or None.
+        rating: float64 ``[E]``, or None.
+        label: Split of each row, int8 ``[E]``, or None.
     """
 
     user: np.ndarray
@@ -60,13 +60,13 @@ class Interactions:
         text: bool = False,
         used: Collection[str] = ROLES,
     ) -> Self:
-        """Make a log of a table with the columns ``user`` and ``item`` and, where it has them,
+        """Make a log of a table with the columns ``user`` and ``item`` and, optionally,
         ``timestamp``, ``rating`` and ``split``.
 
         Args:
             table: The table.
-            users: All user ids there are, in the order they are to have (default: those in the
-                table, sorted).
+            users: All user ids in the order of their indices (default: those in the table,
+                sorted).
             items: All item ids, likewise.
             text: Whether the table came from a text file; see
                 :func:`~graphdiff.datasets.ids.encode_ids`.
@@ -96,7 +96,7 @@ class Interactions:
                     if role in used:
                         raise
                     warnings.warn(
-                        f"the column of {role}s is ignored, since nothing here needs it and it "
+                        f"the column of {role}s is ignored, because it is not used here and "
                         f"cannot be read: {error}",
                         stacklevel=2,
                     )
@@ -133,19 +133,19 @@ def keep_rated(log: Interactions, least: float) -> Interactions:
 
 
 def drop_repeats(log: Interactions, keep: str) -> Interactions:
-    """Keep one row of each pair of user and item; a warning says how many were left out.
+    """Keep one row of each pair of user and item, and warn of the number left out.
 
     Args:
         log: The log.
-        keep: ``'first'`` or ``'last'``: by split where the log has one (training before
-            validation before test), otherwise by time where it has times, otherwise by row; or
-            ``'error'`` to refuse repeats.
+        keep: ``'first'`` or ``'last'``: by split if the log has one (training before validation
+            before test), otherwise by time if it has times, otherwise by row; or ``'error'`` to
+            refuse repeats.
 
     Raises:
-        DataError: If there are repeats and none may be.
+        DataError: If there are repeats and ``keep`` is ``'error'``.
     """
     key = log.user.astype(np.int64) * len(log.item_ids) + log.item
-    # Only the rows of repeated pairs are put into order: there are few, and a log may be long.
+    # Only the rows of repeated pairs are sorted: there are few, and a log may be long.
     ordered = np.sort(key)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(twice) == 0:

@@ -1,4 +1,4 @@
-"""Feature tables of items, however they come, as one row per item of the catalogue."""
+"""Feature tables of items, from any source, as one row per item of the catalogue."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from graphdiff.datasets.io.folders import is_junk, table_suffix
 from graphdiff.datasets.io.safe_npy import load_features
 from graphdiff.datasets.io.tables import is_text, read_schema, read_table
 from graphdiff.errors import DataError
+from graphdiff.schema.features import as_features
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
-#: Turns N texts or N paths of images into an array or tensor ``[N, F]``.
+#: A function from N texts or N paths of images to an array or tensor ``[N, F]``.
 Encoder = Callable[[list[Any]], Any]
 
 
 class FeatureTable(NamedTuple):
-    """Features and whose they are.
+    """Features with the item ids of their rows.
 
     Attributes:
         ids: Raw item id of each row, int64 or string ``[N]``, each once.
         values: float32 ``[N, F]``; a row of NaN means the item lacks the modality.
-        numbered: The file that has no ids, so that those here are but the numbers of its rows.
+        numbered: Name of the file, if it has no ids and those here are its row numbers.
     """
 
     ids: pa.Array
@@ -45,7 +46,7 @@ def align(table: FeatureTable, item_ids: pa.Array, modality: str) -> np.ndarray:
     Args:
         table: The features.
         item_ids: The catalogue.
-        modality: Their name, for messages.
+        modality: Name of the modality, for messages.
 
     Returns:
         float32 ``[I, F]``.
@@ -75,7 +76,7 @@ def refuse_misnumbered(table: FeatureTable, item_ids: pa.Array, modality: str) -
     Args:
         table: The features.
         item_ids: The items of the log.
-        modality: Their name, for messages.
+        modality: Name of the modality, for messages.
 
     Raises:
         DataError: If an item id is not the number of a row.
@@ -88,7 +89,7 @@ def refuse_misnumbered(table: FeatureTable, item_ids: pa.Array, modality: str) -
     if not integers or span["min"] < 0 or span["max"] >= rows:
         found = f"{span['min']} to {span['max']}" if integers else f"text: {show(item_ids)}"
         raise DataError(
-            f"{table.numbered} has {rows} rows and says not whose they are, so row n is that of "
+            f"{table.numbered} has {rows} rows and no item ids, so row n belongs to "
             f"item n; but the interactions hold {len(item_ids)} items, {found}. List the items in "
             "the order of the rows in items.parquet (column item), or give the "
             f"{modality} features as a table with a column item"
@@ -102,8 +103,8 @@ def read_features(
 
     Args:
         path: An ``.npy`` file with one row per item, or a CSV, TSV or Parquet file with a column of
-            item ids and either one column of lists, called as the modality, ``x``, ``x_`` and the
-            modality, or anything if it is the only one, or columns of numbers that are called
+            item ids and either one column of lists (called ``<modality>``, ``x_<modality>`` or
+            ``x``, or anything if it is the only one), or columns of numbers called
             ``x_<modality>_0``, ``x_<modality>_1``, … or ``x_0``, ….
         modality: Its name.
         item: Name of the column of item ids.
@@ -118,8 +119,8 @@ def read_features(
         names = table.column_names
         if item not in names:
             raise DataError(
-                f"{path.name} has the columns {', '.join(names)}, but not {item}, which is to say "
-                "whose features they are"
+                f"{path.name} has the columns {', '.join(names)}, but not {item}, which has "
+                "the item of each row"
             )
         ids = as_ids(table[item], "item", is_text(path))
         return FeatureTable(ids, _values(table.drop_columns([item]), modality, path.name))
@@ -127,9 +128,7 @@ def read_features(
     if order is None:
         return FeatureTable(pa.array(np.arange(len(values))), values, path.name)
     if len(order) != len(values):
-        raise DataError(
-            f"{path.name} has {len(values)} rows, but {len(order)} items are said to be in it"
-        )
+        raise DataError(f"{path.name} has {len(values)} rows, but {len(order)} items are listed")
     return FeatureTable(order, values)
 
 
@@ -150,22 +149,23 @@ def modalities_in(path: Path) -> list[str]:
     return sorted(found - {""})
 
 
-def encode_content(path: Path, item: str, encode: Encoder) -> FeatureTable:
+def encode_content(path: Path, item: str, encode: Encoder, modality: str) -> FeatureTable:
     """Encode raw content.
 
     Items whose text is blank get no row.
 
     Args:
-        path: A folder of images, each called as its item's id; or a CSV, TSV or Parquet file with a
-            column of item ids, whose other columns make up the text of an item.
+        path: A folder of images, each named after its item's id; or a CSV, TSV or Parquet file with
+            a column of item ids, whose other columns are joined to the text of an item.
         item: Name of the column of item ids.
-        encode: Turns texts, or paths of images, into an array or tensor ``[N, F]``.
+        encode: The encoder.
+        modality: Name of the modality, for messages.
 
     Raises:
-        DataError: If there is no content, or the encoder gives something else.
+        DataError: If there is no content, or the encoder returns something else.
     """
     if path.is_dir():
-        # Names come from listing the folder, never from ids: no id can lead out of it.
+        # Paths come from listing the folder, never from ids, so no id can lead out of it.
         images = list_images(path)
         ids, content = as_ids(pa.array([p.stem for p in images]), "item", text=True), images
     else:
@@ -173,13 +173,31 @@ def encode_content(path: Path, item: str, encode: Encoder) -> FeatureTable:
     if not content:
         kinds = f"images ({', '.join(IMAGES)})" if path.is_dir() else "texts"
         raise DataError(f"{path} holds no {kinds}")
-    values = np.asarray(encode(list(content)), dtype=np.float32)
+    return FeatureTable(ids, encoded(encode, content, modality, f"contents of {path.name}"))
+
+
+def encoded(encode: Encoder, content: list[Any], modality: str, what: str) -> np.ndarray:
+    """Encode N contents and check the result.
+
+    Args:
+        encode: The encoder; it may return an array, a tensor, a scipy sparse matrix or lists.
+        content: The contents.
+        modality: Name of the modality, for messages.
+        what: Description of the contents, for messages.
+
+    Returns:
+        float32 ``[N, F]``.
+
+    Raises:
+        DataError: If the encoder returns something else.
+    """
+    values = as_features(encode(list(content)), modality).cpu().numpy()
     if values.ndim != 2 or len(values) != len(content):
         raise DataError(
-            f"the encoder made {list(values.shape)} of {len(content)} contents of {path.name}; it "
-            f"is to give [{len(content)}, F]"
+            f"the encoder made {list(values.shape)} of {len(content)} {what}; expected "
+            f"[{len(content)}, F]"
         )
-    return FeatureTable(ids, values)
+    return values
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -218,7 +236,7 @@ def _as_text(column: Any, file: str) -> Any:
 def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:
     """Return the numbers ``[N, F]`` of one modality among the columns of a table."""
     lists = [n for n in table.column_names if _is_list(table.schema.field(n).type)]
-    # What carries the modality's name goes before what would do for any.
+    # Columns with the modality's name take precedence over those without one.
     for names, prefix in (((f"x_{modality}", modality), f"x_{modality}_"), (("x",), "x_")):
         called = [name for name in names if name in lists]
         if called:

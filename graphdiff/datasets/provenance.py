@@ -1,7 +1,7 @@
-"""What a processed dataset was made from: the contents of its files and of its arguments.
+"""Digests of what a processed dataset was made from: contents of its files and arguments.
 
-Names, sizes and times of files are not enough, nor is the ``repr`` of an argument: two encoders may
-print alike and differ, and a file may be replaced by another of the same size and time.
+Names, sizes and times of files are not enough, nor is the ``repr`` of an argument: two encoders
+with the same ``repr`` may differ, and a file may be replaced by another of the same size and time.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Distributions whose code is fixed by their version rather than edited by users.
+# Distributions whose code users do not edit.
 _LIBRARIES = {"builtins", "torch", "torch_geometric", "numpy", "abc", "typing", "pydantic", "enum"}
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
-# Nanoseconds within which a file may change twice and keep its time of change.
+# Nanoseconds within which a file may change twice without a change of its ctime.
 _TICK = 2 * 10**9
 
 #: Size, time of content, time of any change, inode, when it was hashed, and SHA-256 of a file.
@@ -33,11 +33,11 @@ FileRecord = tuple[int, int, int, int, int, str]
 
 
 def identity(value: Any) -> str:
-    """Return a digest of a value that is equal for equal contents, in any process.
+    """Return a digest of a value, equal for equal contents, in any process.
 
     It covers the attributes of objects, the contents of arrays and tensors, and the code, defaults
-    and closures of functions and methods; not where things lie in memory. A value whose contents
-    cannot be seen is unlike any other, itself at another time included.
+    and closures of functions and methods; no memory addresses. A value whose contents are not
+    accessible gets a new digest every time.
     """
     digest = hashlib.sha256()
     _Walk(digest).add(value)
@@ -47,10 +47,10 @@ def identity(value: Any) -> str:
 def file_records(
     folder: Path, names: Iterable[str], known: Mapping[str, Any]
 ) -> dict[str, FileRecord]:
-    """Return a record of each file there is, by its name relative to a folder.
+    """Return a record of each existing file, by its name relative to a folder.
 
-    A name may be that of a folder: then it stands for all files in it. A file is hashed unless its
-    record is known and its size, times and inode are still the same.
+    The name of a folder stands for all files in it. A file is hashed unless its record is known and
+    its size, times and inode are unchanged.
 
     Args:
         folder: The folder.
@@ -77,7 +77,7 @@ def files_identity(records: Mapping[str, FileRecord]) -> str:
 def _record(path: Path, known: Any) -> FileRecord:
     status = path.stat()
     now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    # Only POSIX keeps a time of change that nobody can set.
+    # Only POSIX has a time of change that programs cannot set.
     if os.name == "posix" and isinstance(known, (list, tuple)) and len(known) == 6:
         settled = isinstance(known[4], int) and status.st_ctime_ns < known[4] - _TICK
         if settled and tuple(known[:4]) == now and isinstance(known[5], str):
@@ -93,7 +93,7 @@ class _Walk:
     def __init__(self, digest: Any) -> None:
         self.digest = digest
         self.seen: dict[int, int] = {}
-        self.kept: list[Any] = []  # So that no address is used twice.
+        self.kept: list[Any] = []  # References, so that no address is reused.
 
     def add(self, value: Any) -> None:
         """Feed one value."""
@@ -166,12 +166,12 @@ class _Walk:
         for cell in function.__closure__ or ():
             try:
                 cells.append(cell.cell_contents)
-            except ValueError:  # Not filled yet: a function that refers to itself.
+            except ValueError:  # An empty cell: the function refers to itself.
                 cells.append(None)
         defaults = (function.__defaults__, function.__kwdefaults__)
         name = (function.__module__, function.__qualname__)
         self._parts("function", name, function.__code__, defaults, cells)
-        # What it uses of its own module: constants and functions that a notebook may change.
+        # Constants and functions of its own module that it uses; a notebook may change them.
         if not _is_of_a_library(function.__module__):
             for used in function.__code__.co_names:
                 other = function.__globals__.get(used)
@@ -186,16 +186,16 @@ class _Walk:
                 continue
             kinds = (types.FunctionType, property, staticmethod, classmethod, *_PLAIN)
             for name, member in sorted(vars(base).items()):
-                # Docstrings change nothing, and what __init__ does is seen in its object.
+                # Docstrings have no effect, and that of __init__ is in the object's state.
                 if type(member) in kinds and name not in ("__doc__", "__init__"):
                     self._parts("member", name, member)
 
     def _add_object(self, value: Any) -> None:
-        """Feed what an object would be pickled as: its class and its state."""
+        """Feed the class and the state that pickle would store."""
         try:
             reduce = copyreg.dispatch_table.get(type(value))
             reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
-        except Exception:  # What cannot be pickled may say so in any way.
+        except Exception:  # An object that cannot be pickled may raise anything.
             self._feed("unseen", secrets.token_bytes(16))
             return
         parts = [reduced] if isinstance(reduced, str) else map(_listed, reduced)
@@ -207,7 +207,7 @@ class _Walk:
             self.add(part)
 
     def _feed(self, kind: str, content: bytes) -> None:
-        # The length keeps two neighbouring entries from running into one another.
+        # The length separates neighbouring entries.
         self.digest.update(f"{kind}:{len(content)}:".encode())
         self.digest.update(content)
 

@@ -1,6 +1,6 @@
-"""Splitting an interaction log into training, validation and test. Columnar: no loop over rows.
+"""Splits of an interaction log into training, validation and test. Columnar: no loop over rows.
 
-Each function gives one label a row: :data:`TRAINING`, :data:`VALIDATION` or :data:`TEST`.
+Each function returns one label per row: :data:`TRAINING`, :data:`VALIDATION` or :data:`TEST`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ TRAINING, VALIDATION, TEST = 0, 1, 2
 
 
 def leave_one_out(user: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Holds out each user's last interaction for test and the one before for validation.
+    """Hold out each user's last interaction for test and the one before for validation.
 
     A user with two interactions has one for training and one for test; a user with one has it for
     training.
 
     Args:
         user: User of each row, integer ``[E]``, from 0 on.
-        key: What "last" goes by, ``[E]``: time, or random numbers. Among equals the later row
-            counts as later.
+        key: What interactions are ordered by, ``[E]``: time, or random numbers. Ties are in the
+            order of the rows.
 
     Returns:
         int8 ``[E]``.
@@ -33,21 +33,21 @@ def leave_one_out(user: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def by_ratio(user: np.ndarray, key: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
-    """Splits each user's interactions by ratio, the first ones for training.
+    """Split each user's interactions by ratio, the first ones for training.
 
-    The shares are rounded. Where a user has three or more, each wanted share has at least one; at
+    The shares are rounded. If a user has three or more, each share above 0 has at least one; at
     least one is always for training.
 
     Args:
         user: User of each row, integer ``[E]``, from 0 on.
-        key: What "first" goes by, ``[E]``: time, or random numbers.
+        key: What interactions are ordered by, ``[E]``: time, or random numbers.
         ratios: Shares of training, validation and test; they sum to 1.
 
     Returns:
         int8 ``[E]``.
 
     Raises:
-        ConfigError: If the ratios are no shares.
+        ConfigError: If the ratios are not three shares that sum to 1.
     """
     check_ratios(ratios)
     rank, size = rank_within(user, key)
@@ -61,10 +61,10 @@ def by_ratio(user: np.ndarray, key: np.ndarray, ratios: Sequence[float]) -> np.n
 
 
 def temporal(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
-    """Splits at two points in time, the same for all users, so that training saw no later day.
+    """Split at two points in time, the same for all users.
 
-    The points are those that come closest to the ratios with equal times on the same side. Users
-    and items that first appear later are cold.
+    Training precedes validation, which precedes test; equal times are on the same side. The points
+    are those that come closest to the ratios. Users and items that first appear later are cold.
 
     Args:
         time: Time of each row, ``[E]``.
@@ -74,8 +74,8 @@ def temporal(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
         int8 ``[E]``.
 
     Raises:
-        ConfigError: If the ratios are no shares.
-        DataError: If no two points in time split so.
+        ConfigError: If the ratios are not three shares that sum to 1.
+        DataError: If there are too few different times.
     """
     check_ratios(ratios)
     ordered = np.sort(time)
@@ -93,10 +93,10 @@ def temporal(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
 
 
 def check_ratios(ratios: Sequence[float]) -> None:
-    """Refuses what is not three shares.
+    """Raise unless the ratios are three shares that sum to 1.
 
     Raises:
-        ConfigError: Saying what was found.
+        ConfigError: With the ratios.
     """
     if len(ratios) != 3 or min(ratios) < 0 or ratios[0] <= 0 or abs(sum(ratios) - 1) > 1e-6:
         raise ConfigError(
@@ -106,7 +106,7 @@ def check_ratios(ratios: Sequence[float]) -> None:
 
 
 def rank_within(group: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rank of each row within its group, by key, and the size of its group.
+    """Return the rank of each row within its group, by key, and the size of its group.
 
     Args:
         group: Integer ``[E]``, from 0 on.

@@ -1,4 +1,4 @@
-"""One small dataset, and how to write it in every layout that can be read."""
+"""A small dataset, and functions that write it in every layout."""
 
 import json
 import pickle
@@ -16,11 +16,11 @@ SPLITS = ("train", "val", "test")
 
 
 def sample(seed=0):
-    """Pairs ``[2, *]`` of each split, every user in each and every item in training, and features
-    ``[I, F]``."""
+    """Return pairs ``[2, *]`` of each split, every user in each and every item in training, and
+    features ``[I, F]``."""
     rng = np.random.default_rng(seed)
     order = np.stack([rng.permutation(ITEMS) for _ in range(USERS)])
-    order[:ITEMS, 0] = np.arange(ITEMS)  # Every item is someone's.
+    order[:ITEMS, 0] = np.arange(ITEMS)  # Every item is in training.
     for row, first in zip(order, order[:, 0], strict=True):
         row[1:] = rng.permutation(np.delete(np.arange(ITEMS), first))
     user = np.arange(USERS)
@@ -33,13 +33,13 @@ def sample(seed=0):
 
 
 def expected():
-    """The graph that every layout gives, but for raw ids."""
+    """Return the graph that every layout is read to, except for raw ids."""
     pairs, features = sample()
     return build_data(USERS, ITEMS, *pairs.values(), features)
 
 
 def rows():
-    """(user, item, split) of every pair."""
+    """Return (user, item, split) of every pair."""
     return [(*p, split) for split, pairs in sample()[0].items() for p in pairs.T.tolist()]
 
 
@@ -108,7 +108,7 @@ def converted(folder):
     to_parquet(expected(), folder, "toys")
 
 
-#: How to write each layout, and the name under which it is read.
+#: The function that writes each layout, and the name of the dataset that reads it.
 LAYOUTS = {
     "mmrec": (mmrec, "mmrec"),
     "diffmm": (diffmm, "diffmm"),

@@ -1,4 +1,4 @@
-"""What a dataset reads, keeps, reads anew, and leaves alone."""
+"""Reading, storing and re-reading of datasets."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from graphdiff.transforms import ModalityGraph
 
 
 class Toy(RecDataset):
-    """Reads one line of items of the only user, and features where there is a file of them."""
+    """A dataset of one line of items of a single user, with optional features."""
 
     reads = 0
 
@@ -57,7 +57,7 @@ def flat(tmp_path):
 
 
 def touch_later(path):
-    """Gives a file another time than it had."""
+    """Change the modification time of a file."""
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
 
@@ -78,13 +78,13 @@ def test_it_is_an_in_memory_dataset_of_one_graph(flat):
     assert [data["item"].num_nodes for data in dataset] == [3]
 
 
-def test_changing_what_was_given_out_changes_nothing(flat):
+def test_changing_a_returned_graph_does_not_change_the_dataset(flat):
     dataset = Toy(flat)
     dataset[0][INTERACTS].edge_index = torch.empty(2, 0)
     assert dataset[0][INTERACTS].edge_index.shape == (2, 2)
 
 
-def test_a_folder_of_raw_files_is_left_alone(flat, cache):
+def test_a_folder_of_raw_files_is_unchanged(flat, cache):
     before = listing(flat)
     Toy(flat, pre_transform=ModalityGraph())
     assert listing(flat) == before
@@ -104,14 +104,14 @@ def test_it_is_read_once(flat):
     assert torch.equal(first[INTERACTS].edge_index, second[INTERACTS].edge_index)
 
 
-def test_it_is_read_anew_when_asked(flat):
+def test_force_reload_reads_the_files_again(flat):
     Toy(flat)
     Toy(flat, force_reload=True)
     assert Toy.reads == 2
 
 
 @pytest.mark.parametrize("change", ["content", "time", "new file", "file gone"])
-def test_it_is_read_anew_when_files_change(flat, change):
+def test_changed_files_are_read_again(flat, change):
     if change == "file gone":
         (flat / "features.txt").write_text("1 2 3")
     Toy(flat)
@@ -129,7 +129,7 @@ def test_it_is_read_anew_when_files_change(flat, change):
     assert ("x_number" in data["item"]) == (change == "new file")
 
 
-def test_pre_transform_is_kept_and_its_change_seen(flat):
+def test_pre_transform_is_stored_and_its_change_noticed(flat):
     (flat / "features.txt").write_text("1 2 3")
     similar = ("item", "similar_number", "item")
     sizes = [
@@ -141,14 +141,14 @@ def test_pre_transform_is_kept_and_its_change_seen(flat):
     assert similar not in Toy(flat)[0].edge_types
 
 
-def test_transform_applies_at_access_and_is_not_kept(flat):
+def test_transform_applies_at_access_and_is_not_stored(flat):
     (flat / "features.txt").write_text("1 2 3")
     dataset = Toy(flat, transform=ModalityGraph(k=1))
     assert ("item", "similar_number", "item") in dataset[0].edge_types
     assert ("item", "similar_number", "item") not in Toy(flat)[0].edge_types
 
 
-def test_a_damaged_file_in_the_cache_is_made_anew(flat, cache):
+def test_a_damaged_file_in_the_cache_is_rebuilt(flat, cache):
     Toy(flat)
     (kept,) = cache.rglob("*.safetensors")
     whole = kept.read_bytes()
@@ -193,7 +193,7 @@ def test_root_is_needed():
         Toy()
 
 
-def test_what_does_not_fit_the_schema_is_refused_and_not_kept(flat, cache):
+def test_data_that_does_not_fit_the_schema_is_refused_and_not_stored(flat, cache):
     (flat / "items.txt").write_text("0 0")
     with pytest.raises(DataError, match="given more than once"):
         Toy(flat)

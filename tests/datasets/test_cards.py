@@ -1,4 +1,4 @@
-"""Cards are found, in a checkout and in a package, and say whether files are there."""
+"""Cards in a checkout and in a package, and the search for their files."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is converted comes back as it was."""
+"""Conversion to Parquet and back."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A row of features goes to its item, or is refused."""
+"""Rows of features are assigned to their items, or refused."""
 
 import decimal
 
@@ -101,9 +101,31 @@ def test_kind_d_as_many_rows_as_ids(kind, rows, count):
     ],
     ids=str,
 )
-def test_kind_d_what_is_no_table_of_numbers_is_refused(values, message):
+def test_kind_d_other_values_than_tables_of_numbers_are_refused(values, message):
     with pytest.raises(DataError, match=message):
         from_frame(LOG, {"f": (["x", "y", "z"], values)})
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_kind_d_an_encoder_may_return_any_container(kind, tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,item\n0,0\n1,1\n")
+    (tmp_path / "names.csv").write_text("item,text\n1,abc\n0,x\n")
+
+    def encode(texts):
+        return CONTAINERS[kind](np.array([[len(text), 1.0] for text in texts]))
+
+    data = load("csv", tmp_path, file="interactions.csv", content={"f": "names.csv"},
+                encode={"f": encode})[0]  # fmt: skip
+    assert data["item"].x_f.tolist() == [[1, 1], [3, 1]]
+
+
+@pytest.mark.parametrize("result", [np.ones(2), np.ones((3, 1)), [["a"], ["b"]], None, "text"])
+def test_kind_d_what_an_encoder_returns_is_checked(result, tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,item\n0,0\n1,1\n")
+    (tmp_path / "names.csv").write_text("item,text\n1,abc\n0,x\n")
+    with pytest.raises(DataError, match=r"the encoder made \[|cannot be read as an array of num"):
+        load("csv", tmp_path, file="interactions.csv", content={"f": "names.csv"},
+             encode={"f": lambda texts: result})  # fmt: skip
 
 
 @pytest.mark.parametrize("given_", [np.ones((3, 2)), "x", 5, (["x"],), {"x": [1]}], ids=str)
@@ -137,7 +159,7 @@ def test_kind_d_rows_without_ids_are_those_of_the_items_0_1_and_so_on(
         assert item.x_f.tolist() == [[i + 0.5] for i in sorted(items)]
         assert item.has_f.all()
     else:
-        with pytest.raises(DataError, match=rf"has {rows} rows and says not .*items\.parquet"):
+        with pytest.raises(DataError, match=rf"has {rows} rows and no item ids, .*items\.parquet"):
             load(layout, folder, **features)
 
 

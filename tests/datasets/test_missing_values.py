@@ -1,4 +1,4 @@
-"""What is missing is never text, whatever holds it and however it comes in."""
+"""Missing values are never text, in any container and through any entry point."""
 
 import datetime
 import decimal
@@ -271,7 +271,9 @@ def test_kind_b_a_column_that_nothing_needs_is_ignored_with_a_notice(column):
         warnings.simplefilter("error")
         plain = from_frame(frame, split="ratio")
     (name,) = column
-    with pytest.warns(UserWarning, match=f"the column of {name}s is ignored, since nothing here"):
+    with pytest.warns(
+        UserWarning, match=f"the column of {name}s is ignored, because it is not used"
+    ):
         data = from_frame({**frame, **column}, split="ratio")
     assert torch.equal(data[INTERACTS].edge_index, plain[INTERACTS].edge_index)
 

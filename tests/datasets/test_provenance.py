@@ -1,4 +1,4 @@
-"""A processed file is used again for the same contents of files and arguments, and only then."""
+"""Processed files are reused for equal contents of files and arguments only."""
 
 import datetime
 import functools
@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 
 class Scale:
-    """A transform that prints alike whatever it does."""
+    """A transform whose repr does not depend on its argument."""
 
     def __init__(self, factor):
         self.factor = factor
@@ -139,7 +139,7 @@ def test_kind_e_code_and_what_it_uses_count():
     assert len(set(found)) == len(codes)
 
 
-def test_kind_e_what_cannot_be_seen_is_never_the_same():
+def test_kind_e_objects_without_visible_state_are_never_the_same():
     lock = threading.Lock()
     assert identity(lock) != identity(lock)
 
@@ -211,7 +211,7 @@ def test_kind_e_encoders_of_one_name_do_not_share_a_file(folder):
 
 
 def replace(path, content):
-    """Puts other content of the same size into a file, and gives it the same times."""
+    """Replace a file by another of the same size and times."""
     status = path.stat()
     assert len(content) == status.st_size
     assert content != path.read_bytes()
@@ -223,7 +223,7 @@ def replace(path, content):
 
 
 def overwrite(path, content):
-    """The same in the same file."""
+    """Overwrite a file with content of the same size, and restore its times."""
     status = path.stat()
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

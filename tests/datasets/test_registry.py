@@ -1,4 +1,4 @@
-"""Datasets are found by name, and each has a card that tells the truth."""
+"""Loading datasets by name, their arguments, and the correctness of their cards."""
 
 import re
 import sys
@@ -87,8 +87,7 @@ def test_a_dataset_without_a_class_of_its_own_says_which_layout_it_is_in():
 
 
 def test_commands_of_cards_are_commands():
-    """Every option of a card's command is one of the command line, and every argument one that the
-    dataset takes; what then fails is that the folder is not there."""
+    """Every option and argument of a card's command is known; only the folder is missing."""
     for name in card_names() - {"synthetic", "tiktok"}:
         command = card(name)["command"].replace("DIR", "no-such-folder").split()
         assert command[:2] == ["graphdiff", "train"]
@@ -159,7 +158,7 @@ class Tastes(RecDataset):
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """A folder on Python's path, and a dataset's folder; modules and names vanish afterwards."""
+    """A folder on Python's path that holds a dataset; modules and names are removed after."""
     monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
     before = dict(registered)
     monkeypatch.syspath_prepend(tmp_path)

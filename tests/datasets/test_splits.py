@@ -1,4 +1,4 @@
-"""Splits hold out what they say, for every user, and nothing twice."""
+"""Splits hold out the stated share of every user, and no interaction twice."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
-"""Fuzzes every reader for a given time: ``python -m tests.fuzz --seconds 300`` (``make fuzz``).
+"""Fuzz every target for a given time: ``python -m tests.fuzz --seconds 300`` (``make fuzz``).
 
-Each input is a genuine or hostile folder with one file damaged. A reader must give data or raise a
-GraphDiffError, must not hang, and must not run or change anything: an audit hook and a sentinel
-file tell. Exits with 1 if any does; the inputs that were at fault are kept in ``--keep``.
+Each input is a genuine or hostile folder with one file damaged. A reader must return data or raise
+a GraphDiffError, must not hang, and must not run or change anything, as an audit hook and a
+sentinel file check. Exits with 1 if a reader fails; its inputs are copied to ``--keep``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Hang(Exception):
 
 @dataclass
 class Report:
-    """What happened to one target."""
+    """Counts and failures of one target."""
 
     inputs: int = 0
     read: int = 0
@@ -47,21 +47,21 @@ class Report:
 
 
 class Fuzzer:
-    """Feeds damaged inputs to readers, in a folder of its own.
+    """Runs readers on damaged inputs, in a folder of its own.
 
     Args:
-        folder: Where inputs are written to.
-        keep: Where inputs at fault are kept; None to keep none.
+        folder: Folder to write inputs to.
+        keep: Folder for inputs of failures; None to discard them.
     """
 
     def __init__(self, folder: Path, keep: Path | None = None) -> None:
         self.folder, self.keep = folder, keep
         self.sentinel = folder / "executed"
         self.watch = ExecutionWatch(folder / "input")
-        os.environ["GRAPHDIFF_CACHE"] = os.devnull  # Nothing is to be kept of what is read.
+        os.environ["GRAPHDIFF_CACHE"] = os.devnull  # Nothing that is read is to be stored.
 
     def samples(self, target: Target) -> tuple[list[Sample], list[Sample]]:
-        """Genuine and hostile samples; reading the genuine ones imports what readers need."""
+        """Return genuine and hostile samples; the former are read once, to import modules."""
         genuine = target.samples()
         for sample in genuine:
             self._write(sample)
@@ -71,7 +71,7 @@ class Fuzzer:
     def try_one(
         self, target: Target, samples: tuple[list[Sample], list[Sample]], seed: object, out: Report
     ) -> None:
-        """One input, a function of the seed, and what it came to."""
+        """Try one input, a function of the seed, and record the outcome."""
         rng = random.Random(str(seed))
         every = samples[0] + samples[1]
         sample, other = dict(rng.choice(every)), rng.choice(every)
@@ -112,7 +112,7 @@ class Fuzzer:
 
 
 def limit_memory() -> None:
-    """Makes a file that asks for too much memory an error rather than the machine's end."""
+    """Limit memory, so that a file that asks for too much of it causes an error."""
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, resource.RLIM_INFINITY))

@@ -1,10 +1,10 @@
-"""Small damages to a file, drawn at random."""
+"""Random damage to a file."""
 
 from __future__ import annotations
 
 import random
 
-# Numbers at the edges of what readers may believe, and words that formats give a meaning.
+# Numbers at the edges of valid ranges, and tokens that formats give a meaning.
 TOKENS = [
     *(n.to_bytes(size, "little") for size in (1, 2, 4, 8) for n in (0, 1, 2 ** (8 * size) - 1)),
     *((2 ** (8 * size - 1) - 1).to_bytes(size, "little") for size in (2, 4, 8)),
@@ -15,7 +15,7 @@ TOKENS = [
 
 
 def mutate(rng: random.Random, content: bytes, other: bytes) -> bytes:
-    """A copy with one to four damages; ``other`` is a file of the same kind to borrow from."""
+    """Return a copy with one to four damages; ``other`` is a file of the same kind to copy from."""
     damaged = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         start = rng.randint(0, len(damaged))

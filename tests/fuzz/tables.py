@@ -1,4 +1,4 @@
-"""What is fuzzed of tables and options: text with quotes, folders of parts, option values."""
+"""Tables and options to fuzz: text with quotes, folders of parts, option values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: a new reader is one more entry of :data:`TARGETS`."""
+"""Readers to fuzz; a new reader is one more entry of :data:`TARGETS`."""
 
 from __future__ import annotations
 
@@ -40,14 +40,13 @@ Sample = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Target:
-    """A reader and what it can read.
+    """A reader and its samples.
 
     Args:
         name: For the report.
-        samples: Makes genuine folders, each as file names with contents. It is given a command
-            that a hostile sample may try to run.
+        samples: Returns genuine folders, each as file names with contents.
         read: Reads a folder; it may raise a :class:`~graphdiff.errors.GraphDiffError`.
-        hostile: Makes files that would run the command, as samples.
+        hostile: Returns samples that would run a given command.
     """
 
     name: str

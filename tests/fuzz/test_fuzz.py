@@ -55,14 +55,14 @@ def test_every_hostile_sample_is_refused(fuzzer):
         (lambda folder: (folder / "x").rename(folder / ".." / "executed"), "os.rename"),
     ],
 )
-def test_the_fuzzer_sees_what_it_forbids(fuzzer, read, found):
+def test_the_fuzzer_detects_side_effects(fuzzer, read, found):
     report = Report()
     fuzzer.try_one(Target("careless", list, read), ([{"x": b"x"}], []), 0, report)
     assert len(report.executed) == 1
     assert found in report.executed[0]
 
 
-def test_the_fuzzer_sees_what_is_not_caught(fuzzer):
+def test_the_fuzzer_detects_uncaught_exceptions(fuzzer):
     report = Report()
     target = Target("careless", list, lambda folder: {}["x"])
     fuzzer.try_one(target, ([{"x": b"x"}], []), 0, report)

@@ -1,4 +1,4 @@
-"""Seeing what a reader does beside reading."""
+"""Detection of side effects of a reader."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Self
 
-# What only code from a file would do: see Python's table of audit events.
+# Events that only code from a file would cause: see Python's table of audit events.
 FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.kill"),
     *("subprocess.Popen", "pty.spawn", "ctypes.dlopen", "socket.connect", "pickle.find_class"),
     *("os.symlink", "os.putenv", "shutil.rmtree"),
 )
-# Events that tell of a change to a file, and how many of their arguments are paths.
+# Events of a change to a file, and how many of their arguments are paths.
 CHANGING = {
     "os.remove": 1,
     "os.mkdir": 1,
@@ -28,14 +28,15 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class ExecutionWatch:
-    """Within its block, notes every audit event that speaks of code being run or files being
-    changed. Python cannot take the hook away again; outside the block it does nothing.
+    """A recorder of every audit event in its block that runs code or changes files.
+
+    Python cannot remove the hook; outside the block it does nothing.
 
     Args:
-        folder: Where files may be changed.
+        folder: Folder in which files may be changed.
 
     Attributes:
-        seen: The events, in words.
+        seen: Descriptions of the events.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,5 +74,5 @@ class ExecutionWatch:
     def _is_outside(self, path: Any) -> bool:
         if isinstance(path, int):
             return False  # A file that is open already was seen when it was opened.
-        # Nothing can be kept in the null device, so that it serves as a cache that keeps nothing.
+        # The null device stores nothing, so that it can serve as a cache.
         return not os.path.abspath(os.fsdecode(path)).startswith((self.folder, os.devnull))

@@ -1,4 +1,4 @@
-"""Unpacking archives that need not be trusted."""
+"""Unpacking of untrusted archives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK = 2**20
 
 
 def is_archive(path: str | Path) -> bool:
-    """Return whether a file is a zip or a tar archive, compressed or not, by its content."""
+    """Return whether the content of a file is a zip or tar archive, compressed or not."""
     path = Path(path)
     return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
 
@@ -29,22 +29,23 @@ def is_archive(path: str | Path) -> bool:
 def extract(archive: str | Path, folder: str | Path, max_bytes: int = MAX_BYTES) -> Path:
     """Unpack a zip or tar archive, whole or not at all.
 
-    Members are files and folders. What would lie outside the folder (an absolute path, ``..``, a
-    drive), links and devices are refused. The sizes that the archive claims are added up before
-    each member is written, and no member is written beyond its claim. What an operating system has
-    left in it, such as ``__MACOSX`` and ``.DS_Store``, stays packed.
+    Members must be files and folders: paths that lead outside the folder (absolute, ``..``, a
+    drive), links and devices are refused. The claimed sizes are summed before each member is
+    written, and no member is written beyond its claimed size. Files of an operating system, such as
+    ``__MACOSX`` and ``.DS_Store``, are skipped.
 
     Args:
         archive: The file.
-        folder: Where its content goes; it must be empty or not exist.
-        max_bytes: Most bytes to unpack to (default: 64 GiB); never more than the disk has room for.
+        folder: Where to unpack it; it must be empty or not exist.
+        max_bytes: Maximum size unpacked (default: 64 GiB); the free space on the disk also bounds
+            it.
 
     Returns:
         ``folder``.
 
     Raises:
         DataError: If the archive is damaged, unsafe or too large, or the folder is not empty;
-            nothing is kept then.
+            nothing is left behind.
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

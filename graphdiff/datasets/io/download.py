@@ -1,4 +1,4 @@
-"""Fetching a file whole and as expected, or not at all."""
+"""Downloads that are complete and as expected, or fail."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ BLOCK = 2**20
 def download_file(
     url: str, path: str | Path, checksum: str, tries: int = 3, timeout: float = 30.0
 ) -> None:
-    """Downloads a file, checks it, and only then puts it in its place.
+    """Download a file, check it, and only then move it to its place.
 
-    What has arrived is kept beside it as ``NAME.part``, and the next attempt, or the next call,
-    goes on from there where the server can.
+    A partial download is stored beside it as ``NAME.part``; the next attempt, or the next call,
+    resumes it if the server can.
 
     Args:
-        url: Where it is.
-        path: Where it goes; folders are made as needed.
-        checksum: ``'sha256:<hex>'``, or ``'git:<hex>'`` for the id under which git keeps the file.
+        url: Address of the file.
+        path: Where to store it; folders are created as needed.
+        checksum: ``'sha256:<hex>'``, or ``'git:<hex>'`` for its object id in git.
         tries: Number of attempts; the wait between two doubles from one second.
         timeout: Seconds of silence after which an attempt has failed.
 
     Raises:
-        DataError: If no attempt brings the file, or the file differs from the checksum.
+        DataError: If no attempt succeeds, or the file differs from the checksum.
         OSError: If it cannot be written.
     """
     logger.info("downloading %s", url)
@@ -46,19 +46,21 @@ def download_file(
     _fetch(url, part, tries, timeout, time.sleep)
     kind = checksum.partition(":")[0]
     if resumed and _checksum(part, kind) != checksum:
-        # The beginning was of another file, or of none; the whole file may still be right.
+        # The partial file was of another version; the whole file may still be right.
         part.unlink()
         _fetch(url, part, tries, timeout, time.sleep)
     found = _checksum(part, kind)
     if found != checksum:
         part.unlink()
-        raise DataError(f"{url} has changed: it has {found}, expected {checksum}; nothing was kept")
+        raise DataError(
+            f"{url} has changed: it has {found}, expected {checksum}; the download was discarded"
+        )
     part.replace(path)
 
 
 def _fetch(url: str, part: Path, tries: int, timeout: float, wait: Callable[[float], None]) -> None:
-    """Completes ``part``."""
-    reason = "it was not tried"
+    """Complete ``part``."""
+    reason = "no attempt was made"
     for attempt in range(tries):
         if attempt:
             wait(2.0 ** (attempt - 1))
@@ -72,24 +74,24 @@ def _fetch(url: str, part: Path, tries: int, timeout: float, wait: Callable[[flo
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
             if error.code == 416:
-                # There is nothing behind what is there: it is whole, or of another file.
+                # The server has nothing beyond it: the file is complete, or of another version.
                 return
             if error.code < 500 and error.code != 429:
-                break  # Asking again would not change the answer.
+                break  # Another attempt would get the same answer.
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     raise DataError(f"{url} cannot be downloaded: {reason}")
 
 
 def _receive(response: Any, part: Path, have: int) -> None:
-    """Appends what comes to what is there, or begins anew where the server does."""
+    """Append the response to the partial file, or start over if the server does."""
     headers = getattr(response, "headers", None) or {}
     begins = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
     goes_on = getattr(response, "status", None) == 206 and begins and int(begins[1]) == have
     expected = headers.get("Content-Length")
     received = 0
     block = response.read(BLOCK)
-    # Only now, so that an answer without content leaves no folders behind.
+    # Created only now, so that a response without content leaves no folders behind.
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "ab" if goes_on else "wb") as file:
         while block:

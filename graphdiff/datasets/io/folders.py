@@ -1,4 +1,4 @@
-"""Finding the data in a folder as users have it: beside it lie README files and a system's own."""
+"""Data files of a folder, without documents and files of the operating system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JUNK = {"__macosx", "thumbs.db", "desktop.ini", "_success", "_committed", "_sta
 
 
 def is_junk(path: PurePath | str) -> bool:
-    """Return whether a path leads to, or through, what an operating system or a program left.
+    """Return whether a path is, or is within, something that an operating system or a program left.
 
     Such are hidden files (``.DS_Store``, ``._a.inter``, ``.git``), ``__MACOSX`` and ``_SUCCESS``.
     """
@@ -27,14 +27,14 @@ def is_junk(path: PurePath | str) -> bool:
 
 
 def is_document(path: PurePath | str) -> bool:
-    """Return whether a file is about the data rather than data: README, LICENSE and the like."""
+    """Return whether a file is a document such as README or LICENSE."""
     path = PurePath(path)
     known = path.suffix.lower() in _DOCUMENT_SUFFIXES
     return known and _DOCUMENT.fullmatch(path.name) is not None
 
 
 def data_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return what a folder holds that matches a pattern, sorted, without junk and documents."""
+    """Return the entries of a folder that match a pattern, sorted, without junk and documents."""
     return [p for p in _sorted(folder.glob(pattern)) if not (is_junk(p.name) or is_document(p))]
 
 

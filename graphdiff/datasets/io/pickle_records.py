@@ -4,8 +4,8 @@ A pickle is a program for a small stack machine, and its instructions can call a
 than let Python run it with some functions forbidden, this module reads the instructions (with the
 standard library's ``pickletools``, which executes nothing) and interprets the few that a sparse
 matrix is written with. What the program calls ``numpy.ndarray`` or ``scipy.sparse.coo_matrix`` is
-here a record of its arguments and state; no object is constructed and nothing is imported at the
-file's wish.
+here a record of its arguments and state; no object is constructed and nothing is imported because
+a file asks for it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 
 from graphdiff.errors import DataError
 
-# A matrix takes about 150 instructions; the bound keeps hostile files short of any trouble.
+# A matrix takes about 150 instructions; the bound limits the work of a hostile file.
 MAX_INSTRUCTIONS = 5_000
 NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"}
 
 
 class Record:
-    """Stands for an object of the program.
+    """A stand-in for an object of the program.
 
     Args:
         name: What it is: ``'coo'``, ``'csr'``, ``'csc'``, ``'array'`` or ``'dtype'``.
@@ -38,7 +38,7 @@ class Record:
 
 
 class _Name:
-    """Stands for a class or function that the program refers to."""
+    """A stand-in for a class or function that the program refers to."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -79,7 +79,7 @@ def _refer(module: Any, name: Any) -> _Name:
 
 
 def _call(function: Any, arguments: Any) -> Any:
-    """What a call in the program comes to."""
+    """Return the record that stands for the result of a call in the program."""
     name = function.name if isinstance(function, _Name) else None
     match name, arguments:
         case "dtype", (str() as code, *_):
@@ -108,7 +108,7 @@ def _call(function: Any, arguments: Any) -> Any:
 
 
 class _Mark:
-    """Where a run of values begins on the stack."""
+    """The marker at which a run of values begins on the stack."""
 
 
 MARK = _Mark()
@@ -143,7 +143,7 @@ def _instructions(content: bytes) -> Iterable[tuple[str, Any]]:
 
 
 def interpret(content: bytes) -> Any:
-    """Runs the program on inert records and returns what it leaves."""
+    """Run the program on inert records and return its result."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
@@ -223,7 +223,7 @@ def _expect(value: Any, kind: type) -> Any:
 
 
 def read_dtype(record: Any) -> np.dtype:
-    """The dtype of plain numbers that a record stands for, byte order included."""
+    """Return the dtype of plain numbers that a record stands for, byte order included."""
     if not (isinstance(record, Record) and record.name == "dtype"):
         raise DataError("an array has no dtype")
     code = record.code
@@ -234,7 +234,7 @@ def read_dtype(record: Any) -> np.dtype:
 
 
 def _scalar(dtype: Any, content: Any) -> int:
-    """A numpy integer, as newer code leaves in a shape."""
+    """Return a numpy integer, which newer versions store in a shape."""
     number = read_dtype(dtype)
     content = latin1(content) if isinstance(content, str) else content
     if number.kind not in "iu" or not isinstance(content, bytes) or len(content) != number.itemsize:
@@ -243,7 +243,7 @@ def _scalar(dtype: Any, content: Any) -> int:
 
 
 def latin1(text: str) -> bytes:
-    """The bytes that older pickles hold as text."""
+    """Return the bytes that older pickles store as text."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
@@ -251,6 +251,6 @@ def latin1(text: str) -> bytes:
 
 
 def clip(text: str) -> str:
-    """Text from the file, short and printable enough for a message."""
+    """Shorten and escape text from the file for a message."""
     text = text[:80].encode("unicode_escape").decode()
     return text if len(text) <= 80 else text[:77] + "…"

@@ -1,8 +1,8 @@
-"""Reading pickled scipy sparse matrices from files that need not be trusted.
+"""Pickled scipy sparse matrices from untrusted files.
 
-:mod:`~graphdiff.datasets.io.pickle_records` reads the file without running it. Here its records
-become a matrix: arrays are made from bytes that are in the file, so that no size is believed before
-it has been paid for, and indices, values and shape are checked.
+:mod:`~graphdiff.datasets.io.pickle_records` reads the file without running it. This module turns
+its records into a matrix: arrays are views of bytes in the file, so that a claimed size allocates
+nothing, and indices, values and shape are checked.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ MAX_DIMENSION = 2**31 - 1
 
 
 def load_sparse(path: str | Path) -> scipy.sparse.coo_matrix:
-    """Reads a pickled scipy sparse matrix from a file that need not be trusted.
+    """Read a pickled scipy sparse matrix from an untrusted file.
 
-    Admitted are COO, CSR and CSC matrices and arrays of numbers, of any scipy version and pickle
+    Accepted are COO, CSR and CSC matrices and arrays of numbers, of any scipy version and pickle
     protocol, Python 2's included.
 
     Args:
         path: The file.
 
     Returns:
-        The matrix ``[rows, columns]``, with the dtype of the file, finite values, and all indices
-        within its shape. Entries given twice stay so.
+        The matrix ``[rows, columns]`` in the dtype of the file, with finite values and all indices
+        within its shape. Repeated entries stay.
 
     Raises:
         DataError: If the file is missing, damaged, or holds anything else, naming what was found.
@@ -70,7 +70,7 @@ def _to_coo(root: Any) -> scipy.sparse.coo_matrix:
 
 
 def _coordinates(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column indices of a COO matrix."""
+    """Return row and column indices of a COO matrix."""
     match state.get("coords", (state.get("row"), state.get("col"))):
         case (row, column):
             return _indices(row, "row"), _indices(column, "col")
@@ -80,7 +80,7 @@ def _coordinates(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def _expand(
     state: dict[str, Any], kind: str, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column indices of a CSR or CSC matrix."""
+    """Return row and column indices of a CSR or CSC matrix."""
     pointer = _indices(state.get("indptr"), "indptr")
     inner = _indices(state.get("indices"), "indices")
     size = shape[0] if kind == "csr" else shape[1]
@@ -115,7 +115,7 @@ def _indices(record: Any, name: str) -> np.ndarray:
 
 
 def _array(record: Any, name: str) -> np.ndarray:
-    """A one-dimensional array of numbers from its record, backed by the bytes of the file."""
+    """Return a one-dimensional array of numbers from its record, a view of bytes of the file."""
     if not (isinstance(record, Record) and record.name == "array"):
         raise DataError(f"its {name} is missing or not an array")
     match record.state:

@@ -1,4 +1,4 @@
-"""Refusing, before memory is taken, what a file claims to hold and no machine could."""
+"""Refusal of files that claim more content than this machine has memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from graphdiff.errors import DataError
 
 
 def require_memory(needed: int, path: str | Path) -> None:
-    """Refuses a file whose content would not fit into this machine's memory.
+    """Raise if the content of a file would not fit into this machine's memory.
 
     A column of one repeated value takes a few bytes on disk whatever its length, so the size of a
-    file says nothing about what it unpacks to; what its header claims does.
+    file does not bound what it unpacks to; its header does.
 
     Args:
-        needed: Bytes that the content will take at least.
+        needed: Bytes that the content takes at least.
         path: The file, for the message.
 
     Raises:
@@ -30,7 +30,7 @@ def require_memory(needed: int, path: str | Path) -> None:
 
 
 def physical_memory() -> int | None:
-    """Bytes of memory in this machine, or None where the system does not tell."""
+    """Return the bytes of memory in this machine, or None if the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):

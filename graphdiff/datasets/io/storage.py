@@ -17,7 +17,7 @@ from graphdiff.files import write_bytes
 
 FORMAT = "graphdiff.heterodata.1"
 # Everything that is not a tensor, as UTF-8 JSON: raw ids of a large catalogue would not fit into
-# the header that safetensors keeps for metadata.
+# the metadata header of safetensors.
 JSON = "json"
 
 
@@ -25,13 +25,13 @@ def save_graph(data: HeteroData, path: str | Path, source: str = "", files: str 
     """Write a graph atomically.
 
     Args:
-        data: The graph; its attributes are tensors or what JSON can hold.
+        data: The graph; its attributes are tensors or values of JSON.
         path: The file.
-        source: What the graph was made from, in any words; see :func:`read_metadata`.
-        files: The same of the files alone.
+        source: Description of what the graph was made from; see :func:`read_metadata`.
+        files: Description of the files among it.
 
     Raises:
-        DataError: If an attribute can be kept neither as a tensor nor as JSON.
+        DataError: If an attribute is neither a tensor nor a value of JSON.
         OSError: If the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
@@ -46,7 +46,7 @@ def save_graph(data: HeteroData, path: str | Path, source: str = "", files: str 
         )
         for name, value in store.items():
             if isinstance(value, Tensor):
-                # Views of one storage would be refused.
+                # safetensors refuses tensors that share storage.
                 tensors[json.dumps([*key, name])] = value.detach().cpu().clone().contiguous()
             else:
                 others.append((list(key), name, value))
@@ -84,13 +84,13 @@ def load_graph(path: str | Path) -> HeteroData:
 
 
 def read_source(path: str | Path) -> str | None:
-    """Return what a graph file says it was made from; None if there is no sound file."""
+    """Return the ``source`` of a graph file; None if there is no valid file."""
     return read_metadata(path).get("source")
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Return what a graph file says it was made from, ``source`` and ``files``; nothing if there is
-    no sound file.
+    """Return the metadata of a graph file, ``source`` and ``files``; nothing if there is no valid
+    file.
     """
     try:
         with safe_open(path, framework="pt") as file:

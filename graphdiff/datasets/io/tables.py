@@ -16,16 +16,16 @@ from graphdiff.datasets.io.sizes import require_memory
 from graphdiff.datasets.io.text import TextTable
 from graphdiff.errors import DataError
 
-# In memory a value takes about this, and a column is copied once on its way.
+# Estimated memory per value, with one copy of a column.
 BYTES_PER_VALUE = 16
-# What separates columns where a file seems to have one, and how to say so.
+# Separators to suggest if a file seems to have a single column, as written in an option.
 SEPARATORS = {";": '";"', "\t": '"\\t"', ",": '","', "|": '"|"', "::": '"::"'}
-# How Spark and Hive write a missing value into the name of a folder.
+# Folder name of a missing value in Spark and Hive.
 MISSING_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 def is_text(path: Path) -> bool:
-    """Return whether a table is a text file, in which integers look like strings."""
+    """Return whether a table is a text file, in which integers are written as text."""
     return table_suffix(path) != ".parquet"
 
 
@@ -66,16 +66,15 @@ def read_table(
 ) -> pa.Table:
     """Read columns of a CSV, TSV or Parquet file, or of a folder of them.
 
-    A folder called as a file, such as ``interactions.parquet/``, is what Spark writes: its parts
-    are read one after the other, and ``name=value`` in the name of a folder is a column.
+    A folder with the name of a file, such as ``interactions.parquet/``, is the output of Spark: its
+    parts are concatenated, and a folder ``name=value`` in it is a column.
 
     Args:
         path: The file; its suffix says which it is. Text may be compressed, as ``.csv.gz``.
-        roles: What to call the columns, and what the file calls them, such as
-            ``{'user': 'customer_id'}``; of other columns nothing is read (default: all columns, by
-            their own names).
+        roles: Names of the columns in the result, and in the file, such as
+            ``{'user': 'customer_id'}``; no other column is read (default: all columns).
         needed: Roles that must be there; others are read if they are.
-        ids: Roles that hold ids: in a text file they are read as they are written.
+        ids: Roles that hold ids: in a text file they are read as text.
         delimiter: What separates columns of a text file; see
             :class:`~graphdiff.datasets.io.text.TextTable`.
         names: Names of the columns of a text file that has no header.
@@ -111,8 +110,8 @@ def read_table(
 def concatenated(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
     """Return the rows of several tables as one.
 
-    A column that a table lacks is missing in its rows. Where the types of a column differ, numbers
-    become the wider type, and anything else text.
+    A column that a table lacks is null in its rows. If the types of a column differ, numbers become
+    the wider type, and anything else text.
     """
     if len(tables) == 1:
         return tables[0]
@@ -130,8 +129,8 @@ def refuse_repeated(there: Sequence[str], wanted: Any, source: str, headed: bool
     """Refuse a table that has two columns of one name among those that are read.
 
     Args:
-        there: All names.
-        wanted: Those that are read.
+        there: Names of all columns.
+        wanted: Names of the columns to read.
         source: The file or frame, for the message.
         headed: Whether the names come from the first line of a text file.
 
@@ -149,7 +148,7 @@ def refuse_repeated(there: Sequence[str], wanted: Any, source: str, headed: bool
 
 
 class _Part:
-    """One file of a table, and the columns that its folders are named after."""
+    """One file of a table, with the columns in the names of its folders."""
 
     def __init__(
         self,
@@ -169,13 +168,13 @@ class _Part:
         return [*self.own, *self.partition]
 
     def read(self, wanted: Sequence[str], ids: Sequence[str]) -> pa.Table:
-        """Return those of the wanted columns that there are."""
+        """Return the wanted columns that the file or its folders have."""
         own = [name for name in wanted if name in self.own]
         if self.text is not None:
             table = self.text.read(own, [name for name in ids if name in own])
         else:
             schema = pq.read_schema(self.path)
-            # Strings are read as codes, each string once.
+            # Strings are read as dictionary codes.
             codes = [n for n in ids if n in own and _is_string(schema.field(n).type)]
             file = pq.ParquetFile(self.path, read_dictionary=codes)
             table = file.read(columns=own).select(own)
@@ -192,7 +191,7 @@ def _parts(path: Path, delimiter: str | None, names: Sequence[str] | None) -> li
 
 
 def _files(path: Path) -> list[tuple[Path, dict[str, str | None]]]:
-    """Return the file, or the files of a folder, each with what its folders are named after."""
+    """Return the file, or the files of a folder, each with the columns in the names of folders."""
     if not path.is_dir():
         return [(path, {})]
     found = []
@@ -212,7 +211,7 @@ def _files(path: Path) -> list[tuple[Path, dict[str, str | None]]]:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Join the parts of a column, of whatever types they are."""
+    """Join the parts of a column, of any types."""
     kinds = {part.type for part in parts}
     if len(kinds) > 1:
         parts = [_decoded(part) for part in parts]
@@ -236,7 +235,7 @@ def _decoded(column: Any) -> Any:
 
 
 def _require_memory(files: Sequence[Path], wanted: list[str], path: Path) -> None:
-    """Compare what the files claim with the machine, before anything is unpacked."""
+    """Compare the claimed sizes with the machine's memory, before anything is unpacked."""
     values = size = 0
     for file in files:
         metadata = pq.ParquetFile(file).metadata

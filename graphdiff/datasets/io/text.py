@@ -1,7 +1,7 @@
-"""Tables of text: CSV, TSV and their relatives, read into columns.
+"""Text tables: CSV, TSV and similar, read into columns.
 
-pyarrow parses them. What it does not do is done here: delimiters of several bytes, rows longer than
-a block, and refusing files that would be misread in silence.
+pyarrow parses them. This module adds delimiters of several bytes and rows longer than a block, and
+refuses files that pyarrow would misread silently.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ QUOTE = '"'
 #: Ids are read as they are written, each distinct one once.
 ID = pa.dictionary(pa.int32(), pa.string())
 
-# pyarrow parses blocks of this many bytes side by side; a row has to fit into one.
+# pyarrow parses blocks of this many bytes in parallel; a row has to fit into one.
 BLOCK = 2**22
 LARGEST_BLOCK = 2**30
-# Bytes at the end of a file among which its last line is looked for.
+# Bytes at the end of a file that are searched for its last line.
 TAIL = 2**16
-# Bytes that no text holds, to stand for a delimiter of several bytes.
+# Bytes that text rarely holds, as replacements of a delimiter of several bytes.
 STAND_INS = [bytes([code]) for code in (0x1F, 0x1E, 0x1D, 0x1C, 0x01, 0x02, 0x03)]
 
-# What a file begins with that is no text.
+# First bytes of other formats.
 _MAGIC = {
     b"PK\x03\x04": "a zip archive; unpack it first",
     b"PAR1": "a Parquet file; call it .parquet",
@@ -47,7 +47,7 @@ _MAGIC = {
 
 
 class _Scan(NamedTuple):
-    """What a text file holds, without parsing it."""
+    """Properties of a text file that need no parsing."""
 
     size: int
     quotes: int
@@ -58,9 +58,9 @@ class _Scan(NamedTuple):
 class TextTable:
     """A text file with columns.
 
-    Where a single character separates columns, values may be quoted, and a quoted value may hold
-    delimiters and line breaks. Where a tab or several characters do, quotes are part of a value, as
-    everywhere in research data.
+    If a single character separates columns, values may be quoted, and a quoted value may hold
+    delimiters and line breaks. If a tab or several characters do, quotes are part of a value, as is
+    usual in research data.
 
     Args:
         path: The file, compressed or not.
@@ -69,7 +69,7 @@ class TextTable:
         names: Names of the columns of a file without a header.
 
     Raises:
-        DataError: If the file begins as something else does, or cannot be opened.
+        DataError: If the file is in another format.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class TextTable:
             "convert_options": pyarrow.csv.ConvertOptions(
                 column_types=dict(types),
                 include_columns=columns,
-                # An id may well be called NA; only nothing at all is nothing.
+                # NA may be an id; only an empty value is missing.
                 null_values=[""],
                 strings_can_be_null=True,
             ),
@@ -158,10 +158,10 @@ class TextTable:
                 block *= 4
 
     def _open(self) -> Any:
-        return pa.input_stream(str(self.path))  # It knows a compressed file by its suffix.
+        return pa.input_stream(str(self.path))  # Decompresses by suffix.
 
     def _replaced(self, content: bytes) -> tuple[bytes, str]:
-        """Return the content with one byte for a delimiter of several, and that byte."""
+        """Return the content with a delimiter of several bytes replaced by one, and that byte."""
         for stand_in in STAND_INS:
             if stand_in not in content:
                 return content.replace(self.delimiter.encode(), stand_in), stand_in.decode()
@@ -171,7 +171,7 @@ class TextTable:
 
     @functools.cached_property
     def _scanned(self) -> _Scan:
-        """What decides how the file is read; one pass over its bytes."""
+        """Properties that decide how the file is read, from one pass over its bytes."""
         size, quotes, breaks, tail = 0, 0, False, b""
         with self._open() as source:
             for block in iter(lambda: source.read(2**24), b""):
@@ -190,10 +190,10 @@ class TextTable:
                 raise DataError(f"{self.path} is no table of text but {what}")
 
     def _refuse_open_quotes(self, table: pa.Table, ids: Sequence[str]) -> None:
-        """Refuse a file that ends inside quotes: all from there on would be one value."""
+        """Refuse a file that ends inside quotes: the rest of it would be one value."""
         quotes, tail = self._scanned.quotes, self._scanned.tail
-        # Quotes come in pairs, be they around a value or within it, and the last line is a row:
-        # only where that does not hold is it worth looking at each.
+        # Quotes come in pairs, around a value or within it, and the last line is the last row.
+        # Only if that does not hold, every quote is examined.
         if quotes == 0 or (quotes % 2 == 0 and self._ends_with_its_last_row(table, ids, tail)):
             return
         with self._open() as source:
@@ -240,7 +240,7 @@ def open_quote(content: bytes, delimiter: bytes) -> int | None:
 
 
 def _restored(table: pa.Table, stand_in: str, delimiter: str) -> pa.Table:
-    """Put the delimiter back where it was part of a quoted value."""
+    """Restore the delimiter within quoted values."""
     columns = []
     for column in table.columns:
         if pa.types.is_string(column.type):

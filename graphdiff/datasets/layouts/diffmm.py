@@ -45,8 +45,8 @@ class DiffMMLayout(RecDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The three matrices, or the three files of lists where those are there."""
-        root = getattr(self, "root", None)  # There is none before the folder is known.
+        """The three matrices, or the three files of lists if the folder has those."""
+        root = getattr(self, "root", None)  # Not set yet while the base class is constructed.
         for folder in (Path(root), Path(root) / "raw") if root else ():
             there = [name for name in LISTS if (folder / name).exists()]
             if there and not any((folder / name).exists() for name in MATRICES):
@@ -55,7 +55,7 @@ class DiffMMLayout(RecDataset):
 
     @property
     def optional_file_names(self) -> list[str]:
-        """The feature files that are there."""
+        """The feature files in the folder."""
         return [path.name for path in data_files(Path(self.raw_dir), "*_feat.npy")]
 
     def read(self) -> HeteroData:

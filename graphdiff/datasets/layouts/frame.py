@@ -1,4 +1,4 @@
-"""From an interaction log, in a DataFrame or read from a file, to a graph."""
+"""Graphs from interaction logs, in a DataFrame or read from a file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def from_frame(
         features: Per modality, ``(ids, values)``: item ids ``[N]`` and N rows of numbers
             ``[N, F]``, in any order and for any items: an array, a tensor, a scipy sparse matrix or
             lists (default: none).
-        users: All user ids in the order they are to have (default: those in the log, sorted).
+        users: All user ids in the order of their indices (default: those in the log, sorted).
         items: All item ids, likewise.
         **settings: Names of columns, filters and split; see :class:`LogSettings`.
 
@@ -85,12 +85,12 @@ def log_to_data(
 
     Args:
         log: The log.
-        settings: What is left out of it, and how it is split.
+        settings: Filters and split.
         features: Features per modality (default: none).
-        users: All user ids that were given, so that those without interactions stay (default:
-            those in the log); with a k-core, only those that are in it.
+        users: All user ids, so that those without interactions stay (default: those in the log);
+            with a k-core, only those that are in it.
         items: All item ids, likewise.
-        unnamed: ``'user'``, ``'item'``, both or none: whose ids are but indices.
+        unnamed: ``'user'``, ``'item'``, both or none: those without raw ids.
 
     Raises:
         DataError: If the data does not fit.
@@ -119,7 +119,7 @@ def log_to_data(
 
 
 def _columns(frame: Any) -> tuple[Any, list[Any]]:
-    """Return what holds the columns by name, and the names."""
+    """Return a mapping from names to columns, and the names."""
     if not isinstance(frame, (pd.DataFrame, pa.Table)) and hasattr(frame, "__arrow_c_stream__"):
         frame = pa.table(frame)  # Polars and others.
     if isinstance(frame, pa.Table):
@@ -149,7 +149,7 @@ def _feature_table(name: Any, given: Any) -> FeatureTable:
 
 
 def _raw(ids: pa.Array) -> Any:
-    """Return raw ids as the schema keeps them: a long tensor, or a list of str."""
+    """Return raw ids in the form of the schema: a long tensor, or a list of str."""
     if pa.types.is_integer(ids.type):
         return torch.from_numpy(ids.to_numpy(zero_copy_only=False).copy())
     return ids.to_pylist()

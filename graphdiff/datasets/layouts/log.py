@@ -38,16 +38,16 @@ from graphdiff.datasets.layouts.log_settings import LogSettings
 
 
 class InteractionLog(RecDataset):
-    """An interaction log with or without item features, from a folder of CSV, TSV or Parquet.
+    """An interaction log with or without item features, from a folder of CSV, TSV or Parquet files.
 
     ============================  ==================================================================
-    ``interactions.parquet``      one row per interaction: ``user``, ``item`` and, where there are,
+    ``interactions.parquet``      one row per interaction: ``user``, ``item`` and, optionally,
                                   ``timestamp``, ``rating``, ``split`` (train, val, test); the
                                   only table of a folder may have any name
     ``features_<modality>.npy``   optional: one row per item, in the order of ``items.*``; without
                                   it the ids must be the numbers of the rows, 0, 1, …
     ``features_<modality>.*``     or a table: ``item`` and a column of lists, or ``x_0``, ``x_1``, …
-    ``items.parquet``             optional: all items in the order they are to have, also those
+    ``items.parquet``             optional: all items in the order of their indices, also those
                                   without interactions; may hold features, ``x_<modality>``
     ``users.parquet``             optional: all users, likewise
     ============================  ==================================================================
@@ -68,7 +68,7 @@ class InteractionLog(RecDataset):
             only table there is).
         features: File of each modality, such as ``{"image": "clip.npy"}``, relative to ``root``
             (default: every ``features_<modality>.*``, and the features in ``items.*``).
-        content: Raw content of each modality, relative to ``root``: a folder of images called as
+        content: Raw content of each modality, relative to ``root``: a folder of images named after
             their items' ids, or a table of ``item`` and text (default: none).
         encode: Encoder of each modality in ``content``, from a list of N texts or paths to
             ``[N, F]`` (default: ``encoder`` for texts, and the image encoder of the extra
@@ -93,7 +93,7 @@ class InteractionLog(RecDataset):
 
     name: ClassVar[str] = "csv"
 
-    #: The model of ``**settings``, for whoever lists or reads the arguments.
+    #: The model of ``**settings``.
     settings_type: ClassVar[type[LogSettings]] = LogSettings
     #: Settings that differ from :class:`LogSettings`' own.
     defaults: ClassVar[dict[str, Any]] = {}
@@ -125,14 +125,14 @@ class InteractionLog(RecDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The table of interactions, and the files that were asked for."""
+        """The table of interactions, and the files of ``features`` and ``content``."""
         folders = {name for name in self.content.values() if (self._folder / name).is_dir()}
         asked = [*(self.features or {}).values(), *self.content.values()]
         return [self._interactions(), *(name for name in asked if name not in folders)]
 
     @property
     def optional_file_names(self) -> list[str]:
-        """Lists of users and items, features where none were asked for, and images."""
+        """Lists of users and items, images, and, without ``features``, all feature files."""
         tables = [find_table(self._folder, stem) for stem in (USERS, ITEMS)]
         found = [path.name for path in tables if path is not None]
         found += [META] if (self._folder / META).exists() else []
@@ -184,7 +184,7 @@ class InteractionLog(RecDataset):
             path = self._folder / file
             default = encode_images if path.is_dir() else text_encoder(self.encoder)[1]
             encode: Encoder = self.encode.get(name, default)
-            found[name] = encode_content(path, self._item_in(file), encode)
+            found[name] = encode_content(path, self._item_in(file), encode, name)
         return found
 
     def _interactions(self) -> str:
@@ -209,7 +209,7 @@ class InteractionLog(RecDataset):
         return as_ids(table[node], node, is_text(path))
 
     def _item_in(self, file: str) -> str:
-        """Return what a table of features calls the item ids."""
+        """Return the name of the column of item ids in a table of features."""
         path = self._folder / file
         if table_suffix(path) not in SUFFIXES or self.settings.item in column_names(path):
             return self.settings.item

@@ -1,4 +1,4 @@
-"""Finding the parts of an interaction log in a folder."""
+"""Files of an interaction log in a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphdiff.datasets.io.tables import is_text
 from graphdiff.datasets.item_features import modalities_in
 from graphdiff.errors import DataError
 
-#: What the parts of a folder are called; tables may have any of the known suffixes.
+#: Names of the files; tables may have any of the known suffixes.
 INTERACTIONS, USERS, ITEMS, FEATURES, META = (
     "interactions",
     "users",
@@ -32,7 +32,7 @@ def find_interactions(folder: Path, others: Collection[str]) -> str:
 
     Args:
         folder: The folder.
-        others: Names of files that are something else.
+        others: Names of files with another purpose.
 
     Raises:
         DataError: If there is none, or more than one.
@@ -92,10 +92,10 @@ def find_features(folder: Path) -> dict[str, str]:
 
 
 def unnamed_count(folder: Path, node: str) -> int | None:
-    """Return how many users or items there are, where the folder says that they have no ids.
+    """Return the number of users or items if ``meta.json`` says that they have no ids, or None.
 
     Raises:
-        DataError: If what says so is damaged.
+        DataError: If ``meta.json`` is damaged.
     """
     path = folder / META
     if not path.exists():

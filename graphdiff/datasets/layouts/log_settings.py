@@ -25,20 +25,20 @@ class LogSettings(BaseModel):
     user: str = Field("user", description="Name of the column of user ids, of any type.")
     item: str = Field("item", description="Name of the column of item ids, of any type.")
     timestamp: str = Field(
-        "timestamp", description="Name of the column of times, numbers or dates; may be absent."
+        "timestamp", description="Name of the column of times, numbers or dates; optional."
     )
-    rating: str = Field("rating", description="Name of the column of ratings; may be absent.")
+    rating: str = Field("rating", description="Name of the column of ratings; optional.")
     split_column: str = Field(
-        "split", description="Name of the column that gives the split; may be absent."
+        "split", description="Name of the column that holds the split; optional."
     )
     min_rating: Number | None = Field(
-        None, description="Least rating that counts as an interaction; None: all count."
+        None, description="Minimum rating that counts as an interaction; None: all count."
     )
     duplicates: Literal["first", "last", "error"] = Field(
-        "first", description="Which of several rows of one user and item counts."
+        "first", description="Which of several rows of one user and item is used."
     )
     k_core: Integer = Field(
-        0, ge=0, description="Least interactions of every user and item; 0 or 1: any."
+        0, ge=0, description="Minimum number of interactions of every user and item; 0 or 1: any."
     )
     split: Literal["auto", "column", "leave_one_out", "ratio", "temporal"] = Field(
         "auto",
@@ -47,7 +47,7 @@ class LogSettings(BaseModel):
         "points in time; 'auto' is 'column' where there is one, otherwise 'ratio'.",
     )
     by: Literal["random", "time"] = Field(
-        "random", description="What comes last in 'leave_one_out' and 'ratio'."
+        "random", description="Order of interactions in 'leave_one_out' and 'ratio'."
     )
     ratios: tuple[Number, Number, Number] = Field(
         (0.8, 0.1, 0.1), description="Shares of training, validation and test."
@@ -105,7 +105,7 @@ class LogSettings(BaseModel):
         """Return the split of each interaction, int8 ``[E]``.
 
         Raises:
-            DataError: If the log lacks the column that the split goes by.
+            DataError: If the log lacks the column that the split needs.
         """
         kind = self.split
         if kind == "auto":

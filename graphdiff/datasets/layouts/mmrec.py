@@ -20,7 +20,7 @@ from graphdiff.schema import build_data
 
 #: The value of the column ``x_label`` for each split.
 LABELS = {"train": 0, "val": 1, "test": 2}
-#: What columns are called, in lower case.
+#: Names of columns, in lower case.
 COLUMNS = {
     "user": {"userid", "user_id", "user", "uid"},
     "item": {"itemid", "item_id", "item", "iid"},
@@ -30,13 +30,13 @@ COLUMNS = {
 
 class MMRecLayout(RecDataset):
     """Any dataset in the layout of the `MMRec toolbox <https://arxiv.org/abs/2302.03497>`_, in
-    which Amazon's Baby, Sports, Clothing and Electronics, MicroLens and others are passed around.
+    which Amazon's Baby, Sports, Clothing and Electronics, MicroLens and others are distributed.
 
     The folder holds one ``NAME.inter``, tab-separated with a header. Its columns are found by name:
     ``userID`` and ``itemID``, or the like, hold integers from 0 on, and ``x_label`` 0, 1 or 2 for
     training, validation and test. Features are ``.npy`` files of numbers with one row per item, in
-    the order of the item ids. A pair that is there more than once counts where it is first, in the
-    order of training, validation, test; a warning says how many were left out.
+    the order of the item ids. A repeated pair belongs to the first of training, validation and test
+    that has it; a warning says how many were left out.
 
     Args:
         root: The folder; it is left unchanged.
@@ -72,7 +72,7 @@ class MMRecLayout(RecDataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The interaction file, and the features that were asked for."""
+        """The interaction file, and the files of ``features``."""
         found = [path.name for path in data_files(self._folder, "*.inter")]
         if len(found) != 1:
             raise DataError(
@@ -83,7 +83,7 @@ class MMRecLayout(RecDataset):
 
     @property
     def optional_file_names(self) -> list[str]:
-        """Every feature file, where none was asked for."""
+        """Without ``features``, every feature file."""
         if self.features is not None:
             return []
         return [path.name for path in data_files(self._folder, "*_feat.npy")]
@@ -116,8 +116,7 @@ def read_inter(
 
     Args:
         path: The ``.inter`` file.
-        user: Name of the column of users (default: the one that is called like one, see
-            :data:`COLUMNS`).
+        user: Name of the column of users (default: one of :data:`COLUMNS`).
         item: Name of the column of items, likewise.
 
     Returns:

@@ -47,7 +47,7 @@ class PairListsLayout(RecDataset):
 
     @property
     def optional_file_names(self) -> list[str]:
-        """The feature files that are there."""
+        """The feature files in the folder."""
         return [path.name for path in data_files(Path(self.raw_dir), "*_feat.npy")]
 
     def read(self) -> HeteroData:

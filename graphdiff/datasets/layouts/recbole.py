@@ -1,4 +1,4 @@
-"""Datasets as RecBole's atomic files."""
+"""Datasets in the layout of RecBole's atomic files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphdiff.datasets.layouts.log import InteractionLog
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.errors import DataError
 
-#: The files of a dataset that comes split, and the split that each is.
+#: Suffixes of the files of a dataset that comes split, and their splits.
 PARTS = {".train.inter": "train", ".valid.inter": "val", ".test.inter": "test"}
 
 
@@ -26,13 +26,13 @@ class RecBoleLayout(InteractionLog):
     """Any dataset as the `atomic files of RecBole <https://arxiv.org/abs/2011.01731>`_.
 
     The folder holds one ``NAME.inter``, tab-separated, whose header has name and type of each
-    field, such as ``user_id:token``; or, where the dataset comes split, ``NAME.train.inter``,
+    field, such as ``user_id:token``; or, if the dataset comes split, ``NAME.train.inter``,
     ``NAME.valid.inter`` and ``NAME.test.inter``. Where there is a ``NAME.item`` each of its fields
     of type ``float_seq`` is a modality called as the field, and its order is that of the rows of
     ``.npy`` features.
 
-    Fields are ``user_id``, ``item_id``, ``timestamp`` and ``rating`` unless said otherwise, as
-    ``user=customer_id``.
+    Fields are called ``user_id``, ``item_id``, ``timestamp`` and ``rating`` by default; see
+    :class:`~graphdiff.datasets.LogSettings` for other names.
 
     Args:
         root: The folder; it is left unchanged.
@@ -74,7 +74,7 @@ class RecBoleLayout(InteractionLog):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The interaction files, and the features that were asked for."""
+        """The interaction files, and the files of ``features``."""
         asked = [*(self.features or {}).values()]
         return [*self._inter_files(), *asked]
 
@@ -130,12 +130,12 @@ class RecBoleLayout(InteractionLog):
 
 
 def _part(name: str) -> str | None:
-    """Return the split of a file, by its name; None where it is the whole log."""
+    """Return the split of a file, by its name; None if it is the whole log."""
     return next((split for suffix, split in PARTS.items() if name.endswith(suffix)), None)
 
 
 def _fields(path: Path) -> dict[str, str]:
-    """Return what the header calls each field, ``name:type``, by its name."""
+    """Return the column ``name:type`` of each field, by its name."""
     columns = column_names(path)
     untyped = [column for column in columns if ":" not in column]
     if untyped:

@@ -13,6 +13,7 @@ from graphdiff.datasets.arguments import NonNegative
 from graphdiff.datasets.base import RecDataset
 from graphdiff.datasets.encoders import encode_tfidf
 from graphdiff.datasets.ids import strict_int
+from graphdiff.datasets.item_features import Encoder, encoded
 from graphdiff.datasets.splits import by_ratio
 from graphdiff.errors import DataError
 from graphdiff.schema import build_data
@@ -69,7 +70,7 @@ class CiteULike(RecDataset):
         self,
         root: str | Path,
         seed: NonNegative = 0,
-        encode: Callable[[list[str]], Any] | None = None,
+        encode: Encoder | None = None,
         transform: Callable[[HeteroData], HeteroData] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
@@ -112,14 +113,9 @@ class CiteULike(RecDataset):
             " ".join(names[tag] for tag in found) for found in np.split(tags, counts.cumsum()[:-1])
         ]
         has = np.array([bool(text.strip()) for text in texts])
-        encoded = np.asarray(self.encode([text for text in texts if text.strip()]), np.float32)
-        if encoded.ndim != 2 or len(encoded) != has.sum():
-            raise DataError(
-                f"the encoder made {list(encoded.shape)} of {has.sum()} texts; expected "
-                f"[{has.sum()}, F]"
-            )
-        values = np.full((len(texts), encoded.shape[1]), np.nan, dtype=np.float32)
-        values[has] = encoded
+        found = encoded(self.encode, [text for text in texts if text.strip()], "text", "texts")
+        values = np.full((len(texts), found.shape[1]), np.nan, dtype=np.float32)
+        values[has] = found
         return values
 
 

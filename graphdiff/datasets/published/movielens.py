@@ -21,8 +21,8 @@ class MovieLens1M(RecDataset):
 
     In *clean*, ratings of 4 and 5 are interactions, and each user's are split by time into about
     70 % for training, 20 % for validation and 10 % for test. In *noisy*, lower ratings were added
-    to training and validation as natural noise; the test pairs stay clean. The two number their
-    items differently, so nothing carries over from one to the other. There are no features.
+    to training and validation as natural noise; the test pairs stay clean. The two index their
+    items differently, so models of one do not fit the other. There are no features.
 
     ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy`` hold integer pairs ``[n, 2]`` of
     user and item. Users and items are counted up to the largest index in any of the three.
@@ -53,11 +53,11 @@ class MovieLens1M(RecDataset):
           - 57,532
 
     Args:
-        root: Folder that holds ``clean/`` and ``noisy/``, or that of the two which is asked for.
+        root: Folder that holds ``clean/`` and ``noisy/``, or the requested one of them.
         variant: ``"clean"`` or ``"noisy"`` (default: ``"clean"``).
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
 
     Raises:
         ConfigError: If there is no such variant.
@@ -84,16 +84,16 @@ class MovieLens1M(RecDataset):
 
     @property
     def processed_file_names(self) -> str:
-        """The one processed file, another for each variant."""
+        """The processed file, one per variant."""
         return f"{self.variant}.safetensors"
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Which of the two it is."""
+        """The variant."""
         return {"variant": self.variant}
 
     def read(self) -> HeteroData:
-        """Reads the pairs."""
+        """Read the pairs."""
         pairs = read_pair_lists(Path(self.raw_dir) / self.variant)
         train, val, test = pairs.values()
         num_users, num_items = (

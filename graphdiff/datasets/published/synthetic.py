@@ -1,4 +1,4 @@
-"""The embedded dataset: users, items and tastes that are made up, and therefore known."""
+"""The embedded dataset: generated users, items and tastes, so that the truth is known."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ BLOCK = 512  # users who choose at a time, to bound memory
 
 
 class SyntheticMultimedia(RecDataset):
-    r"""Users and items made from a seed, with image, text and audio features and known truth.
+    r"""Users and items generated from a seed, with image, text and audio features and known truth.
 
     * An item has a latent vector per modality, in one of 32 styles that mostly agree between
       modalities, and a popularity by Zipf's law. Its features are random nonlinear maps of the
       latents, with nuisance and noise.
-    * A user has two tastes in the space of the latents and *leans* on the modalities by a
-      Dirichlet law under which most users go by one of them. The affinity of a taste to an item
-      is the leaning-weighted sum of the products of taste and latents; with popularity, it decides
-      what the user chooses (see :func:`true_preference`).
+    * A user has two tastes in the space of the latents and weights of the modalities (*leaning*)
+      from a Dirichlet distribution under which most users prefer one modality. The affinity of a
+      taste to an item is the weighted sum over modalities of the products of taste and latent; with
+      popularity it determines what the user chooses (see :func:`true_preference`).
     * Activity follows a power law: most users have few items, some have many.
-    * A share ``noise`` of the *training* interactions is not chosen at all but drawn by popularity.
+    * A share ``noise`` of the *training* interactions is drawn by popularity instead of chosen.
       Held-out pairs are all chosen.
     * 3 % of the items are cold (held-out only, reached by features alone), and 3 % of the others
       lack each modality.
@@ -68,7 +68,7 @@ class SyntheticMultimedia(RecDataset):
           - 64
           - 48
 
-    Beside the :mod:`graphdiff.schema` the graph holds the truth, which no model reads:
+    In addition to the :mod:`graphdiff.schema` the graph holds the truth, which no model reads:
     ``data['user', 'interacts', 'item'].is_noise`` (bool ``[E]``, beside ``edge_index``),
     ``data['user'].taste`` (float32 ``[U, S, d]``), ``data['user'].leaning`` (float32 ``[U, M]``,
     modalities in sorted order), ``data['item'].latent`` (float32 ``[I, M, d]``) and
@@ -77,14 +77,14 @@ class SyntheticMultimedia(RecDataset):
     Memory and time are O(U · I) and blocked over users.
 
     Args:
-        seed: Everything follows from it and the sizes (default: 0).
+        seed: Seed of everything random (default: 0).
         num_users: U (default: 2000).
         num_items: I, at least 20 (default: 1200).
         noise: Share of training interactions that are noise, from 0 to below 1 (default: 0.15).
-        root: Folder to keep the made graph in (default: none, nothing is written).
+        root: Folder to store the graph in (default: none, nothing is written).
         transform: Applied to the graph at every access (default: none).
         pre_transform: Applied once (default: none).
-        force_reload: Make a kept graph anew.
+        force_reload: Generate the graph even if it is stored.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -123,7 +123,7 @@ class SyntheticMultimedia(RecDataset):
         return {name: getattr(self, name) for name in ("seed", "num_users", "num_items", "noise")}
 
     def read(self) -> HeteroData:
-        """Makes the graph."""
+        """Generate the graph."""
         rng = np.random.default_rng(self.seed)
         items = make_items(rng, self.num_items)
         users = make_users(rng, self.num_users, items)
@@ -153,7 +153,7 @@ class SyntheticMultimedia(RecDataset):
 
 
 def true_preference(data: HeteroData, user_index: Tensor | None = None) -> Tensor:
-    """The scores that nobody can beat: the law by which users of synthetic data choose.
+    """Return the best possible scores: the distribution by which synthetic users choose.
 
     Args:
         data: A graph of :class:`SyntheticMultimedia`.
@@ -173,7 +173,7 @@ def true_preference(data: HeteroData, user_index: Tensor | None = None) -> Tenso
 def _interact(
     rng: np.random.Generator, users: Users, items: Items, cold: np.ndarray, noise: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Lets the users choose; pairs ``[2, *]`` of each split, and noise pairs for training."""
+    """Draw pairs ``[2, *]`` that users choose for each split, and noise pairs for training."""
     num_users, num_items = len(users.taste), len(items.latent)
     # A quarter of a small catalogue leaves room for held-out items and noise.
     pareto = LEAST * rng.random(num_users) ** (-1 / TAIL)
@@ -211,9 +211,9 @@ def _interact(
 
 
 def _draw(rng: np.random.Generator, log_probability: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Draws ``count`` items a row without replacement; what follows them in a row is padding.
+    """Draw ``count`` items per row without replacement; the rest of a row is padding.
 
-    Sorting by log-probability plus Gumbel noise is drawing without replacement.
+    Sorting by log-probability plus Gumbel noise draws without replacement.
     """
     noisy = log_probability + rng.gumbel(size=log_probability.shape)
     return np.argsort(-noisy, axis=1)[:, : count.max()]
@@ -222,11 +222,11 @@ def _draw(rng: np.random.Generator, log_probability: np.ndarray, count: np.ndarr
 def _cold_to_held_out(
     rng: np.random.Generator, order: np.ndarray, cold: np.ndarray, count: np.ndarray
 ) -> np.ndarray:
-    """Shuffles what each row drew, cold items into the places of validation and test."""
+    """Shuffle the draws of each row, cold items into the places of validation and test."""
     place = np.arange(order.shape[1])
     key = rng.random(order.shape) - cold[order]
     key[place >= count.sum(axis=1)[:, None]] = np.inf
     order = np.take_along_axis(order, key.argsort(axis=1), axis=1)
-    # Cold items are in front now; validation and test share them by chance.
+    # Cold items are in front now; validation and test get them at random.
     key = np.where(place < count[:, :2].sum(axis=1)[:, None], rng.random(order.shape), 1 + place)
     return np.take_along_axis(order, key.argsort(axis=1), axis=1)

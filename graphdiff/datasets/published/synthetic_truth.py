@@ -1,7 +1,7 @@
-"""The made-up world behind :class:`~graphdiff.datasets.SyntheticMultimedia`.
+"""The generative model of :class:`~graphdiff.datasets.SyntheticMultimedia`.
 
-Arrays are float64 here: rounding then decides nothing, so that a seed gives the same data whatever
-the number of threads.
+Arrays are float64, so that rounding affects no choice and a seed gives the same data for any number
+of threads.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ FEATURE_CHANNELS = {"audio": 32, "image": 64, "text": 48}
 NUM_MODALITIES = len(FEATURE_CHANNELS)
 LATENT_CHANNELS = 12
 
-STYLES = 32  # groups of alike items, in each modality
+STYLES = 32  # groups of similar items, in each modality
 STYLE_SKEW = 0.3  # Zipf exponent of how many items a style has
 STYLE_AGREEMENT = 0.6  # how often an item has the same style in two modalities by design
-STYLE_SPREAD = 0.5  # how far an item strays from its style
+STYLE_SPREAD = 0.5  # distance of an item from its style
 POPULARITY_SKEW = 0.5  # Zipf exponent of popularity
 
 INTERESTS = 2  # tastes of a user
-TASTE_SPREAD = 0.2  # how far a taste strays from the item that inspired it
-LEANING = 0.3  # Dirichlet concentration; below 1, most users go by one modality
-SHARPNESS = 14.0  # how much affinity weighs against popularity in a choice
+TASTE_SPREAD = 0.2  # distance of a taste from the item that it is drawn from
+LEANING = 0.3  # Dirichlet concentration; below 1, most users prefer one modality
+SHARPNESS = 14.0  # weight of affinity relative to popularity in a choice
 
-NUISANCE_CHANNELS = 4  # what a feature shows beside the latent
+NUISANCE_CHANNELS = 4  # part of a feature that is independent of the latent
 NUISANCE = 0.5  # its size; the latent's is 1
 FEATURE_NOISE = 0.3  # standard deviation, where the feature's is 1
 
 
 class Items(NamedTuple):
-    """What is true of the items."""
+    """The truth about the items."""
 
     latent: np.ndarray  # [I, M, d], of length 1 along d
     popularity: np.ndarray  # [I], logarithmic
 
 
 class Users(NamedTuple):
-    """What is true of the users."""
+    """The truth about the users."""
 
     taste: np.ndarray  # [U, S, d], of length 1 along d
     leaning: np.ndarray  # [U, M], sums to 1
 
 
 def make_items(rng: np.random.Generator, num_items: int) -> Items:
-    """Items with a style in each modality, and a popularity of their own."""
+    """Draw items with a style in each modality, and a popularity."""
     modality = np.arange(NUM_MODALITIES)
     style = _unit(rng.normal(size=(NUM_MODALITIES, STYLES, LATENT_CHANNELS)))
     share = _zipf(STYLES, STYLE_SKEW)
@@ -60,7 +60,7 @@ def make_items(rng: np.random.Generator, num_items: int) -> Items:
 
 
 def make_users(rng: np.random.Generator, num_users: int, items: Items) -> Users:
-    """Users whose tastes were inspired by items, in a modality that they lean on."""
+    """Draw users whose tastes are near items, in a modality that they prefer."""
     leaning = rng.dirichlet([LEANING] * NUM_MODALITIES, size=num_users)
     inspiration = rng.integers(len(items.latent), size=(num_users, INTERESTS))
     threshold = rng.random((num_users, INTERESTS, 1))
@@ -70,9 +70,9 @@ def make_users(rng: np.random.Generator, num_users: int, items: Items) -> Users:
 
 
 def log_preference(users: Users, items: Items) -> np.ndarray:
-    r"""The probability, as a logarithm, that a user's next item of choice is a given one.
+    r"""Return the log-probability that a user's next choice is a given item.
 
-    The user takes up one of the interests :math:`s`, each as often, and chooses by
+    The user picks one of the interests :math:`s` uniformly and chooses by
 
     .. math::
         \mathrm{softmax}_i \Big( \beta \sum_m \mathrm{leaning}_{um} \,
@@ -90,7 +90,9 @@ def log_preference(users: Users, items: Items) -> np.ndarray:
 
 
 def make_features(rng: np.random.Generator, items: Items) -> dict[str, np.ndarray]:
-    """Per modality ``[I, F]``: the latent and a nuisance through a random network, and noise."""
+    """Return features per modality ``[I, F]``: latent and nuisance through a random network, and
+    noise.
+    """
     features = {}
     for m, (name, channels) in enumerate(FEATURE_CHANNELS.items()):
         nuisance = _unit(rng.normal(size=(len(items.latent), NUISANCE_CHANNELS)))
@@ -100,7 +102,7 @@ def make_features(rng: np.random.Generator, items: Items) -> dict[str, np.ndarra
         outer = rng.normal(size=(2 * channels, channels))
         x = np.tanh(shown @ inner + bias) @ outer
         x = x / x.std() + FEATURE_NOISE * rng.normal(size=x.shape)
-        # What the order of summation changes is far below the last digit kept.
+        # The order of summation changes only digits that rounding drops.
         features[name] = x.round(4)
     return features
 

@@ -23,8 +23,8 @@ class TikTok(DiffMMLayout):
     Model for Recommendation" <https://arxiv.org/abs/2406.11781>`_ passes it around:
     ``trnMat.pkl``, ``valMat.pkl`` and ``tstMat.pkl``, pickled scipy matrices ``[U, I]`` whose
     non-zero entries are interactions, and ``<modality>_feat.npy``, one feature row per item. The
-    pickles are read without being run. Any ``<modality>_feat.npy`` is taken; a warning says which
-    of image, audio and text are absent.
+    pickles are read without running them. Every ``<modality>_feat.npy`` is read; a warning names
+    those of image, audio and text that are missing.
 
     Validation and test users are disjoint, and each has one held-out item.
 
@@ -52,23 +52,23 @@ class TikTok(DiffMMLayout):
     items.
 
     Args:
-        root: Folder of the dataset: either it holds the files itself, and is left as it is, or
-            they are in ``root/raw``, where they are downloaded to when they are not there.
+        root: Folder of the dataset: either it holds the files itself, and is left unchanged, or
+            they are in ``root/raw``, where they are downloaded to if they are missing.
         transform: Applied to the graph at every access (default: none).
-        pre_transform: Applied once, before the graph is kept (default: none).
-        force_reload: Read the raw files again even if nothing has changed.
+        pre_transform: Applied once, before the graph is stored (default: none).
+        force_reload: Read the raw files even if nothing has changed.
 
     Raises:
         DataError: If files are missing and cannot be downloaded, are damaged, hold something else,
             or do not fit one another.
     """
 
-    #: The files of one commit, so that what is downloaded cannot change.
+    #: The files of one commit, which cannot change.
     url: ClassVar[str] = (
         "https://raw.githubusercontent.com/HKUDS/DiffMM/"
         "fae20e642aeeaad4284be6f7fb3432ebb551da8e/Datasets/tiktok"
     )
-    #: The matrices come last, so that their presence tells of a finished download.
+    #: The matrices come last, so that their presence means a finished download.
     checksums: ClassVar[dict[str, str]] = {
         "image_feat.npy": "sha256:f6c1ec1726ed2aa80315411199ab2143bee6333821bf58c5f00bd3f5b462efc2",
         "audio_feat.npy": "sha256:d45a44a9d462f578802de914c2feea5cfd45742b2922775a085b9bdc1beba26f",
@@ -90,13 +90,13 @@ class TikTok(DiffMMLayout):
         absent = [name for name in ("image", "audio", "text") if name not in present]
         if absent:
             warnings.warn(
-                f"{self.raw_dir} has no features of {', '.join(absent)}; going on with "
+                f"{self.raw_dir} has no features of {', '.join(absent)}; continuing with "
                 f"{', '.join(present) or 'interactions alone'}",
                 stacklevel=2,
             )
 
     def download(self) -> None:
-        """Fetches the files from DiffMM's repository into ``raw_dir`` and checks them.
+        """Download the files from DiffMM's repository into ``raw_dir`` and check them.
 
         Raises:
             DataError: If it does not succeed, naming the files and the folder.

@@ -1,4 +1,4 @@
-"""Archives are unpacked whole and inside their folder, or not at all."""
+"""Archives are unpacked completely and inside their folder, or not at all."""
 
 import io
 import struct
@@ -122,7 +122,7 @@ def test_so_are_many_small_ones(make, monkeypatch):
     refused(archive, "unpacks to more than", max_bytes=8999)
 
 
-def test_what_the_disk_has_no_room_for_is_refused(make, monkeypatch):
+def test_more_than_the_free_space_of_the_disk_is_refused(make, monkeypatch):
     usage = archives.shutil.disk_usage("/")._replace(free=99)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
     refused(make({"a": bytes(100)}), "or 99 bytes")
@@ -153,7 +153,7 @@ def test_other_files_are_no_archives(tmp_path):
     refused(path, "cannot be unpacked")
 
 
-def test_a_folder_with_something_in_it_is_left_alone(make, tmp_path):
+def test_a_folder_that_is_not_empty_is_unchanged(make, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
     with pytest.raises(DataError, match="out is not empty"):

@@ -1,4 +1,4 @@
-"""A file arrives whole and as expected, or not at all."""
+"""Downloads are complete and as expected, or fail."""
 
 import hashlib
 import threading
@@ -15,8 +15,8 @@ SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(HTTPServer):
-    """Answers requests with what it is given, one after the other: content, a status, or
-    ``(content, claimed length)`` for an answer that breaks off. Ranges are served."""
+    """A server with prepared answers, one after the other: content, a status, or ``(content,
+    claimed length)`` for an answer that breaks off. Ranges are served."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -71,7 +71,7 @@ def test_it_arrives(tmp_path):
 
 def test_the_ids_of_git_are_checksums(tmp_path, server):
     server.answers = [b""]
-    # What `git hash-object` says of an empty file.
+    # The output of `git hash-object` for an empty file.
     empty = "git:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     download_file(server.url, tmp_path / "f", empty)
     assert (tmp_path / "f").read_bytes() == b""
@@ -92,7 +92,7 @@ def test_it_is_given_up(tmp_path, server):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_not_there(tmp_path, monkeypatch):
+def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     with pytest.raises(DataError, match=r"cannot be downloaded: .*refused"):
         download_file("http://127.0.0.1:9/f", tmp_path / "f", SHA256)
@@ -105,7 +105,7 @@ def test_a_missing_file_is_not_asked_for_again(tmp_path, server):
     assert server.waits == []
 
 
-def test_what_differs_is_not_kept(tmp_path, server):
+def test_a_different_file_is_not_stored(tmp_path, server):
     server.answers = [b"something else"]
     (tmp_path / "f").write_bytes(b"old")
     with pytest.raises(DataError, match=f"f has changed: .* expected {SHA256}"):

@@ -1,4 +1,4 @@
-"""Feature tables are read; pickles and false claims in them are not."""
+"""Feature tables are read; pickles and false claims are refused."""
 
 import os
 import tracemalloc
@@ -96,7 +96,7 @@ def test_pairs_of_any_integers_become_columns_of_int64(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("table", [np.ones((3, 2)), np.ones((2, 3), int), np.ones(2, int)])
-def test_what_is_no_pairs_is_refused(tmp_path, table):
+def test_other_arrays_than_pairs_are_refused(tmp_path, table):
     np.save(tmp_path / "x.npy", table)
     with pytest.raises(DataError, match=r"expected integers \[P, 2\]"):
         read_pairs(tmp_path / "x.npy")

@@ -1,4 +1,4 @@
-"""Sparse matrices come out of pickles whole; nothing else does, and nothing runs."""
+"""Sparse matrices are read from pickles; everything else is refused, and nothing runs."""
 
 import os
 import pickle
@@ -101,7 +101,7 @@ class TestHostile:
         subprocess.run([sys.executable, "-m", "pickle", path], capture_output=True, check=False)
         assert canary.exists()
 
-    def test_the_refused_name_is_told(self, tmp_path):
+    def test_the_message_has_the_refused_name(self, tmp_path):
         path = write(tmp_path, Call(os.system, "true"))
         with pytest.raises(DataError, match=rf"^matrix\.pkl is not .* {os.name}\.system, which is"):
             load_sparse(path)
@@ -126,7 +126,7 @@ def nested_key():
 
 
 class TestDamaged:
-    def test_the_claim_is_what_is_refused(self, tmp_path):
+    def test_the_claimed_size_is_refused(self, tmp_path):
         assert load_sparse(write(tmp_path, claiming(4))).nnz == 4
 
     @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ class TestDamaged:
             *(b"N", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"\xff\xfe", b"\x80\x09N.", b"\x80\x04KR"),
         ],
     )
-    def test_what_is_not_a_matrix(self, tmp_path, content):
+    def test_other_contents_than_a_matrix_are_refused(self, tmp_path, content):
         with pytest.raises(DataError, match="was not run"):
             load_sparse(write(tmp_path, content))
 

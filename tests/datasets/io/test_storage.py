@@ -1,4 +1,4 @@
-"""A graph comes back from its file as it was, and a damaged file is refused."""
+"""A graph is read as it was written, and a damaged file is refused."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def assert_same(one: HeteroData, other: HeteroData) -> None:
                 assert value == twin[name]
 
 
-def test_there_and_back(tmp_path, data):
+def test_a_graph_is_read_as_it_was_written(tmp_path, data):
     save_graph(data, tmp_path / "g.safetensors", source="a test")
     back = load_graph(tmp_path / "g.safetensors")
     assert_same(data, back)
@@ -65,7 +65,7 @@ def test_nothing_is_left_beside_the_file(tmp_path, data):
     assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]
 
 
-def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path, data):
+def test_values_that_json_cannot_hold_are_refused_and_the_old_file_stays(tmp_path, data):
     save_graph(data, tmp_path / "g.safetensors", source="old")
     data["item"].thing = object()
     with pytest.raises(DataError, match="the graph holds what cannot be saved"):

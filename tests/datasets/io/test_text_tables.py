@@ -1,4 +1,4 @@
-"""Tables of text are read as Python's csv module reads them, wherever a block ends."""
+"""Text tables are read as by Python's csv module, wherever a block ends."""
 
 import csv
 import gzip
@@ -303,7 +303,7 @@ class TestFoldersOfParts:
             pq.write_table(pa.table(table), path)
         return folder
 
-    def test_kind_c_what_spark_writes_is_one_table(self, tmp_path):
+    def test_kind_c_the_output_of_spark_is_one_table(self, tmp_path):
         self.parts(
             tmp_path,
             {"user": ["b", "a"], "item": [2, 1], "extra": [1, 2]},

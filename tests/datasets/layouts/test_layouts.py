@@ -1,4 +1,4 @@
-"""The same data in every layout is the same graph, and can be described and trained on."""
+"""The same data in every layout: the same graph, described and trained on."""
 
 import warnings
 
@@ -42,7 +42,7 @@ def test_it_is_read_to_the_same_graph(layout):
         x = data["item"][f"x_{modality}"]
         torch.testing.assert_close(x, expected["item"][f"x_{modality}"], rtol=0, atol=0)
         assert data["item"][f"has_{modality}"].all()
-    # What was kept is what was read, and the folder is as it was.
+    # The stored graph equals the one that was read, and the folder is unchanged.
     assert fingerprint(load(name, folder)[0]) == fingerprint(data)
     assert sorted(path.name for path in folder.iterdir()) == before
 

@@ -1,4 +1,4 @@
-"""Logs as people have them: any column names, ids, features and content."""
+"""Interaction logs with any column names, ids, features and content."""
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,7 @@ class TestFrames:
             ({"k_core": 4}, DataError, "nothing is left of the log at k_core=4"),
         ],
     )
-    def test_what_does_not_fit_is_told(self, settings, error, message):
+    def test_settings_and_columns_that_do_not_fit_are_refused(self, settings, error, message):
         with pytest.raises(error, match=message):
             from_frame(FRAME, **{**NAMES, **settings})
 
@@ -155,7 +155,7 @@ class TestFiles:
         assert as_pairs(data, "edge_index") == [(0, 0), (1, 0)]
         assert data["item"].raw_id.tolist() == [10]
 
-    def test_a_change_of_settings_is_read_anew(self, folder):
+    def test_a_change_of_settings_reads_the_files_again(self, folder):
         FRAME.to_csv(folder / "sales.csv", index=False)
         sizes = [
             load("csv", folder, **NAMES, split="leave_one_out", min_rating=least)[0][

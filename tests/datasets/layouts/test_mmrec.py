@@ -73,7 +73,7 @@ def test_repeated_pairs_count_where_they_stand_first(folder):
         (HEADER + "-1\t1\t1\t1\t0\n", "ids below 0"),
     ],
 )
-def test_broken_files_are_told(folder, content, message):
+def test_broken_files_are_refused(folder, content, message):
     (folder / "toys.inter").write_text(content)
     with pytest.raises(DataError, match=message):
         MMRecLayout(folder)

@@ -1,4 +1,4 @@
-"""DiffRec's splits of MovieLens-1M are read as they are passed around."""
+"""DiffRec's splits of MovieLens-1M in their published form."""
 
 import hashlib
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_each_variant_is_read_under_its_name(tmp_path, place, variant, sizes):
     assert modalities(data) == []
 
 
-def test_the_variants_are_kept_beside_one_another(tmp_path, monkeypatch):
+def test_the_variants_are_stored_separately(tmp_path, monkeypatch):
     folder = write(tmp_path / "ml")
     for variant in PAIRS:
         MovieLens1M(folder, variant)

@@ -1,4 +1,4 @@
-"""Cards against the files that their publishers offer, and names against small files like them."""
+"""Cards against published files, and loading by name from small files of the same form."""
 
 import hashlib
 from pathlib import Path

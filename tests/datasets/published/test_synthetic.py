@@ -1,4 +1,4 @@
-"""The made-up data is what it says it is: reproducible, learnable, and known."""
+"""The synthetic data is reproducible, learnable, and has the documented truth."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def small(**changes):
 
 
 def recall_at_20(data, score):
-    """Mean recall@20 on the test pairs, training items left out."""
+    """Return the mean recall@20 on the test pairs, with training items masked."""
     score = score.copy()
     train, test = (data[INTERACTS][n].numpy() for n in ("edge_index", "test_edge_label_index"))
     score[train[0], train[1]] = -np.inf
@@ -42,7 +42,7 @@ class TestReproducible:
         assert torch.equal(one[INTERACTS].is_noise, two[INTERACTS].is_noise)
         assert fingerprint(small(seed=4)) != fingerprint(one)
 
-    def test_global_randomness_is_left_alone(self):
+    def test_global_randomness_is_unchanged(self):
         torch.manual_seed(0)
         before = torch.get_rng_state()
         state = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -56,7 +56,7 @@ class TestReproducible:
         small()
         assert list(tmp_path.iterdir()) == []
 
-    def test_with_a_root_it_is_kept_until_arguments_change(self, tmp_path, monkeypatch):
+    def test_with_a_root_it_is_stored_until_arguments_change(self, tmp_path, monkeypatch):
         one = small(root=tmp_path)
         monkeypatch.setattr(SyntheticMultimedia, "read", None)
         assert fingerprint(small(root=tmp_path)) == fingerprint(one)

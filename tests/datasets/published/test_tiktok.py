@@ -1,4 +1,4 @@
-"""TikTok's files are read as they are passed around, and their faults are told."""
+"""TikTok's files in their published form, complete, incomplete and damaged."""
 
 import hashlib
 import pickle
@@ -58,10 +58,12 @@ def test_it_reads_matrices_and_features(tmp_path, place):
         np.testing.assert_array_equal(data["item"][f"x_{name}"].numpy(), table.astype("f4"))
 
 
-def test_modalities_are_those_of_the_folder_and_absent_ones_are_told_each_time(tmp_path):
+def test_modalities_are_those_of_the_folder_and_missing_ones_cause_a_warning_each_time(tmp_path):
     folder = write(tmp_path / "t", text=np.ones((5, 2)), smell=np.ones((5, 1)))
     for _ in range(2):
-        with pytest.warns(UserWarning, match="t has no features of image, audio; going on with sm"):
+        with pytest.warns(
+            UserWarning, match="t has no features of image, audio; continuing with sm"
+        ):
             dataset = TikTok(folder)
         assert modalities(dataset[0]) == ["smell", "text"]
 
@@ -148,7 +150,7 @@ class TestDownload:
         last.write_bytes(content)
         assert modalities(TikTok(root)[0]) == ["audio", "image", "text"]
 
-    def test_what_differs_is_refused(self, tmp_path, served):
+    def test_a_different_file_is_refused(self, tmp_path, served):
         (served / "text_feat.npy").write_bytes(b"other")
         with pytest.raises(DataError, match=r"text_feat\.npy has changed: .* into .*root$"):
             TikTok(tmp_path / "root")
