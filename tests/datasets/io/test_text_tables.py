@@ -194,9 +194,9 @@ def test_kind_c_compressed_tables_are_found_and_split_by_their_inner_suffix(
 
 
 def test_kind_c_parts_of_a_folder_may_be_compressed(tmp_path):
-    (tmp_path / "interactions.csv.gz").write_bytes(gzip.compress(b"user,item\nb,y\na,x\n"))
-    (tmp_path / "items.tsv.gz").write_bytes(gzip.compress(b"item\ty\ny\t1\nx\t2\n"))
-    (tmp_path / "features_f.csv.gz").write_bytes(gzip.compress(b"item,x_0\nx,5\ny,6\n"))
+    (tmp_path / "interactions.csv.gz").write_bytes(gzip.compress(b"user,item\nb,y\na,x\n", mtime=0))
+    (tmp_path / "items.tsv.gz").write_bytes(gzip.compress(b"item\ty\ny\t1\nx\t2\n", mtime=0))
+    (tmp_path / "features_f.csv.gz").write_bytes(gzip.compress(b"item,x_0\nx,5\ny,6\n", mtime=0))
     data = load("csv", tmp_path)[0]
     assert data["item"].raw_id == ["y", "x"]
     assert data["item"].x_f.tolist() == [[6], [5]]
@@ -205,7 +205,7 @@ def test_kind_c_parts_of_a_folder_may_be_compressed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"user,item\n1,2\n"), "but compressed with gzip; call it .gz"),
+        (gzip.compress(b"user,item\n1,2\n", mtime=0), "but compressed with gzip; call it .gz"),
         (b"PK\x03\x04rest", "but a zip archive; unpack it first"),
         (b"PAR1rest", "but a Parquet file; call it .parquet"),
         ("user,item\n1,2\n".encode("utf-16"), "but UTF-16; save it as UTF-8"),
@@ -337,7 +337,7 @@ class TestFoldersOfParts:
         folder = tmp_path / "interactions.csv"
         folder.mkdir()
         (folder / "part-0.csv").write_text("user,item\na,1\n")
-        (folder / "part-1.csv.gz").write_bytes(gzip.compress(b"user,item\nb,1.5\n"))
+        (folder / "part-1.csv.gz").write_bytes(gzip.compress(b"user,item\nb,1.5\n", mtime=0))
         data = load("csv", tmp_path)[0]
         assert (ids_of(data), ids_of(data, "item")) == (["a", "b"], ["1", "1.5"])
 
