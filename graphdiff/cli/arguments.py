@@ -29,6 +29,14 @@ ModelClass = Annotated[
         help="Class of the model, if it is your own and no installed package declares it.",
     ),
 ]
+DatasetClass = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="MODULE:CLASS",
+        help="Class of the dataset, if it is your own and no installed package declares it.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -42,6 +50,18 @@ def import_model(name: str | None) -> None:
         from graphdiff.models.registry import get_model
 
         get_model(name)
+
+
+def import_dataset(name: str | None) -> None:
+    """Import the user's own dataset class, so that a RUN folder that names it can load its data.
+
+    Raises:
+        ConfigError: If there is no such dataset.
+    """
+    if name is not None:
+        from graphdiff.datasets.registry import get_dataset
+
+        get_dataset(name, import_module=True)
 
 
 def tuned_settings(dataset: str, model: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from graphdiff.cli.arguments import (
     Option,
     Root,
     given_options,
+    import_dataset,
     import_model,
     model_settings,
     tuned_settings,
@@ -94,6 +95,9 @@ def train(
             if ":" in model:
                 import_model(model)
                 given -= {"model"}
+            if ":" in dataset:
+                import_dataset(dataset)
+                given -= {"dataset"}
             changes = {name: context.params[name] for name in given}
             results = resume_run(folder, root, progress=progress, **changes)
         else:

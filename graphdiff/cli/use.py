@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.arguments import AsJson, ModelClass, Root, Run, import_model
+from graphdiff.cli.arguments import (
+    AsJson,
+    DatasetClass,
+    ModelClass,
+    Root,
+    Run,
+    import_dataset,
+    import_model,
+)
 from graphdiff.cli.output import print_metrics
 from graphdiff.console import print_table, print_text
 from graphdiff.errors import ConfigError
@@ -41,6 +49,7 @@ def evaluate(
     run: Run,
     root: Root = None,
     model: ModelClass = None,
+    dataset: DatasetClass = None,
     split: Annotated[Split, typer.Option(help="Held-out pairs to rank for.")] = Split.test,
     mask_validation: Annotated[
         bool | None,
@@ -59,6 +68,7 @@ def evaluate(
     if mask_validation is None:
         mask_validation = split is Split.test and config.evaluation.mask_validation
     import_model(model)
+    import_dataset(dataset)
     trained, data = open_run(run, root, config)
     metrics = evaluate_model(trained, data, split.value, mask_validation=mask_validation)
     masked = describe_masking(mask_validation)

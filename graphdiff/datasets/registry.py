@@ -194,15 +194,18 @@ def _class_at(place: str, import_module: bool) -> type[RecDataset]:
     if not import_module and module not in sys.modules:
         raise ConfigError(
             f"the dataset {place!r} is a class of your own, and a name from a file imports "
-            f"nothing; import {module} first"
+            f"nothing; import {module} first, or on the command line give --dataset {place}"
         )
+    if import_module and str(Path.cwd()) not in sys.path and "" not in sys.path:
+        # A console script's path lacks the working directory, where the user's module may be.
+        sys.path.append(str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    except Exception as error:  # The user's module may fail in any way.
         raise ConfigError(
-            f"{place!r} cannot be imported ({error}); expected package.module:Class"
+            f"{place!r} cannot be imported ({error!r}); expected package.module:Class"
         ) from None
     return _checked(found, place)
 

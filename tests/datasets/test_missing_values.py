@@ -224,6 +224,32 @@ def test_kind_b_ids_of_several_types_are_what_they_are_written_as():
     assert data["user"].raw_id == sorted(expected)
 
 
+class Stream:
+    """A frame of another library, as Arrow's C interface shows it."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+def test_kind_b_frames_and_columns_of_other_libraries_are_read():
+    table = pa.table({"user": [2.0, 1.0], "item": ["b", "a"]})
+    users = Stream(pa.chunked_array([[2.0, 1.0, 7.0]]))
+    data = from_frame(Stream(table), users=users)
+    assert data["user"].raw_id.tolist() == [2, 1, 7]
+    assert data["item"].raw_id == ["a", "b"]
+    with pytest.raises(DataError, match="2 rows have no user"):
+        from_frame(Stream(pa.table({"user": [NAN, 1.0, None], "item": [1, 2, 3]})))
+
+
+@pytest.mark.parametrize("frame", [[[1, 2]], "log.csv", None, 5, np.ones((2, 2))], ids=str)
+def test_kind_b_other_things_than_frames_are_refused(frame):
+    with pytest.raises(DataError, match=r"the frame is of type .*; give a DataFrame, a pyarrow"):
+        from_frame(frame)
+
+
 def test_kind_b_text_in_a_file_is_an_id_even_if_it_says_nan(tmp_path):
     (tmp_path / "log.csv").write_text("user,item\nnan,NA\nNone,null\n")
     data = load("csv", tmp_path)[0]

@@ -1,6 +1,8 @@
 """Loading datasets by name, their arguments, and the correctness of their cards."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -197,6 +199,35 @@ def test_arguments_of_a_class_outside_are_checked(outside):
         with pytest.raises(ConfigError, match=message):
             load(place, outside, **wrong)
     assert parse_options(place, {"size": "7"}) == {"size": 7}
+
+
+def test_a_run_on_a_class_outside_is_resumed_and_evaluated(outside, tmp_path):
+    """As on a command line: each command is a process of its own, in the module's folder."""
+    place, run = "tastes_here:Tastes", str(tmp_path / "run")
+    pairs = "[[0, 1], [0, 1]], [[0, 1], [1, 2]], [[0, 1], [2, 3]]"
+    module = OUTSIDE.format(name="tastes-here").replace("np.load(self.raw_paths[0])", pairs)
+    (outside / "tastes_here.py").write_text(module)
+
+    def graphdiff(*arguments):
+        # The working directory is not on the path of a console script.
+        code = "import sys; sys.path.remove(''); from graphdiff.cli.main import main; main()"
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        return subprocess.run([sys.executable, "-c", code, *arguments], cwd=outside,
+                              env=environment, capture_output=True, text=True)  # fmt: skip
+
+    common = ["--model", "lightgcn", "--set", "hidden_channels=4", "--no-progress", "--epochs", "2"]
+    common += ["--accelerator", "cpu", "--min-steps", "0"]
+    common += ["--option", "size=25"]
+    done = graphdiff("train", "--dataset", place, "--root", ".", *common, "--out", run)
+    assert done.returncode == 0, done.stderr
+    refused = graphdiff("evaluate", run)
+    assert refused.returncode == 2
+    assert "import tastes_here first, or on the command line give --dataset" in refused.stderr
+    done = graphdiff("evaluate", run, "--dataset", place)
+    assert done.returncode == 0, done.stderr
+    done = graphdiff("train", "--resume", run, "--dataset", place, "--epochs", "3", "--no-progress")
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_distribution_declares_a_dataset(outside):

@@ -102,7 +102,7 @@ def read_lists(path: Path) -> np.ndarray:
         DataError: If the file is missing, damaged, or holds something else.
     """
     try:
-        lists = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+        lists = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
         users = np.array([strict_int(user) for user in lists], dtype=np.int64)
         items = [_integers(found) for found in lists.values()]
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -127,7 +127,7 @@ def read_inter(
     """
     columns: list[list[int]] = [[], [], []]
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             # Quotes are part of a value where tabs separate, and there is none in a number.
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             header = next(rows, [])

@@ -440,6 +440,19 @@ def test_kind_c_lists_of_items_are_lists_of_integers(lists, tmp_path):
         load("diffmm", tmp_path)
 
 
+@pytest.mark.parametrize("layout", ["csv", "recbole", "mmrec", "diffmm"])
+def test_kind_c_a_byte_order_mark_is_no_part_of_a_name(layout, tmp_path):
+    texts = {
+        "csv": {"a.csv": "user,item\n0,1\n"},
+        "recbole": {"a.inter": "user_id:token\titem_id:token\n0\t1\n"},
+        "mmrec": {"a.inter": "userID\titemID\tx_label\n0\t1\t0\n"},
+        "diffmm": {"train.json": '{"0": [1]}', "val.json": "{}", "test.json": "{}"},
+    }
+    for name, content in texts[layout].items():
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert load(layout, tmp_path)[0]["user"].num_nodes == 1
+
+
 TOYS = "userID\titemID\tx_label\n0\t0\t0\n1\t1\t0\n"
 DATA = {
     "mmrec": {"toys.inter": TOYS},
