@@ -1,4 +1,4 @@
-"""A trained model put to work: exported, indexed, or behind HTTP."""
+"""Trained models in production: exported programs, an index, and an HTTP service."""
 
 from graphdiff.serving.index import RetrievalIndex
 

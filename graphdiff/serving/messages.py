@@ -8,7 +8,6 @@ import reprlib
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
-from fastapi import Request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -122,25 +121,21 @@ class RecommendResponse(BaseModel):
     model: str
 
 
-class JsonRequest(Request):
-    """A request whose JSON body follows RFC 8259: Python's parser alone would accept NaN and
-    infinities, and an answer that quotes them could not be sent."""
+def parse_json(body: bytes) -> Any:
+    """Parse a body that follows RFC 8259. Python's parser alone would accept NaN and infinities,
+    and an answer that quotes them could not be sent.
 
-    async def json(self) -> Any:
-        """Parse the body.
-
-        Raises:
-            json.JSONDecodeError: Whatever is wrong with it.
-        """
-        body = await self.body()
-        try:
-            return _DECODER.decode(body.decode("utf-8-sig"))
-        except json.JSONDecodeError:
-            raise
-        except RecursionError:
-            raise json.JSONDecodeError("nested too deeply", "", 0) from None
-        except ValueError as error:  # not UTF-8, or numbers that are too long
-            raise json.JSONDecodeError(str(error), "", 0) from None
+    Raises:
+        json.JSONDecodeError: If the body is not UTF-8, not JSON, or holds such a number.
+    """
+    try:
+        return _DECODER.decode(body.decode("utf-8-sig"))
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", "", 0) from None
+    except ValueError as error:  # not UTF-8, or numbers that are too long
+        raise json.JSONDecodeError(str(error), "", 0) from None
 
 
 def _no_number(text: str) -> NoReturn:

@@ -32,13 +32,13 @@ from graphdiff.serving.access import TOKEN_VARIABLE, Access, find_token
 from graphdiff.serving.batching import Batcher, Overloaded
 from graphdiff.serving.messages import (
     AddItemsRequest,
-    JsonRequest,
     Limits,
     RecommendRequest,
     RecommendResponse,
     ReloadRequest,
     ScoredItem,
     faults,
+    parse_json,
     sendable,
 )
 from graphdiff.serving.served import RankingRequest, Recommendations, Served, answer_batch
@@ -243,8 +243,16 @@ class BodyLimit:
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
+class JsonRequest(Request):
+    """A request whose body is parsed by :func:`~graphdiff.serving.messages.parse_json`."""
+
+    async def json(self) -> Any:
+        """Parse the body."""
+        return parse_json(await self.body())
+
+
 class JsonRoute(APIRoute):
-    """A route whose body is strict JSON; see :class:`~graphdiff.serving.messages.JsonRequest`."""
+    """A route whose requests are of :class:`JsonRequest`."""
 
     def get_route_handler(self) -> Handler:
         """Return the handler of a request."""
