@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graphdiff.datasets import splits
 from graphdiff.datasets.arguments import Integer, NonNegative, Number, explain
 from graphdiff.datasets.interactions import Interactions, drop_repeats, k_core, keep_rated
+from graphdiff.datasets.splits import by_ratio, check_ratios, leave_one_out, temporal
 from graphdiff.errors import ConfigError, DataError
 
 
@@ -71,7 +71,7 @@ class LogSettings(BaseModel):
             made = cls(**settings)
         except ValidationError as error:
             raise ConfigError(f"an interaction log cannot take {explain(error)}") from None
-        splits.check_ratios(made.ratios)
+        check_ratios(made.ratios)
         return made
 
     @property
@@ -123,7 +123,7 @@ class LogSettings(BaseModel):
         key = log.time if by_time else np.random.default_rng(self.seed).random(len(log))
         assert key is not None
         if kind == "temporal":
-            return splits.temporal(key, self.ratios)
+            return temporal(key, self.ratios)
         if kind == "ratio":
-            return splits.by_ratio(log.user, key, self.ratios)
-        return splits.leave_one_out(log.user, key)
+            return by_ratio(log.user, key, self.ratios)
+        return leave_one_out(log.user, key)
