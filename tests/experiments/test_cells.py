@@ -80,6 +80,9 @@ def test_processes_give_the_figures_of_this_process():
     for one, other in zip(here.result["cells"], ordered, strict=True):
         assert one["key"] == other["key"]
         assert one["figures"]["test"] == pytest.approx(other["figures"]["test"])
+    for one in apart.result["cells"]:
+        # A process of its own starts small, so a training raises its peak.
+        assert one["figures"]["peak_memory_bytes"] > one["figures"]["memory_before_bytes"] > 0
 
 
 def test_results_of_other_data_or_another_protocol_are_not_resumed(tmp_path):

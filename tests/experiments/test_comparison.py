@@ -27,7 +27,8 @@ def test_json_holds_what_readers_rely_on(content):
             assert cell["epochs"] == 2
             for name in ("train_seconds", "seconds_per_epoch", "inference_seconds"):
                 assert cell[name] > 0
-            assert cell["peak_memory_bytes"] > cell["memory_before_bytes"] > 0
+            # Equal where this process has freed enough for the training; see test_cells.py.
+            assert cell["peak_memory_bytes"] >= cell["memory_before_bytes"] > 0
         tests = [cell["test"]["recall@20"] for cell in entry["seeds"]]
         assert entry["mean"]["test"]["recall@20"] == pytest.approx(sum(tests) / 2)
         assert entry["std"]["test"]["recall@20"] == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
