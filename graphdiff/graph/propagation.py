@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import scipy.sparse
 import torch
@@ -65,6 +65,23 @@ class FixedGraph:
             self.transposed = make(source, target, edge_weight, (num_sources, num_targets))
         else:
             self.edge_index, self.edge_weight = edge_index, edge_weight
+
+    def __copy__(self) -> Self:
+        # Not by the state: that would take the matrices apart in every training step.
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # PyTorch can neither deepcopy nor pickle a tensor in CSR layout, but its parts.
+        return {
+            name: _CSRParts(*_csr(value), value.shape) if _is_csr(value) else value
+            for name, value in self.__dict__.items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            self.__dict__[name] = csr_tensor(*value) if isinstance(value, _CSRParts) else value
 
     def reversed(self) -> Self:
         """Return the graph with all edges reversed."""
@@ -223,7 +240,28 @@ def _with_values(matrix: Any, value: Tensor) -> Any:
     if isinstance(matrix, SparseTensor):
         return matrix.set_value(value, layout="csr")
     rowptr, col, _ = _csr(matrix)
-    return torch.sparse_csr_tensor(rowptr, col, value, matrix.shape, check_invariants=False)
+    return csr_tensor(rowptr, col, value, matrix.shape)
+
+
+class _CSRParts(NamedTuple):
+    """The parts of a tensor in CSR layout."""
+
+    rowptr: Tensor
+    col: Tensor
+    value: Tensor
+    shape: tuple[int, ...]
+
+
+def _is_csr(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.sparse_csr
+
+
+def csr_tensor(rowptr: Tensor, col: Tensor, value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a sparse matrix in CSR layout from row starts, columns and values, unchecked."""
+    with warnings.catch_warnings():
+        # PyG and torch rely on CSR; that it is "in beta" or unchecked does not concern users.
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant)", UserWarning)
+        return torch.sparse_csr_tensor(rowptr, col, value, shape, check_invariants=False)
 
 
 def symmetric_norm(source: Tensor, target: Tensor, num_sources: int, num_targets: int) -> Tensor:
@@ -248,9 +286,5 @@ def _sparse_csr(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) 
     # SciPy counts where torch sorts, and the kernels use 32-bit indices.
     entries = (value.cpu().numpy(), (row.cpu().int().numpy(), col.cpu().int().numpy()))
     csr = scipy.sparse.coo_matrix(entries, shape=size).tocsr()
-    with warnings.catch_warnings():
-        # PyG and torch rely on CSR; that it is "in beta" or unchecked does not concern users.
-        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant)", UserWarning)
-        indptr, indices, data = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
-        matrix = torch.sparse_csr_tensor(indptr, indices, data, size, check_invariants=False)
-        return matrix.to(value.device)
+    indptr, indices, data = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
+    return csr_tensor(indptr, indices, data, size).to(value.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -13,6 +12,7 @@ from scipy.sparse import csr_matrix, diags
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.propagation import csr_tensor
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.denoiser import timestep_embedding
@@ -298,16 +298,8 @@ def item_filter_of(graph: RecGraph, rank: int) -> ItemFilter:
 
 
 def _sparse(matrix: csr_matrix, device: torch.device) -> Tensor:
-    with warnings.catch_warnings():
-        # PyTorch warns of a beta state and of unchecked invariants.
-        warnings.filterwarnings("ignore", ".*[Ss]parse.*")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr).long(),
-            torch.from_numpy(matrix.indices).long(),
-            torch.from_numpy(matrix.data).float(),
-            size=matrix.shape,
-            device=device,
-        )
+    rowptr, col, value = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+    return csr_tensor(rowptr, col, value.float(), matrix.shape).to(device)
 
 
 def _reset_linear(*layers: torch.nn.Linear) -> None:

@@ -1,5 +1,7 @@
 """Message passing gives the same scores whichever sparse kernels are installed."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -90,6 +92,24 @@ def test_one_hop_and_its_gradient_equal_a_dense_product(turned, use_torch_sparse
     (found_grad,) = torch.autograd.grad((out * outer).sum(), x)
     (expected_grad,) = torch.autograd.grad((expected * outer).sum(), x)
     torch.testing.assert_close(found_grad, expected_grad)
+
+
+def pickled(fixed):
+    return pickle.loads(pickle.dumps(fixed))  # noqa: S301
+
+
+@pytest.mark.parametrize("use_torch_sparse", KINDS)
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copy_passes_the_same_messages(copied, use_torch_sparse):
+    fixed, matrix = graph(use_torch_sparse)
+    other, x = copied(fixed), torch.randn(matrix.size(1), 4)
+    assert torch.equal(FixedConv()(x, other), FixedConv()(x, fixed))
+    outer = torch.randn(matrix.size(0), 4)
+    turned = FixedConv()(outer, other.reversed())
+    assert torch.equal(turned, FixedConv()(outer, fixed.reversed()))
+    assert other.matrix is not fixed.matrix
+    # A turned graph shares its matrices.
+    assert fixed.reversed().matrix is fixed.transposed
 
 
 @pytest.mark.parametrize("turned", [False, True])
