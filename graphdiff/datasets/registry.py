@@ -12,10 +12,8 @@ A dataset can be loaded by name if
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +28,7 @@ from graphdiff.datasets.registration import (
     unfinished,
 )
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.plugins import declared, find_object, load_declared
 
 #: The entry-point group in which other distributions declare their datasets.
 GROUP = "graphdiff.datasets"
@@ -96,7 +95,7 @@ def get_dataset(name: str, import_module: bool = False) -> Found:
         ConfigError: If there is no such dataset.
     """
     if ":" in name:
-        return Found(_class_at(name, import_module), {}, {})
+        return Found(_checked(find_object(name, "dataset", import_module), name), {}, {})
     key = name.lower()
     if key in registered and not is_built_in(registered[key]):
         return Found(registered[key], {}, {})
@@ -175,39 +174,11 @@ def _card(name: str) -> dict[str, Any]:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name.lower(): point for point in entry_points(group=GROUP)}
+    return declared(GROUP)
 
 
 def _load_entry_point(point: EntryPoint) -> type[RecDataset]:
-    try:
-        found = point.load()
-    except Exception as error:  # Another distribution's code may fail in any way.
-        raise ConfigError(
-            f"the dataset {point.name!r} is declared as {point.value}, which cannot be imported: "
-            f"{error!r}"
-        ) from None
-    return _checked(found, point.value)
-
-
-def _class_at(place: str, import_module: bool) -> type[RecDataset]:
-    module, _, path = place.partition(":")
-    if not import_module and module not in sys.modules:
-        raise ConfigError(
-            f"the dataset {place!r} is a class of your own, and a name from a file imports "
-            f"nothing; import {module} first, or on the command line give --dataset {place}"
-        )
-    if import_module and str(Path.cwd()) not in sys.path and "" not in sys.path:
-        # A console script's path lacks the working directory, where the user's module may be.
-        sys.path.append(str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # The user's module may fail in any way.
-        raise ConfigError(
-            f"{place!r} cannot be imported ({error!r}); expected package.module:Class"
-        ) from None
-    return _checked(found, place)
+    return _checked(load_declared(point, "dataset"), point.value)
 
 
 def _checked(found: Any, place: str) -> type[RecDataset]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphdiff.errors import ConfigError
+from graphdiff.plugins import declared, find_object, load_declared
 
 if TYPE_CHECKING:
     from graphdiff.models.base import Recommender
@@ -181,41 +181,18 @@ def _is_built_in(module: str) -> bool:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name.lower(): point for point in entry_points(group=GROUP)}
+    return declared(GROUP)
 
 
 def _load_entry_point(point: EntryPoint) -> type[Recommender]:
-    try:
-        found = point.load()
-    except Exception as error:  # Another distribution's code may fail in any way.
-        raise ConfigError(
-            f"the model {point.name!r} is declared as {point.value}, which cannot be imported: "
-            f"{error!r}"
-        ) from None
-    return _checked(found, point.value)
+    return _checked(load_declared(point, "model"), point.value)
 
 
 def _class_at(place: str, import_module: bool) -> type[Recommender]:
     module, _, path = place.partition(":")
+    # A registered class may be local to a function, where no import finds it.
     found: Any = _registered.get((module, path))
-    if found is None and not import_module and module not in sys.modules:
-        raise ConfigError(
-            f"the model {place!r} is a class of your own, and a name from a file imports nothing; "
-            f"import {module} first"
-        )
-    if found is None:
-        if import_module and str(Path.cwd()) not in sys.path and "" not in sys.path:
-            # A console script's path lacks the working directory, where the user's module may be.
-            sys.path.append(str(Path.cwd()))
-        try:
-            found = importlib.import_module(module)
-            for part in path.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{place!r} cannot be imported ({error}); expected package.module:Class"
-            ) from None
-    return _checked(found, place)
+    return _checked(found or find_object(place, "model", import_module), place)
 
 
 def _checked(found: Any, place: str) -> type[Recommender]:
