@@ -264,7 +264,7 @@ def test_kind_f_nothing_for_nobody(plain):
         item, score = plain.recommend(nobody, k=K)
         assert item.shape == score.shape == (0, K)
         assert item.dtype == torch.long
-        # An empty history is one user's, of whom nothing is known.
+        # An empty history is that of one user without past items.
         assert plain.recommend(history=nobody, k=K)[0].shape == (1, K)
         assert plain.recommend(history_index=nobody, k=K)[0].shape == (1, K)
         same(plain.recommend(0, exclude=nobody, k=K), plain.recommend(0, k=K))
