@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from graphdiff.errors import StorageError
+from graphdiff.errors import DataError, StorageError
 
 # A file is named ".NAME.<random>.part" beside its final place until it is complete.
 PART = ".part"
@@ -75,6 +75,29 @@ def written_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         _sync_folder(folder)
     except OSError as error:
         raise _storage_error(error, folder / names[-1]) from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of ``folder`` when the block ends. After an
+    error nothing is left of it.
+
+    Raises:
+        DataError: If ``folder`` exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is not empty; give a folder that is, or that does not exist")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def make_folder(path: Path) -> None:

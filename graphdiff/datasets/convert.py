@@ -17,6 +17,7 @@ from graphdiff.datasets.io.archives import extract
 from graphdiff.datasets.io.folders import data_root
 from graphdiff.datasets.registry import load
 from graphdiff.errors import DataError
+from graphdiff.files import new_folder
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
 
 FORMAT = "graphdiff.interactions.1"
@@ -53,19 +54,8 @@ def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str
         OSError: If it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is not empty; give a folder that is, or that does not exist")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with new_folder(folder) as temporary:
         meta = _write(data, temporary, name)
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return meta
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import IO
 
 from graphdiff.datasets.io.folders import is_junk
 from graphdiff.errors import DataError
+from graphdiff.files import new_folder
 
 MAX_BYTES = 64 * 2**30
 MAX_MEMBERS = 100_000
@@ -48,20 +48,9 @@ def extract(archive: str | Path, folder: str | Path, max_bytes: int = MAX_BYTES)
             nothing is left behind.
     """
     archive, folder = Path(archive), Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is not empty; give a folder that is, or that does not exist")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    room = min(max_bytes, shutil.disk_usage(folder.parent).free)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with new_folder(folder) as temporary:
+        room = min(max_bytes, shutil.disk_usage(folder.parent).free)
         _unpack(archive, temporary, room)
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return folder
 
 
