@@ -5,13 +5,38 @@ Each function returns one label per row: :data:`TRAINING`, :data:`VALIDATION` or
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from graphdiff.errors import ConfigError, DataError
 
 TRAINING, VALIDATION, TEST = 0, 1, 2
+#: Label of rows that a split at a point in time leaves out, because they are later than its window.
+LATER = -1
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """A split of a log at one point in time, the same for all users.
+
+    A user or an item is *new* if it has no training row and at least one test row.
+
+    Attributes:
+        label: int8 ``[E]``: :data:`TRAINING`, :data:`VALIDATION`, :data:`TEST` or :data:`LATER`.
+        new_users: Number of new users.
+        new_items: Number of new items.
+        of_new_users: Number of test rows of new users.
+        of_new_items: Number of test rows of new items.
+    """
+
+    label: np.ndarray
+    new_users: int
+    new_items: int
+    of_new_users: int
+    of_new_items: int
 
 
 def leave_one_out(user: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -90,6 +115,102 @@ def temporal(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
             "the interactions have too few different times to be split by time; use another split"
         )
     return label
+
+
+def split_by_time(
+    user: np.ndarray,
+    item: np.ndarray,
+    time: np.ndarray,
+    cutoff: float,
+    *,
+    validation_from: float | None = None,
+    until: float | None = None,
+) -> TimeSplit:
+    """Split at a given point in time: what precedes it is known, what follows is to be predicted.
+
+    No training or validation row is as late as ``cutoff``. Users and items that first appear later
+    keep their indices, are cold in the training data, and are counted, not dropped.
+
+    Args:
+        user: User of each row, integer ``[E]``, from 0 on.
+        item: Item of each row, integer ``[E]``, from 0 on.
+        time: Time of each row, ``[E]``.
+        cutoff: The first time that is test, in the unit of ``time``.
+        validation_from: The first time that is validation (default: no validation rows).
+        until: The first time that is left out (default: nothing is left out).
+
+    Returns:
+        The labels, and the numbers of users and items that are new after the cut-off.
+
+    Raises:
+        ConfigError: If the points in time are not in the order validation, test, end.
+        DataError: If there is nothing before or nothing after the cut-off.
+
+    Example:
+        >>> import numpy as np
+        >>> user, item, time = np.array([0, 0, 1]), np.array([0, 1, 2]), np.array([5, 6, 7])
+        >>> split_by_time(user, item, time, cutoff=6)
+        TimeSplit(label=array([0, 2, 2], dtype=int8), new_users=1, new_items=2, of_new_users=1, \
+of_new_items=2)
+    """
+    points = [point for point in (validation_from, cutoff, until) if point is not None]
+    if any(later <= earlier for earlier, later in itertools.pairwise(points)):
+        raise ConfigError(
+            f"the points in time are validation_from={validation_from}, cutoff={cutoff}, "
+            f"until={until}; give ascending ones"
+        )
+    label = np.full(len(time), TRAINING, dtype=np.int8)
+    for point, value in ((validation_from, VALIDATION), (cutoff, TEST), (until, LATER)):
+        if point is not None:
+            label[time >= point] = value
+    for value, what in ((TRAINING, "training"), (TEST, "test")):
+        if not (label == value).any():
+            raise DataError(
+                f"a split at {cutoff} leaves no {what} interactions; the times are from "
+                f"{time.min()} to {time.max()}"
+            )
+    new = []
+    for node in (user, item):
+        known = np.bincount(node[label == TRAINING], minlength=int(node.max()) + 1) > 0
+        later = node[(label == TEST) & ~known[node]]
+        new.append((len(np.unique(later)), len(later)))
+    (new_users, of_new_users), (new_items, of_new_items) = new
+    return TimeSplit(label, new_users, new_items, of_new_users, of_new_items)
+
+
+def cutoff_times(time: np.ndarray, num: int, first: float = 0.5) -> np.ndarray:
+    """Return points in time that divide the later part of a log into windows of equal size.
+
+    Args:
+        time: Time of each row, ``[E]``.
+        num: Number of points, N. The n-th window is from the n-th point up to the next one, the
+            last window up to the end of the log.
+        first: Share of the rows that precede the first point.
+
+    Returns:
+        Ascending, of the type of ``time``, ``[N]``.
+
+    Raises:
+        ConfigError: If ``num`` is below 1 or ``first`` not between 0 and 1.
+        DataError: If there are too few different times.
+
+    Example:
+        >>> import numpy as np
+        >>> cutoff_times(np.arange(100), num=5)
+        array([50, 60, 70, 80, 90])
+    """
+    if num < 1 or not 0 < first < 1:
+        raise ConfigError(
+            f"num is {num} and first is {first}; give at least 1 and a share between 0 and 1"
+        )
+    shares = first + (1 - first) * np.arange(num) / num
+    place = np.minimum(np.rint(shares * len(time)).astype(np.int64), len(time) - 1)
+    points = np.sort(time)[place]
+    if points[0] <= time.min() or (points[1:] <= points[:-1]).any():
+        raise DataError(
+            f"the interactions have too few different times for {num} points in time; give fewer"
+        )
+    return points
 
 
 def check_ratios(ratios: Sequence[float]) -> None:

@@ -6,12 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdiff.datasets.splits import (
+    LATER,
     TEST,
     TRAINING,
     VALIDATION,
     by_ratio,
+    cutoff_times,
     leave_one_out,
     rank_within,
+    split_by_time,
     temporal,
 )
 from graphdiff.errors import ConfigError, DataError
@@ -97,3 +100,75 @@ def test_ratios_that_are_no_shares_are_refused(ratios):
                   lambda: temporal(np.arange(3), ratios)):  # fmt: skip
         with pytest.raises(ConfigError, match=r"ratios are .* sum to 1"):
             split()
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 9)), min_size=2, max_size=60
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(ROWS, st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
+def test_nothing_later_than_the_cutoff_is_trained_on(rows, cutoff, before, after):
+    user, item, time = (np.array(column) for column in zip(*rows, strict=True))
+    start, until = cutoff - before, cutoff + after
+    try:
+        found = split_by_time(user, item, time, cutoff, validation_from=start, until=until)
+    except DataError:
+        assert not ((time < start).any() and ((time >= cutoff) & (time < until)).any())
+        return
+    expected = {TRAINING: time < start, VALIDATION: (time >= start) & (time < cutoff),
+                TEST: (time >= cutoff) & (time < until), LATER: time >= until}  # fmt: skip
+    for value, wanted in expected.items():
+        assert ((found.label == value) == wanted).all()
+    for node, new, rows_of_new in (
+        (user, found.new_users, found.of_new_users),
+        (item, found.new_items, found.of_new_items),
+    ):
+        known = set(node[found.label == TRAINING].tolist())
+        later = [one for one in node[found.label == TEST].tolist() if one not in known]
+        assert (new, rows_of_new) == (len(set(later)), len(later))
+
+
+def test_a_cutoff_without_validation_or_end_keeps_all_rows():
+    time = np.array([3.5, 1.5, 2.5])
+    found = split_by_time(np.array([0, 0, 1]), np.array([0, 1, 1]), time, 2.5)
+    assert found.label.tolist() == [TEST, TRAINING, TEST]
+    assert (found.new_users, found.new_items) == (1, 1)
+
+
+@pytest.mark.parametrize("points", [{"validation_from": 2}, {"until": 2}, {"until": 1}])
+def test_points_in_time_out_of_order_are_refused(points):
+    one = np.zeros(4, int)
+    with pytest.raises(ConfigError, match="give ascending ones"):
+        split_by_time(one, one, np.arange(4), 2, **points)
+
+
+@pytest.mark.parametrize(("cutoff", "what"), [(0, "training"), (4, "test")])
+def test_a_cutoff_outside_the_log_is_refused(cutoff, what):
+    one = np.zeros(4, int)
+    with pytest.raises(DataError, match=f"no {what} interactions; the times are from 0 to 3"):
+        split_by_time(one, one, np.arange(4), cutoff)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 1000), min_size=8, max_size=80), st.integers(1, 4))
+def test_windows_between_cutoffs_are_of_equal_size(times, num):
+    time = np.array(times)
+    try:
+        points = cutoff_times(time, num)
+    except DataError:
+        return
+    ends = np.append(points[1:], np.inf)
+    sizes = [int(((time >= a) & (time < b)).sum()) for a, b in zip(points, ends, strict=True)]
+    assert min(sizes) > 0
+    if len(np.unique(time)) == len(time):
+        assert max(sizes) - min(sizes) <= 1
+        assert abs(int((time < points[0]).sum()) - len(time) / 2) <= 1
+
+
+def test_cutoffs_need_enough_different_times():
+    with pytest.raises(DataError, match="too few different times for 4 points"):
+        cutoff_times(np.array([1, 1, 2, 2, 2, 2]), 4)
+    with pytest.raises(ConfigError, match="num is 0"):
+        cutoff_times(np.arange(9), 0)
