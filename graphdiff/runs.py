@@ -5,6 +5,7 @@
                         a :class:`~graphdiff.training.config.RunConfig`
 ``model.safetensors``   weights and graph of the best epoch so far
 ``ids.json``            raw ids, where the data has them
+``items.json``          titles, categories and image addresses of items, likewise
 ``metrics.csv``         one line per validated epoch
 ``results.json``        outcome of the training, and the metrics on validation and test
 ``checkpoints/``        complete state after the last epoch, to resume from
@@ -30,6 +31,7 @@ from graphdiff.models.registry import get_model, saved_class
 from graphdiff.models.storage import (
     CONFIG,
     IDS,
+    ITEMS,
     WEIGHTS,
     describe_model,
     load_model,
@@ -44,7 +46,7 @@ from graphdiff.training.fit import check_accelerator, check_monitor, check_train
 #: Settings of a training that may change when it is resumed.
 CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator")
 #: Files that a training writes into its RUN folder beside ``config.yaml``.
-OUTPUTS = (WEIGHTS, IDS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
+OUTPUTS = (WEIGHTS, IDS, ITEMS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
 
 
 def train_run(

@@ -108,18 +108,25 @@ def recommend(
         ids = _split_history(history or [])
         asked = {"history": ids}
         items, scores = trained.recommend(history=[ids], k=k)
+    catalogue = trained.catalogue
     found = [
-        {"item": trained.catalogue.item_id(item), "score": score}
+        {"item": catalogue.item_id(item), **catalogue.details.of(item), "score": score}
         for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
         if item >= 0
     ]
     if as_json:
         print(json.dumps({**asked, "items": found}, indent=2))
         return
+    shown = [name for name in ("title", "category") if name in catalogue.details.columns]
     print_table(
-        ["rank", "item", "score"],
+        ["rank", "item", *shown, "score"],
         [
-            [str(rank), str(row["item"]), f"{row['score']:.4f}"]
+            [
+                str(rank),
+                str(row["item"]),
+                *(row.get(name, "") for name in shown),
+                f"{row['score']:.4f}",
+            ]
             for rank, row in enumerate(found, start=1)
         ],
     )

@@ -18,7 +18,15 @@ from graphdiff.datasets.io.folders import data_root
 from graphdiff.datasets.registry import load
 from graphdiff.errors import DataError
 from graphdiff.files import new_folder
-from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
+from graphdiff.schema import (
+    INTERACTS,
+    ITEM,
+    SPLITS,
+    USER,
+    ItemDetails,
+    fingerprint,
+    modalities,
+)
 
 FORMAT = "graphdiff.interactions.1"
 NAMES = {"training": "train", "validation": "val", "test": "test"}
@@ -31,7 +39,8 @@ def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str
     ``interactions.parquet``          columns ``user``, ``item`` (raw ids) and ``split`` (train,
                                       val, test)
     ``users.parquet``                 column ``user``: all raw ids in order, if the data has raw ids
-    ``items.parquet``                 column ``item``, likewise
+    ``items.parquet``                 column ``item``, likewise; and ``title``, ``category`` and
+                                      ``image``, if the data has them
     ``features_<modality>.parquet``   columns ``item`` and ``x_<modality>``, a list of float32; no
                                       row for an item that lacks the modality
     ``meta.json``                     sizes, the dataset's fingerprint, and the number of users or
@@ -103,10 +112,12 @@ def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:
     pq.write_table(pa.table(table), folder / "interactions.parquet", compression="zstd")
     unnamed = {}
     for node, found in ids.items():
-        if data[node].get("raw_id") is None:
+        details = ItemDetails.from_data(data).columns if node == ITEM else {}
+        is_unnamed = data[node].get("raw_id") is None
+        if is_unnamed:
             unnamed[f"{node}s"] = len(found)
-        else:
-            pq.write_table(pa.table({node: found}), folder / f"{node}s.parquet")
+        if details or not is_unnamed:
+            pq.write_table(pa.table({node: found, **details}), folder / f"{node}s.parquet")
     for modality in modalities(data):
         has = data[ITEM][f"has_{modality}"].cpu().numpy()
         values = data[ITEM][f"x_{modality}"].cpu().numpy()[has]

@@ -27,7 +27,7 @@ from graphdiff.models.query import Query
 from graphdiff.models.registry import explain_abstract, register
 from graphdiff.models.table_cache import TableCache, Tables
 from graphdiff.nn.topk import topk_blocks
-from graphdiff.schema import validate
+from graphdiff.schema import ItemDetails, validate
 
 __all__ = ["BaseConfig", "ModelConfig", "Query", "Recommender", "Tables"]
 
@@ -84,6 +84,7 @@ class Recommender(ModelHooks):
         model = cls(config, graph, **parts)
         model.catalogue.user_ids = data["user"].get("raw_id")
         model.catalogue.item_ids = data["item"].get("raw_id")
+        model.catalogue.details = ItemDetails.from_data(data)
         return model
 
     @without_autocast()
@@ -348,7 +349,8 @@ class Recommender(ModelHooks):
         return tables
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.yaml`` and ``model.safetensors`` (and ``ids.json`` with raw ids).
+        """Write ``config.yaml`` and ``model.safetensors``, ``ids.json`` with raw ids, and
+        ``items.json`` with titles, categories and image addresses, where there are any.
 
         The folder is complete: :meth:`from_pretrained` needs no dataset.
         """

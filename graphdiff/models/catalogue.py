@@ -13,6 +13,7 @@ from graphdiff.errors import ConfigError, DataError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models import conversion
+from graphdiff.schema.details import ItemDetails
 from graphdiff.schema.features import as_features, check_features
 
 
@@ -31,6 +32,7 @@ class Catalogue(torch.nn.Module):
     Attributes:
         available: Bool ``[I]``; False for removed items. A buffer, so that it moves and is saved
             with the model.
+        details: Titles, categories and image addresses of the items, where there are any.
     """
 
     available: Tensor
@@ -49,6 +51,7 @@ class Catalogue(torch.nn.Module):
         self._index: dict[str, dict[str, int]] = {}
         self.user_ids = user_ids
         self.item_ids = item_ids
+        self.details = ItemDetails(num_items)
 
     @property
     def num_items(self) -> int:
@@ -250,7 +253,9 @@ class Catalogue(torch.nn.Module):
         self.available[item_index] = False
 
     def grow(self, num: int, item_id: Sequence[Any] | None) -> None:
-        """Append ``num`` available items with the raw ids ``item_id``, where there are ids."""
+        """Append ``num`` available items with the raw ids ``item_id``, where there are ids; they
+        have no details."""
+        self.details = self.details.grown(num)
         self.available = torch.cat([self.available, self.available.new_ones(num)])
         if self._item_ids is not None and item_id is not None:
             self.item_ids = [*self._item_ids, *item_id]

@@ -1,4 +1,5 @@
-"""A model as a folder: ``config.yaml``, ``model.safetensors`` and, with raw ids, ``ids.json``.
+"""A model as a folder: ``config.yaml``, ``model.safetensors``, and where there are any raw ids in
+``ids.json`` and the items' titles, categories and image addresses in ``items.json``.
 
 ``config.yaml`` holds the SHA-256 digests of the other files, and writing it is the commit: the new
 files are first written beside the old ones under staged names, then ``config.yaml`` is replaced,
@@ -26,8 +27,9 @@ from graphdiff.files import make_folder, write_bytes
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Recommender
 from graphdiff.models.registry import saved_class
+from graphdiff.schema import ItemDetails
 
-CONFIG, WEIGHTS, IDS = "config.yaml", "model.safetensors", "ids.json"
+CONFIG, WEIGHTS, IDS, ITEMS = "config.yaml", "model.safetensors", "ids.json", "items.json"
 #: Suffix of a file that is complete but does not have its own name yet.
 STAGED = ".staged"
 M = TypeVar("M", bound=Recommender)
@@ -49,9 +51,11 @@ def save_model(model: Recommender, folder: Path) -> None:
     if catalogue.user_ids is not None or catalogue.item_ids is not None:
         ids = {"user": catalogue.user_ids, "item": catalogue.item_ids}
         contents[IDS] = json.dumps(ids).encode()
+    if catalogue.details:
+        contents[ITEMS] = json.dumps(catalogue.details.columns).encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     for name, content in contents.items():
-        # Raw ids stay the same during a training.
+        # Raw ids and titles stay the same during a training.
         if not _holds(folder / name, digests[name]):
             write_bytes(_staged(folder, name, digests[name]), content)
     update_config(folder, {"model": {**describe_model(model), "files": digests}})
@@ -154,6 +158,8 @@ def _load(
         ) from None
     if IDS in files:
         _read_ids(files[IDS], model)
+    if ITEMS in files:
+        _read_details(files[ITEMS], model)
     return model.eval()
 
 
@@ -173,9 +179,11 @@ def _committed_files(folder: Path, digests: Any) -> dict[str, Path]:
             f"{folder} has no {WEIGHTS}; was the training cut off before its first epoch?"
         )
     names = set(digests) if isinstance(digests, dict) else set()
-    if not (WEIGHTS in names <= {WEIGHTS, IDS} and all(map(_is_digest, digests.values()))):
+    known = {WEIGHTS, IDS, ITEMS}
+    if not (WEIGHTS in names <= known and all(map(_is_digest, digests.values()))):
         raise RunError(
-            f"{folder / CONFIG}: files are {digests!r}; expected digests of {WEIGHTS} and {IDS}"
+            f"{folder / CONFIG}: files are {digests!r}; expected digests of {WEIGHTS}, {IDS} and "
+            f"{ITEMS}"
         )
     return {name: _committed_file(folder, name, digest) for name, digest in digests.items()}
 
@@ -219,8 +227,8 @@ def _finish(folder: Path, digests: dict[str, str]) -> None:
         staged = _staged(folder, name, digest)
         if staged.exists():
             os.replace(staged, folder / name)
-    if IDS not in digests:
-        (folder / IDS).unlink(missing_ok=True)
+    for name in {IDS, ITEMS} - set(digests):
+        (folder / name).unlink(missing_ok=True)
     for left in folder.glob(f".*{STAGED}"):
         left.unlink(missing_ok=True)
 
@@ -245,3 +253,16 @@ def _read_ids(path: Path, model: Recommender) -> None:
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         reason = error if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         raise RunError(f"{path} does not hold the raw ids of this model: {reason}") from None
+
+
+def _read_details(path: Path, model: Recommender) -> None:
+    try:
+        columns = json.loads(path.read_bytes())
+        if not isinstance(columns, dict):
+            raise DataError("expected a list of texts for title, category or image")
+        model.catalogue.details = ItemDetails(model.num_items, columns)
+    except (ValueError, RecursionError, OSError) as error:
+        reason = error if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        raise RunError(
+            f"{path} does not hold titles, categories or images of this model's items: {reason}"
+        ) from None

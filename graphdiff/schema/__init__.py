@@ -18,6 +18,8 @@ where                                               what
                                                     :class:`~graphdiff.transforms.ModalityGraph`
 ``data['user'].raw_id``, ``data['item'].raw_id``    optional; long ``[N]`` or a list of N str; an
                                                     index is its own raw id where absent
+``data['item'].title``, ``.category``, ``.image``   optional; lists of I str for display, see
+                                                    :class:`~graphdiff.schema.ItemDetails`
 ==================================================  =========================================
 
 A user or an item without training interactions is allowed: it is cold. A store may contain further
@@ -30,19 +32,23 @@ rejects a graph that still contains NaN, so this step cannot be forgotten.
 
 from graphdiff.schema.build import build_data, complete_masks, prepare
 from graphdiff.schema.checks import validate
+from graphdiff.schema.details import DETAILS, ItemDetails, details_in
 from graphdiff.schema.features import checked_features
 from graphdiff.schema.identity import fingerprint
 from graphdiff.schema.ids import index_of, raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, similar
 
 __all__ = [
+    "DETAILS",
     "INTERACTS",
     "ITEM",
     "SPLITS",
     "USER",
+    "ItemDetails",
     "build_data",
     "checked_features",
     "complete_masks",
+    "details_in",
     "fingerprint",
     "index_of",
     "modalities",

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
 from graphdiff.schema.checks import validate
+from graphdiff.schema.details import ItemDetails
 from graphdiff.schema.features import as_features, check_modality
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities
 from graphdiff.schema.words import is_dense, kind
@@ -27,6 +28,7 @@ def build_data(
     features: Mapping[str, Any] | None = None,
     user_ids: Any = None,
     item_ids: Any = None,
+    details: Mapping[str, Any] | None = None,
 ) -> HeteroData:
     """Build a checked graph from arrays.
 
@@ -42,6 +44,8 @@ def build_data(
             modality).
         user_ids: Raw user ids, U integers or strings, all different (default: the indices).
         item_ids: Raw item ids, likewise.
+        details: Any of ``title``, ``category`` and ``image``, each with I texts, for display; see
+            :class:`ItemDetails` (default: none).
 
     Returns:
         A graph that fits the schema.
@@ -70,6 +74,8 @@ def build_data(
     for name, values in (features or {}).items():
         check_modality(name)
         data[ITEM][f"x_{name}"] = values
+    if details:
+        data[ITEM].update(ItemDetails(data[ITEM].num_nodes, details).columns)
     return prepare(data)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
+from graphdiff.schema.details import checked_texts, details_in
 from graphdiff.schema.features import check_features, check_modality
 from graphdiff.schema.ids import raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
@@ -55,6 +56,8 @@ def validate(data: HeteroData) -> None:
             )
     for name in modalities(data):
         _check_features(data, name)
+    for name in details_in(data):
+        checked_texts(data[ITEM][name], name, data[ITEM].num_nodes)
     for edge_type in data.edge_types:
         if edge_type[0] == edge_type[2] == ITEM and edge_type[1].startswith("similar_"):
             _check_similar(data, edge_type)

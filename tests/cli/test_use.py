@@ -26,6 +26,20 @@ def test_recommend_prints_raw_items_and_scores(trained):
     assert "rank" in run("recommend", trained, "--user", "12", "-k", "5").stdout
 
 
+def test_recommend_prints_titles_from_the_run(trained):
+    from graphdiff.datasets import SyntheticMultimedia
+
+    known = SyntheticMultimedia(seed=0)[0]["item"]
+    (row,) = json.loads(run("recommend", trained, "--user", "12", "-k", "1", "--json").stdout)[
+        "items"
+    ]
+    assert row["title"] in known.title
+    assert row["category"] in known.category
+    shown = run("recommend", trained, "--user", "12", "-k", "1").stdout
+    assert row["title"] in shown
+    assert row["category"] in shown
+
+
 def test_recommend_to_a_history(trained):
     def items(*history):
         options = [part for one in history for part in ("--history", one)]

@@ -15,7 +15,7 @@ import yaml
 from graphdiff.errors import RunError
 from graphdiff.models import MODELS, LightGCN, Recommender
 from graphdiff.models.storage import STAGED, save_model
-from graphdiff.schema import build_data
+from graphdiff.schema import ItemDetails, build_data
 from tests.conftest import make_model, random_data
 from tests.sealing import reseal
 
@@ -251,3 +251,30 @@ def test_kind_e_a_loaded_model_can_be_saved_again(tmp_path):
     Recommender.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "other")
     for name in names(tmp_path / "one"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_titles_are_saved_with_the_model_and_removed_with_it(tmp_path):
+    model = with_ids()
+    model.catalogue.details = ItemDetails(9, {"title": [f"T{n}" for n in range(9)]})
+    model.save_pretrained(tmp_path)
+    assert names(tmp_path) == ["config.yaml", "ids.json", "items.json", "model.safetensors"]
+    loaded = LightGCN.from_pretrained(tmp_path)
+    assert loaded.catalogue.details == model.catalogue.details
+    without_ids().save_pretrained(tmp_path)
+    assert names(tmp_path) == ["config.yaml", "model.safetensors"]
+    assert not LightGCN.from_pretrained(tmp_path).catalogue.details
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b'{"title": ["a"]}', b'{"name": []}', b'{"title": 5}', b"{", b"[" * 10**5]
+)
+def test_damaged_titles_are_refused(content, tmp_path):
+    model = with_ids()
+    model.catalogue.details = ItemDetails(9, {"title": ["a"] * 9})
+    model.save_pretrained(tmp_path)
+    (tmp_path / "items.json").write_bytes(content)
+    with pytest.raises(RunError, match="is not the file that"):
+        LightGCN.from_pretrained(tmp_path)
+    reseal(tmp_path)
+    with pytest.raises(RunError, match="does not hold titles"):
+        LightGCN.from_pretrained(tmp_path)

@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.datasets.ids import as_ids, column_of
 from graphdiff.datasets.interactions import Interactions
 from graphdiff.datasets.io.tables import refuse_repeated
+from graphdiff.datasets.item_details import DetailTable, aligned_details, detail_table
 from graphdiff.datasets.item_features import FeatureTable, align, refuse_misnumbered
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
@@ -26,6 +27,7 @@ def from_frame(
     features: Mapping[str, Any] | None = None,
     users: Any = None,
     items: Any = None,
+    details: Any = None,
     **settings: Any,
 ) -> HeteroData:
     """Make a graph of an interaction log in a DataFrame.
@@ -39,6 +41,9 @@ def from_frame(
             lists (default: none).
         users: All user ids in the order of their indices (default: those in the log, sorted).
         items: All item ids, likewise.
+        details: Titles, categories and image addresses for display: a frame with the column
+            ``item`` and any of ``title``, ``category`` and ``image``, for any items in any order
+            (default: none).
         **settings: Names of columns, filters and split; see :class:`LogSettings`.
 
     Returns:
@@ -70,7 +75,10 @@ def from_frame(
     table = pa.table(read)
     used = chosen.used_roles(roles)
     log = Interactions.from_table(table, all_users, all_items, used=used)
-    return log_to_data(log, chosen, tables, all_users, all_items)
+    shown = None
+    if details is not None:
+        shown = detail_table(*_columns(details), chosen.item, chosen.details)
+    return log_to_data(log, chosen, tables, all_users, all_items, details=shown)
 
 
 def log_to_data(
@@ -80,6 +88,7 @@ def log_to_data(
     users: pa.Array | None = None,
     items: pa.Array | None = None,
     unnamed: list[str] | None = None,
+    details: DetailTable | None = None,
 ) -> HeteroData:
     """Filter and split a log and make a graph of it.
 
@@ -91,6 +100,7 @@ def log_to_data(
             with a k-core, only those that are in it.
         items: All item ids, likewise.
         unnamed: ``'user'``, ``'item'``, both or none: those without raw ids.
+        details: Titles, categories and image addresses of items (default: none).
 
     Raises:
         DataError: If the data does not fit.
@@ -115,7 +125,8 @@ def log_to_data(
         for node, ids in (("user", user_ids), ("item", item_ids))
         if not (node in (unnamed or []) and ids.equals(pa.array(np.arange(len(ids)))))
     }
-    return build_data(len(user_ids), len(item_ids), train, val, test, aligned, **raw)
+    shown = aligned_details(details, item_ids) if details is not None else None
+    return build_data(len(user_ids), len(item_ids), train, val, test, aligned, **raw, details=shown)
 
 
 def _columns(frame: Any) -> tuple[Any, list[Any]]:

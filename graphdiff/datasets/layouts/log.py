@@ -17,6 +17,7 @@ from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.interactions import Interactions
 from graphdiff.datasets.io.folders import SUFFIXES, table_suffix
 from graphdiff.datasets.io.tables import column_names, is_text, read_table
+from graphdiff.datasets.item_details import DetailTable, item_column, read_details
 from graphdiff.datasets.item_features import (
     Encoder,
     FeatureTable,
@@ -35,6 +36,7 @@ from graphdiff.datasets.layouts.log_folder import (
     unnamed_count,
 )
 from graphdiff.datasets.layouts.log_settings import LogSettings
+from graphdiff.errors import DataError
 
 
 class InteractionLog(RecDataset):
@@ -48,7 +50,8 @@ class InteractionLog(RecDataset):
                                   it the ids must be the numbers of the rows, 0, 1, …
     ``features_<modality>.*``     or a table: ``item`` and a column of lists, or ``x_0``, ``x_1``, …
     ``items.parquet``             optional: all items in the order of their indices, also those
-                                  without interactions; may hold features, ``x_<modality>``
+                                  without interactions; may hold features, ``x_<modality>``, and
+                                  for display ``title``, ``category``, ``image`` (URL or path)
     ``users.parquet``             optional: all users, likewise
     ============================  ==================================================================
 
@@ -159,7 +162,8 @@ class InteractionLog(RecDataset):
         del table
         features = self._read_features(items)
         unnamed = [n for n in ("user", "item") if unnamed_count(self._folder, n) is not None]
-        return log_to_data(log, self.settings, features, users, items, unnamed)
+        details = self._read_details()
+        return log_to_data(log, self.settings, features, users, items, unnamed, details)
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""
@@ -187,6 +191,19 @@ class InteractionLog(RecDataset):
             found[name] = encode_content(path, self._item_in(file), encode, name)
         return found
 
+    def _read_details(self) -> DetailTable | None:
+        """Return titles, categories and image addresses, if the folder has any."""
+        path, settings = find_table(self._folder, ITEMS), self.settings
+        required = settings.required_details
+        if path is None and required:
+            raise DataError(
+                f"{self._folder} has no items.parquet, .csv or .tsv, where the column of "
+                f"{required[0]} is looked for"
+            )
+        if path is None:
+            return None
+        return read_details(path, settings.item, settings.details, required)
+
     def _interactions(self) -> str:
         """Return the file name of the log."""
         if self.file is not None:
@@ -203,7 +220,10 @@ class InteractionLog(RecDataset):
         if path is None:
             return None
         name = getattr(self.settings, node)
-        if name not in column_names(path):
+        names = column_names(path)
+        if node == "item":
+            name = item_column(names, name)
+        elif name not in names:
             name = node
         table = read_table(path, {node: name}, needed=(node,), ids=(node,))
         return as_ids(table[node], node, is_text(path))
@@ -211,6 +231,6 @@ class InteractionLog(RecDataset):
     def _item_in(self, file: str) -> str:
         """Return the name of the column of item ids in a table of features."""
         path = self._folder / file
-        if table_suffix(path) not in SUFFIXES or self.settings.item in column_names(path):
+        if table_suffix(path) not in SUFFIXES:
             return self.settings.item
-        return "item"
+        return item_column(column_names(path), self.settings.item)

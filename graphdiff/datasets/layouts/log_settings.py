@@ -12,6 +12,7 @@ from graphdiff.datasets.arguments import Integer, NonNegative, Number, explain
 from graphdiff.datasets.interactions import Interactions, drop_repeats, k_core, keep_rated
 from graphdiff.datasets.splits import by_ratio, check_ratios, leave_one_out, temporal
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.schema import DETAILS
 
 
 class LogSettings(BaseModel):
@@ -31,6 +32,9 @@ class LogSettings(BaseModel):
     split_column: str = Field(
         "split", description="Name of the column that holds the split; optional."
     )
+    title: str = Field("title", description="Name of the column of titles of items; optional.")
+    category: str = Field("category", description="Name of the column of categories; optional.")
+    image: str = Field("image", description="Name of the column of image addresses; optional.")
     min_rating: Number | None = Field(
         None, description="Minimum rating that counts as an interaction; None: all count."
     )
@@ -84,6 +88,16 @@ class LogSettings(BaseModel):
             "rating": self.rating,
             "split": self.split_column,
         }
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Return what a table of items calls the column of each detail."""
+        return {name: getattr(self, name) for name in DETAILS}
+
+    @property
+    def required_details(self) -> list[str]:
+        """Return the details whose column was given a name, so that it must be there."""
+        return [name for name, column in self.details.items() if column != name]
 
     def used_roles(self, there: Collection[str]) -> set[str]:
         """Return the roles that filtering and splitting need, of a log with the given ones."""

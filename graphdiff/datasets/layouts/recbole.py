@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.io.folders import data_files
 from graphdiff.datasets.io.tables import column_names, concatenated, read_table, refuse_repeated
+from graphdiff.datasets.item_details import DetailTable, read_details
 from graphdiff.datasets.item_features import FeatureTable, list_values, read_features
 from graphdiff.datasets.layouts.log import InteractionLog
 from graphdiff.datasets.layouts.log_settings import LogSettings
@@ -110,6 +111,15 @@ class RecBoleLayout(InteractionLog):
             parts.append(part)
         names = list(dict.fromkeys(name for part in parts for name in part.column_names))
         return concatenated(parts, names), True
+
+    def _read_details(self) -> DetailTable | None:
+        path = next(iter(data_files(self._folder, "*.item")), None)
+        if path is None:
+            return None
+        fields, settings = _fields(path), self.settings
+        called = {n: fields.get(column, column) for n, column in settings.details.items()}
+        item = fields.get(settings.item, settings.item)
+        return read_details(path, item, called, settings.required_details)
 
     def _read_features(self, items: pa.Array | None) -> dict[str, FeatureTable]:
         path = next(iter(data_files(self._folder, "*.item")), None)

@@ -21,6 +21,7 @@ from graphdiff.datasets.published.synthetic_truth import (
     make_items,
     make_users,
 )
+from graphdiff.datasets.published.synthetic_words import describe_styles
 from graphdiff.errors import ConfigError
 from graphdiff.schema import INTERACTS, ITEM, USER, build_data
 
@@ -45,6 +46,8 @@ class SyntheticMultimedia(RecDataset):
     * Activity follows a power law: most users have few items, some have many.
     * A share ``noise`` of the *training* interactions is drawn by popularity instead of chosen.
       Held-out pairs are all chosen.
+    * An item's title names its styles, as in "Golden Harbour Waltz": image, text and audio. Its
+      category is that of the text.
     * 3 % of the items are cold (held-out only, reached by features alone), and 3 % of the others
       lack each modality.
 
@@ -125,7 +128,7 @@ class SyntheticMultimedia(RecDataset):
     def read(self) -> HeteroData:
         """Generate the graph."""
         rng = np.random.default_rng(self.seed)
-        items = make_items(rng, self.num_items)
+        items, style = make_items(rng, self.num_items)
         users = make_users(rng, self.num_users, items)
         cold = np.zeros(self.num_items, dtype=bool)
         cold[rng.choice(self.num_items, round(COLD * self.num_items), replace=False)] = True
@@ -143,6 +146,7 @@ class SyntheticMultimedia(RecDataset):
             chosen["validation"],
             chosen["test"],
             features,
+            details=describe_styles(style),
         )
         is_noise = np.arange(train.shape[1]) >= chosen["training"].shape[1]
         data[INTERACTS].is_noise = torch.from_numpy(is_noise[order])

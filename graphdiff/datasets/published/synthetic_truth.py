@@ -46,8 +46,12 @@ class Users(NamedTuple):
     leaning: np.ndarray  # [U, M], sums to 1
 
 
-def make_items(rng: np.random.Generator, num_items: int) -> Items:
-    """Draw items with a style in each modality, and a popularity."""
+def make_items(rng: np.random.Generator, num_items: int) -> tuple[Items, np.ndarray]:
+    """Draw items with a style in each modality, and a popularity.
+
+    Returns:
+        The items, and their styles, integer ``[I, M]`` below :data:`STYLES`.
+    """
     modality = np.arange(NUM_MODALITIES)
     style = _unit(rng.normal(size=(NUM_MODALITIES, STYLES, LATENT_CHANNELS)))
     share = _zipf(STYLES, STYLE_SKEW)
@@ -56,7 +60,7 @@ def make_items(rng: np.random.Generator, num_items: int) -> Items:
     member = np.where(rng.random(own.shape) < STYLE_AGREEMENT, common, own)
     latent = _stray(rng, style[modality, member], STYLE_SPREAD)
     popularity = np.log(rng.permutation(_zipf(num_items, POPULARITY_SKEW)))
-    return Items(latent, popularity)
+    return Items(latent, popularity), member
 
 
 def make_users(rng: np.random.Generator, num_users: int, items: Items) -> Users:
