@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from graphdiff import LD4MRec, LightGCN, evaluate
 from graphdiff.errors import ConfigError, DataError
-from graphdiff.models.explanation import Explanation
 from tests.conftest import random_data
 
 NEW = {
@@ -172,14 +171,22 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
     explanation = model.explain(7, user_index=3)
     assert explanation.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
     assert sum(explanation.parts.values()) == pytest.approx(explanation.score, abs=1e-5)
-    expected = {"behaviour", "collaborative", "network", "bias"}
+    expected = {"behaviour", "collaborative", "remainder"}
     expected |= {"linear"} if linear_rank else set()
     expected |= {f"features_{name}" for name in features} if content_rank else set()
     assert set(explanation.parts) == expected | {f"preference_{name}" for name in features}
     mine = model.graph.rows(torch.tensor([3])).item.tolist()
-    assert sorted(index for index, _ in explanation.history) == mine
-    linear = explanation.score - explanation.parts["network"] - explanation.parts["bias"]
-    assert sum(value for _, value in explanation.history) == pytest.approx(linear, abs=1e-5)
+    assert sorted(one.item for one in explanation.history) == mine
+    assert set(explanation.remainder) == {"cnet", "bias"}
+    remainder = explanation.parts["remainder"]
+    assert sum(explanation.remainder.values()) == pytest.approx(remainder, abs=1e-5)
+    explained = pytest.approx(explanation.score - remainder, abs=1e-5)
+    assert sum(one.value for one in explanation.history) == explained
+    for one in explanation.history:
+        assert sum(one.parts.values()) == pytest.approx(one.value, abs=1e-5)
+    few = model.explain(7, user_index=3, num_items=1)
+    assert few.history == explanation.history[:1]
+    assert few.history[0].value + few.unnamed == explained
     assert model.explain(item_index=7, history_index=mine) == explanation
     with pytest.raises(ConfigError, match="give either item_index or item_id"):
         model.explain(user_index=3)
@@ -203,26 +210,10 @@ def test_an_empty_history_leaves_only_the_bias():
     with torch.no_grad():
         model.bias[7] = 0.5
     explanation = model.explain(item_index=7, history_index=[[]])
-    assert explanation.parts.pop("bias") == explanation.score == 0.5
+    assert explanation.parts.pop("remainder") == explanation.score == 0.5
+    assert explanation.remainder == {"cnet": 0.0, "bias": 0.5}
     assert set(explanation.parts.values()) == {0.0}
     assert explanation.history == []
-
-
-def test_an_explanation_can_be_plotted(tmp_path):
-    explanation = Explanation(
-        1.5, {"behaviour": 2.0, "bias": -0.5}, {"image": 1.0}, [(4, 1.2), (0, 0.8)]
-    )
-    explanation.plot(tmp_path / "why.svg", name="ABCDEFG".__getitem__)
-    drawn = (tmp_path / "why.svg").read_text()
-    # Text is drawn as paths, with the text in a comment.
-    for text in ("score 1.50", "behaviour", "bias", "item E", "item A", "image", "-0.50"):
-        assert f"<!-- {text}" in drawn
-    explanation.plot(tmp_path / "again.svg", name="ABCDEFG".__getitem__)
-    assert (tmp_path / "again.svg").read_text() == drawn
-    Explanation(0.0, {"bias": 0.0}, {}, []).plot(tmp_path / "little.png")
-    assert (tmp_path / "little.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ConfigError, match="is not the name of a figure"):
-        explanation.plot(tmp_path / "why.txt")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.explanation import Explanation
+from graphdiff.models.explanation import REMAINDER, Contribution, Explanation
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
 from graphdiff.models.ld4mrec.item_messages import ItemMessages
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.row_encoding import row_scale
+from graphdiff.models.links import item_links
 from graphdiff.nn.heads import CosineHeads, split_heads
 
 
@@ -58,6 +59,7 @@ def decompose(
     heads: CosineHeads,
     tables: ItemTables,
     num_items: int,
+    graph: RecGraph,
 ) -> Explanation:
     """Split the score of one item for one row into parts.
 
@@ -71,6 +73,7 @@ def decompose(
         heads: The head queries.
         tables: Item tables.
         num_items: Largest number of items of the history to name.
+        graph: The graph, for the connections of these items.
     """
     # s = h · direction + b, with the lengths of h's heads taken as constant.
     num_heads = heads.num_heads
@@ -88,15 +91,34 @@ def decompose(
         length = linear.sum(dim=0).norm().clamp(min=1e-12)
         each["linear"] = linear_query.weight * (linear @ linear_item) / length
         score = score + each["linear"].sum()
-    parts = {name: part.sum().item() for name, part in each.items()}
-    parts["network"] = (network @ direction).item()
     assert tables.bias is not None
-    parts["bias"] = tables.bias[item].item()
-    by_item = torch.stack(list(each.values())).sum(dim=0)
-    top = by_item.topk(min(num_items, by_item.numel()))
+    remainder = {"cnet": (network @ direction).item(), "bias": tables.bias[item].item()}
+    parts = {name: part.sum().item() for name, part in each.items()}
+    history, unnamed = _contributions(rows.item, each, num_items)
     return Explanation(
-        score=score.item() + parts["bias"],
-        parts=parts,
+        item=item,
+        score=score.item() + remainder["bias"],
+        parts={**parts, REMAINDER: sum(remainder.values())},
+        remainder=remainder,
         gate=gate,
-        history=list(zip(rows.item[top.indices].tolist(), top.values.tolist(), strict=True)),
+        history=history,
+        unnamed=unnamed,
+        links=item_links(graph, item, [one.item for one in history]),
     )
+
+
+def _contributions(
+    items: Tensor, each: dict[str, Tensor], num_items: int
+) -> tuple[list[Contribution], float]:
+    """Return the largest contributions of items, and the sum of the others."""
+    by_part = torch.stack(list(each.values()), dim=1)
+    by_item = by_part.sum(dim=1)
+    order = by_item.argsort(descending=True)
+    named, unnamed = order[:num_items], order[num_items:]
+    history = [
+        Contribution(index, value, dict(zip(each, row, strict=True)))
+        for index, value, row in zip(
+            items[named].tolist(), by_item[named].tolist(), by_part[named].tolist(), strict=True
+        )
+    ]
+    return history, by_item[unnamed].sum().item()

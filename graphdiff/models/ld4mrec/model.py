@@ -318,9 +318,9 @@ class LD4MRec(Recommender):
         parts are the contributions to h of the user's items by their own embeddings, learned from
         interactions (``behaviour``) and from features of each modality (``features_<name>``, where
         ``content_rank`` is not 0), through other users (``collaborative``) and through similar
-        items of each modality (``preference_<name>``, with the gate's residual); the contribution
-        of C-Net (``network``); and beside h the linear path (``linear``, where there is one) and
-        the item's ``bias``. They sum to the score.
+        items of each modality (``preference_<name>``, with the gate's residual), and by the linear
+        path (``linear``, where there is one). The ``remainder`` is what C-Net adds to h, and the
+        item's bias. The parts sum to the score.
 
         Args:
             item_index: The item.
@@ -351,7 +351,8 @@ class LD4MRec(Recommender):
         )
         network = hidden - behaviour - signals.gate_residual
         gate = dict(zip(self.graph.modalities, signals.gate[0].tolist(), strict=True))
-        return decompose(int(item), rows, summands, hidden, network, gate, self.heads, tables, most)
+        parts = rows, summands, hidden, network, gate, self.heads, tables, most, self.graph
+        return decompose(int(item), *parts)
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
