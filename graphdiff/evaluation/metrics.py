@@ -1,5 +1,7 @@
 """Ranking metrics, computed by :mod:`torch_geometric.metrics`.
 
+What lies beyond accuracy is in :mod:`graphdiff.evaluation.beyond_accuracy`.
+
 For a user with held-out items ``H`` and recommended list ``r_1, ..., r_k``, with ``rel_j = 1`` if
 ``r_j`` is in ``H`` and 0 otherwise:
 
@@ -49,7 +51,8 @@ _PER_USER: dict[str, type[LinkPredMetric]] = {
 
 
 def metric_names(ks: Sequence[int] = DEFAULT_KS) -> list[str]:
-    """Return the names of all metrics, in the order of :func:`graphdiff.evaluate`."""
+    """Return the names of the metrics that training validates by, in the order of
+    :func:`graphdiff.evaluate`."""
     return [f"{name}@{k}" for k in ks for name in (*_PER_USER, "coverage")]
 
 

@@ -1,7 +1,7 @@
 """Full-ranking evaluation: every item of the catalogue is a candidate for every place.
 
 Training items are masked; :func:`describe_masking` states what a ranking masks. The metrics are
-defined in :mod:`graphdiff.evaluation.metrics`.
+defined in :mod:`graphdiff.evaluation.metrics` and :mod:`graphdiff.evaluation.beyond_accuracy`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch_geometric.metrics.link_pred import LinkPredMetricData
 
 from graphdiff.autocast import without_autocast
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
+from graphdiff.evaluation.beyond_accuracy import beyond_accuracy
 from graphdiff.evaluation.metrics import DEFAULT_KS, coverage, user_metrics
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
 
@@ -82,16 +83,20 @@ def evaluate(
 
     Returns:
         ``{"recall@10": ..., "ndcg@10": ..., "precision@10": ..., "map@10": ..., "mrr@10": ...,
-        "hit_ratio@10": ..., "coverage@10": ..., "recall@20": ..., ...}``, all from 0 to 1. See
-        :mod:`graphdiff.evaluation.metrics` for their definitions.
+        "hit_ratio@10": ..., "coverage@10": ..., "recall@20": ..., ...}``, all from 0 to 1, defined
+        in :mod:`graphdiff.evaluation.metrics`, followed by what lies beyond accuracy:
+        ``"diversity@10"``, ``"personalization@10"``, ``"average_popularity@10"``,
+        ``"novelty@10"``, ``"gini@10"``, ``"tail_recall@10"``, ``"cold_recall@10"``, ...; see
+        :mod:`graphdiff.evaluation.beyond_accuracy`, also for those that may be missing.
 
     Raises:
         ConfigError: If ``split``, ``ks``, ``batch_size`` or ``mask_validation`` does not fit.
-        DataError: If the split has no held-out pairs, or the data has items that the model does
-            not know.
+        DataError: If the split has no held-out pairs, the data has items that the model does
+            not know, or its categories of items do not fit.
         GraphDiffError: If what the model returns is not a ranking.
     """
-    return rank(model, data, split, ks, mask_validation, batch_size, progress).mean()
+    ranking = rank(model, data, split, ks, mask_validation, batch_size, progress)
+    return ranking.mean() | beyond_accuracy(ranking.pairs, ks, data)
 
 
 def evaluate_users(
@@ -109,8 +114,8 @@ def evaluate_users(
 
     Returns:
         ``"user"``: the users with held-out items, ascending, int64 ``[n]``; and for each of
-        ``"recall@10"``, ``"ndcg@10"``, ... their values, float32 ``[n]``. Coverage is missing,
-        since it is not a property of one user. All on the CPU.
+        ``"recall@10"``, ``"ndcg@10"``, ... their values, float32 ``[n]``. Coverage and what lies
+        beyond accuracy are missing, since they are not properties of one user. All on the CPU.
     """
     return rank(model, data, split, ks, mask_validation, batch_size, progress).users()
 
@@ -178,7 +183,8 @@ class Ranking:
         return result
 
     def mean(self) -> dict[str, float]:
-        """Return the metrics averaged over users; see :func:`evaluate`."""
+        """Return accuracy averaged over users, and coverage: the cheap part of :func:`evaluate`,
+        by which training validates."""
         result = {}
         for k in self.ks:
             for name, value in user_metrics(self.pairs, k).items():

@@ -20,6 +20,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.io.storage import load_graph
 from graphdiff.errors import RunError
+from graphdiff.evaluation.beyond_accuracy import beyond_accuracy
 from graphdiff.evaluation.groups import item_groups, user_groups
 from graphdiff.evaluation.noise import cross_fitted_scores, noise_auc, score_auc
 from graphdiff.evaluation.ranking import Ranking, RecommendsItems, rank
@@ -169,7 +170,7 @@ def _test(
     """Add the test figures to a cell; return the values per user."""
     ranking = rank(model, data, "test", KS, mask_validation)
     users = ranking.users()
-    cell["test"] = ranking.mean()
+    cell["test"] = ranking.mean() | beyond_accuracy(ranking.pairs, KS, data)
     cell["groups"] = {
         "users": {
             name: _means(users, members[users["user"]])

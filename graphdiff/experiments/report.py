@@ -115,10 +115,11 @@ def _rich(entry: Entry) -> Text:
 
 def _further(result: dict[str, Any]) -> list[Table]:
     """Return all tables except the first."""
-    dropped = tables.dropped(result)
+    dropped, beyond = tables.dropped(result), tables.beyond(result)
     return [
         *tables.evidence(result),
         *tables.groups(result),
+        *([beyond] if beyond else []),
         *([dropped] if dropped else []),
         tables.cost(result),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from graphdiff.evaluation.beyond_accuracy import BEYOND_ACCURACY
 from graphdiff.experiments.published import Published, published
 from graphdiff.models.registry import MODELS
 
@@ -92,6 +93,37 @@ def all_metrics(result: dict[str, Any]) -> Table:
     for name in ranked(result["models"]):
         table.add(label(result, name), *(_figure(result, name, metric) for metric in COLUMNS))
     return table
+
+
+def beyond(result: dict[str, Any]) -> Table | None:
+    """Return what lies beyond accuracy; None for results of versions without it."""
+    shown = [
+        f"{name}@20"
+        for name in ("coverage", *BEYOND_ACCURACY)
+        if any(f"{name}@20" in one["mean"]["test"] for one in result["models"].values())
+    ]
+    if len(shown) < 2:
+        return None
+    table = Table(
+        "Beyond accuracy",
+        ["model", *shown],
+        note="Whose items are recommended to the test users, and how much lists differ; the "
+        "metrics are defined in graphdiff.evaluation.beyond_accuracy. Only of coverage and recall "
+        "is more always better: a random list is diverse, personal and novel.",
+    )
+    for name in ranked(result["models"]):
+        table.add(label(result, name), *(_optional(result, name, metric) for metric in shown))
+    return table
+
+
+def _optional(result: dict[str, Any], name: str, metric: str) -> Entry | str:
+    means = [one["mean"]["test"] for one in result["models"].values()]
+    value = result["models"][name]["mean"]["test"].get(metric)
+    if value is None:
+        return NONE
+    digits = 1 if "popularity" in metric else 2 if "novelty" in metric else 4
+    best = "recall" in metric and value == max(one.get(metric, value) for one in means)
+    return Entry(f"{value:.{digits}f}", best=best)
 
 
 def _figure(result: dict[str, Any], name: str, metric: str) -> Entry:

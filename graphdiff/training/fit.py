@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.console import print_status
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.metrics import DEFAULT_KS, metric_names
-from graphdiff.evaluation.ranking import evaluate
+from graphdiff.evaluation.ranking import rank
 from graphdiff.files import make_folder
 from graphdiff.models.base import Recommender
 from graphdiff.schema import INTERACTS, ITEM, validate
@@ -158,7 +158,7 @@ def _solve(model: Recommender, data: HeteroData, folder: Path | None, progress: 
     model.eval()
     model.invalidate_tables()
     seconds = time.perf_counter() - start
-    val = evaluate(model, data, "val")
+    val = rank(model, data, "val").mean()
     history = [{"epoch": 1, "loss": 0.0, "seconds": seconds, **val}]
     if folder is not None:
         make_folder(folder)

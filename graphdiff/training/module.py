@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import RunError, TrainingError
-from graphdiff.evaluation.ranking import evaluate
+from graphdiff.evaluation.ranking import rank
 from graphdiff.models.base import ModelConfig, Recommender
 from graphdiff.schema import fingerprint
 from graphdiff.seeds import torch_seed
@@ -174,7 +174,7 @@ class RecommenderModule(L.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Rank the catalogue for all validation users; the batch only triggers it."""
-        metrics = evaluate(self.model, self.data, "val")
+        metrics = rank(self.model, self.data, "val").mean()
         loss = self._loss_sum.item() / max(self._num_steps, 1)
         self.history.append(
             {
