@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,22 @@ class KeepBest(Callback):
         self.best_epoch = state_dict["best_epoch"]
         self.best_value = state_dict["best_value"]
         self.weights = state_dict["weights"]
+
+
+class Report(Callback):
+    """Caller of a function with each new row of the history.
+
+    Args:
+        report: The function.
+    """
+
+    def __init__(self, report: Callable[[dict[str, float]], None]) -> None:
+        self.report = report
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Report the row of the epoch that was validated."""
+        assert isinstance(module, RecommenderModule)
+        self.report(dict(module.history[-1]))
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

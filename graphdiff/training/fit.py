@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    report: Callable[[dict[str, float]], None] | None = None,
     **settings: Any,
 ) -> FitResult:
     """Train a model until validation no longer improves, and restore its best weights.
@@ -54,6 +56,7 @@ def fit(
         resume: Continue from the checkpoint in ``out``. A model that is solved in one step has
             none and is solved again, with the same result.
         progress: Show a progress bar.
+        report: Called with each row of :attr:`FitResult.history` as soon as its epoch is validated.
         **settings: Fields of :class:`~graphdiff.training.config.TrainingConfig` that replace those
             of ``config``:
 
@@ -98,12 +101,14 @@ def fit(
     if resume and not solved and (checkpoint is None or not checkpoint.is_file()):
         raise RunError(f"nothing to resume: there is no checkpoint in {folder}")
 
-    trainer = None if solved else GradientTrainer(model, data, config, folder, progress)
+    trainer = None if solved else GradientTrainer(
+        model, data, config, folder, progress, report
+    )
     torch.manual_seed(torch_seed(config.seed))
     model.reset_parameters()
     model.train()  # Loaded models, and parts of other models, are in evaluation mode.
     if trainer is None:
-        return _solve(model, data, folder, progress)
+        return _solve(model, data, folder, progress, report)
     return trainer.run(checkpoint, resume)
 
 
@@ -148,7 +153,13 @@ def check_accelerator(config: TrainingConfig) -> None:
     lightning_trainer(config)
 
 
-def _solve(model: Recommender, data: HeteroData, folder: Path | None, progress: bool) -> FitResult:
+def _solve(
+    model: Recommender,
+    data: HeteroData,
+    folder: Path | None,
+    progress: bool,
+    report: Callable[[dict[str, float]], None] | None,
+) -> FitResult:
     """Fit a model that is solved in one step: one epoch, on the model's device."""
     start = time.perf_counter()
     if progress:
@@ -164,6 +175,8 @@ def _solve(model: Recommender, data: HeteroData, folder: Path | None, progress: 
         make_folder(folder)
         model.save_pretrained(folder)
         write_history(history, folder / "metrics.csv")
+    if report is not None:
+        report(history[0])
     return FitResult(
         epochs=1,
         best_epoch=1,

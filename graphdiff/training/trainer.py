@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from graphdiff.errors import ConfigError, Interrupted, TrainingError
 from graphdiff.files import make_folder, remove_parts
 from graphdiff.models.base import Recommender
 from graphdiff.training.batches import make_loader
-from graphdiff.training.callbacks import KeepBest
+from graphdiff.training.callbacks import KeepBest, Report
 from graphdiff.training.checkpoints import KeepLast, WholeCheckpoints, checkpoint_of
 from graphdiff.training.config import TrainingConfig
 from graphdiff.training.interrupts import StopRequest
@@ -36,6 +36,7 @@ class GradientTrainer:
         config: Settings of the training.
         folder: A RUN folder, or None.
         progress: Show a progress bar.
+        report: Called with each row of the history, or None.
     """
 
     def __init__(
@@ -45,10 +46,13 @@ class GradientTrainer:
         config: TrainingConfig,
         folder: Path | None,
         progress: bool,
+        report: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.model, self.data, self.config, self.folder = model, data, config, folder
         self.best = KeepBest(config.monitor, config.patience, config.min_steps, folder)
         callbacks: list[Callback] = [self.best]
+        if report is not None:
+            callbacks.append(Report(report))
         if folder is not None:
             callbacks.append(KeepLast(checkpoint_of(folder)))
         if progress:
