@@ -42,7 +42,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--patience", type=int, default=30, help="in validations")
     parser.add_argument(
-        "--min-steps", type=int, default=1500, help="training steps before patience can stop one"
+        "--min-steps",
+        type=int,
+        default=1500,
+        help="training steps before patience can stop a model that has not begun to learn",
     )
     parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
     parser.add_argument("--monitor", default="recall@20")

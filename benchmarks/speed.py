@@ -6,8 +6,8 @@ Each model is trained with its defaults, by ``graphdiff.fit``, with a different 
 and in a process of its own. The figures are medians over the repeats: processor seconds, validation
 included, to the best validated epoch and to the end; validation recall@20; and the seconds until a
 model's validation recall@20 passes the best one of each other model. The learning curves are kept.
-Test pairs are not read. ``implicit-als`` and ``implicit-bpr`` are models of the library implicit, where it
-is installed.
+Test pairs are not read. ``implicit-als`` and ``implicit-bpr`` are models of the library implicit,
+where it is installed.
 
     python benchmarks/speed.py --render speed.json --markdown speed.md
 
@@ -37,6 +37,7 @@ from graphdiff.experiments.machine import machine
 from graphdiff.experiments.workers import in_own_process, warm_up
 from graphdiff.files import make_folder, write_text
 from graphdiff.models import get_model
+from graphdiff.models.base import ModelConfig, Recommender
 from graphdiff.schema import fingerprint
 from graphdiff.training.fit import fit
 
@@ -124,9 +125,11 @@ def measure(
     if name in IMPLICIT:
         model = ImplicitModel(name, data, seed)
         model.fit()
+        steps = 1
         mark({"epoch": 1, **evaluate(model, data, "val")})
     else:
         recommender = get_model(name).from_data(data, **settings)
+        steps = steps_per_epoch(recommender)
         fit(
             recommender,
             data,
@@ -138,11 +141,20 @@ def measure(
         )
     return {
         "seed": seed,
+        "steps_per_epoch": steps,
         "epochs": curve[-1]["epoch"],
         "seconds": time.process_time() - start,
         "wall_seconds": time.perf_counter() - wall,
         "curve": curve,
     }
+
+
+def steps_per_epoch(model: Recommender) -> int:
+    """Return the training steps of an epoch; 1 for a model in closed form."""
+    if not isinstance(model.config, ModelConfig) or model.batch_over == "nothing":
+        return 1
+    num = model.num_users if model.batch_over == "users" else model.graph.num_interactions
+    return -(-num // model.config.batch_size)
 
 
 def best(run: dict[str, Any]) -> dict[str, float]:
@@ -212,8 +224,8 @@ def render(result: dict[str, Any]) -> str:
         )
     threads, repeats = result["machine"]["threads"], result["repeats"]
     note = (
-        f"Defaults of each model; medians of {repeats} seed{'s' * (repeats > 1)}; processor seconds "
-        f"with {threads} thread{'s' * (threads > 1)}, validation included, on "
+        f"Defaults of each model; medians of {repeats} seed{'s' * (repeats > 1)}; processor "
+        f"seconds with {threads} thread{'s' * (threads > 1)}, validation included, on "
         f"{result['machine']['processor']}. –: never reached. Test pairs are not read."
     )
     for name, reason in result["skipped"].items():

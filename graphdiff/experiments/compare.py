@@ -64,7 +64,7 @@ def compare(
             that ``graphdiff tune`` wrote, which are preferred to those that come with graphdiff.
         epochs: Maximum number of epochs; see :func:`graphdiff.fit` for this and the next four.
         patience: Validations without improvement before a training stops.
-        min_steps: Training steps before patience can stop a training.
+        min_steps: Training steps before patience can stop a model that has not begun to learn.
         eval_every: Epochs between validations.
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking (default: as the published

@@ -21,7 +21,8 @@ class Protocol:
     Attributes:
         epochs: See :func:`graphdiff.fit`, as for the four after it.
         patience: In validations.
-        min_steps: Training steps before patience can end a training.
+        min_steps: Training steps before patience can end a training whose curve has not started;
+            see :func:`graphdiff.training.stopping.is_past`.
         eval_every: Epochs between validations.
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking.

@@ -64,6 +64,12 @@ def normalize_heads(x: Tensor, num_heads: int) -> Tensor:
     return unit.flatten(-2) / num_heads**0.5
 
 
+def item_length(z: Tensor) -> Tensor:
+    """Return what :func:`normalize_heads` divides the vectors of heads ``[H, *, d]`` by,
+    ``[H, *]``."""
+    return torch.linalg.vector_norm(z, dim=-1).clamp(min=1e-12) * z.size(0) ** 0.5
+
+
 class HeadLinear(torch.nn.Module):
     """A linear map for each head.
 
@@ -135,10 +141,14 @@ class CosineHeads(Part):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the queries of hidden states ``[B, H * d]``, of the same shape."""
         heads = hidden.unflatten(-1, (self.num_heads, -1))
+        return (heads / self.divisor(heads)).flatten(-2)
+
+    def divisor(self, heads: Tensor) -> Tensor:
+        """Return what turns the hidden states of single heads ``[*, d]`` into queries,
+        ``[*, 1]``."""
         # Not F.normalize: a row without visible items is zero, where its gradient is 1e12.
         length = (heads.square().sum(dim=-1, keepdim=True) + SOFT_LENGTH**2).sqrt()
-        scale = self.num_heads**0.5 * self.temperature
-        return (heads / (length * scale)).flatten(-2)
+        return length * (self.num_heads**0.5 * self.temperature)
 
     def normalize(self, table: Tensor) -> Tensor:
         """Return the item vectors that queries are multiplied with; see

@@ -16,16 +16,17 @@ from torch import Tensor
 from graphdiff.files import write_text
 from graphdiff.models.base import Recommender
 from graphdiff.training.module import RecommenderModule
+from graphdiff.training.stopping import is_past
 
 
 class KeepBest(Callback):
     """Keeper of the best validated epoch, in memory and optionally in a folder, which also stops
-    training after ``patience`` validations without improvement.
+    training when it is past its best; see :func:`~graphdiff.training.stopping.is_past`.
 
     Args:
         monitor: Name of the metric; higher is better.
         patience: Number of validations without improvement before training stops.
-        min_steps: Minimum number of training steps before patience can stop it.
+        min_steps: Minimum number of training steps of a curve that has not started.
         folder: A RUN folder to save each new best model to.
     """
 
@@ -61,10 +62,12 @@ class KeepBest(Callback):
 
     def _stop_if_past(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, RecommenderModule)
-        since = sum(row["epoch"] > self.best_epoch for row in module.history)
         # Not the trainer's own min_steps, which ends an epoch in its middle and does not take into
         # account what was found since.
-        if since >= self.patience and trainer.global_step >= self.min_steps:
+        curve = [row[self.monitor] for row in module.history]
+        if curve and is_past(
+            curve, len(module.seconds), trainer.global_step, self.patience, self.min_steps
+        ):
             trainer.should_stop = True
 
     def restore(self, model: Recommender) -> None:

@@ -75,7 +75,8 @@ class TrainingConfig(Section):
     min_steps: Integer = Field(
         default=1500,
         ge=0,
-        description="Minimum number of training steps before patience can stop it.",
+        description="Minimum number of training steps before patience can stop a model that has "
+        "not begun to learn.",
     )
     eval_every: Integer = Field(
         default=1, ge=1, description="Number of epochs between validations."

@@ -63,9 +63,10 @@ def fit(
             * ``epochs``: Maximum number of epochs (default: 500).
             * ``patience``: Number of validations without improvement before training stops
               (default: 30).
-            * ``min_steps``: Minimum number of training steps before patience can stop it. Many
-              models rank by popularity first, do not improve for hundreds of steps, and only then
-              learn preferences (default: 1500).
+            * ``min_steps``: Minimum number of training steps before patience can stop a model that
+              has not begun to learn. Many rank by popularity first, do not improve for hundreds of
+              steps, and only then learn preferences (default: 1500). The whole rule is that of
+              :func:`graphdiff.training.stopping.is_past`.
             * ``eval_every``: Number of epochs between validations (default: 1).
             * ``monitor``: Validation metric that selects the epoch (default: ``"recall@20"``).
             * ``seed``: Seed of the parameters, the batches' order and all noise, a non-negative
@@ -101,9 +102,7 @@ def fit(
     if resume and not solved and (checkpoint is None or not checkpoint.is_file()):
         raise RunError(f"nothing to resume: there is no checkpoint in {folder}")
 
-    trainer = None if solved else GradientTrainer(
-        model, data, config, folder, progress, report
-    )
+    trainer = None if solved else GradientTrainer(model, data, config, folder, progress, report)
     torch.manual_seed(torch_seed(config.seed))
     model.reset_parameters()
     model.train()  # Loaded models, and parts of other models, are in evaluation mode.

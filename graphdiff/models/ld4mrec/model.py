@@ -34,11 +34,16 @@ from graphdiff.models.ld4mrec.objective import (
 )
 from graphdiff.models.ld4mrec.parts import check_parts, with_schedule
 from graphdiff.models.ld4mrec.row_diffusion import corrupt, reverse_chain
-from graphdiff.models.ld4mrec.row_encoding import encode_entries, encode_scaled_rows
+from graphdiff.models.ld4mrec.row_encoding import (
+    encode_entries,
+    encode_scaled_rows,
+    encode_tables,
+)
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import Schedule, StepSampler
 from graphdiff.nn.heads import CosineHeads
+from graphdiff.nn.pairs import distinct
 from graphdiff.nn.reconstruction import sum_item_table
 from graphdiff.nn.signals import ModalityGate
 
@@ -230,29 +235,30 @@ class LD4MRec(Recommender):
         """Return the loss of each row, ``[B]``; for ``withheld`` see :meth:`propagated`."""
         propagated, (row, item, num) = self.propagated(withheld), rows
         popularity = self.graph.cached(item_popularity).to(self.bias.dtype)
-        # Throughout: the gradient of x[index] is several times slower than index_select's.
-        index = torch.cat([item, draw.negatives.item])
+        index, nnz = torch.cat([item, draw.negatives.item]), item.numel()
+        items, place = distinct(index, self.num_items)
         with full_precision(self.device):
             sums = sum_item_table(
                 propagated.table,
                 propagated.shift,
                 self.reconstruction.bias,
                 popularity,
-                index,
+                items,
                 self.config.num_heads,
             )
         seen = draw.visible.nonzero().flatten()
         visible = Rows(row[seen], item[seen], num)
-        tables = [table.index_select(0, visible.item) for table in propagated.signal_tables]
-        signals = self.signals(torch.cat(tables, dim=1), visible)
-        entries = sums.rows[: item.numel()]
-        behaviour = encode_entries(entries.index_select(0, seen), visible)
+        encoded = encode_tables(propagated.signal_tables, visible)
+        signals = row_signals(encoded, self.gate, self.shares())
+        shown = Rows(visible.row, place[:nnz][seen], num)
+        behaviour = encode_tables([sums.rows], shown)
         x_t = corrupt(
             self.schedule, behaviour, sums.gram, visible, self.num_items, draw.t, draw.noise
         )
-        hidden, bias = self.hidden(x_t, draw.t, signals), self.bias.index_select(0, index)
+        # Throughout: the gradient of x[index] is several times slower than index_select's.
+        hidden, bias = self.hidden(x_t, draw.t, signals), self.bias.index_select(0, items)
         return training_loss(
-            self.reconstruction, self.heads, sums, entries, hidden, bias, rows, draw, popularity
+            self.reconstruction, self.heads, sums, place, hidden, bias, rows, draw, popularity
         )
 
     def user_vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:

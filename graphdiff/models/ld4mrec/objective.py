@@ -11,8 +11,9 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.config import LD4MRecConfig, ObjectiveConfig
 from graphdiff.nn.diffusion import StepSampler
-from graphdiff.nn.heads import CosineHeads, split_heads
+from graphdiff.nn.heads import CosineHeads, item_length, split_heads
 from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
+from graphdiff.nn.pairs import Pairs, pair_products
 from graphdiff.nn.reconstruction import ItemTableSums, Quadratic, reconstruction_error
 
 
@@ -73,8 +74,8 @@ class SoftReconstruction(torch.nn.Module):
     def forward(
         self,
         sums: ItemTableSums,
-        entries: Tensor,
         hidden: Tensor,
+        product: Tensor,
         rows: Rows,
         softened: Tensor,
         weight: Tensor,
@@ -84,14 +85,14 @@ class SoftReconstruction(torch.nn.Module):
 
         Args:
             sums: Sums over the item table Z.
-            entries: Its rows of the rows' items, ``[nnz, H * d]``.
-            hidden: ``[B, H * d]``.
+            hidden: h of each head, ``[H, B, d]``.
+            product: h · z of the rows' items, ``[H, nnz]``.
             rows: B rows with nnz items in all.
             softened: Bool ``[nnz]``.
             weight: Weights of the observed targets, ``[nnz]``.
             popularity: π in the dtype of the biases, ``[I]``.
         """
-        config, scale, num_heads = self.config, self.scale, sums.gram.size(0)
+        config, scale = self.config, self.scale
         soften = config.soft_probability * config.soft_intensity
         prior = soften * popularity
         everywhere = Quadratic(
@@ -100,60 +101,44 @@ class SoftReconstruction(torch.nn.Module):
             linear=scale * (soften * sums.prior - sums.bias),
             constant=(prior - self.bias).square().sum(),
         )
-        products = split_heads(hidden.index_select(0, rows.row) * entries, num_heads)
-        score = scale * products.sum(dim=-1) + self.bias.index_select(0, rows.item)
+        score = scale * product + self.bias.index_select(0, rows.item)
         target = 1 - config.soft_intensity * softened.to(hidden.dtype)
         return reconstruction_error(
-            split_heads(hidden, num_heads),
-            everywhere,
-            rows.row,
-            score,
-            target,
-            weight,
-            prior[rows.item],
+            hidden, everywhere, rows.row, score, target, weight, prior[rows.item]
         )
 
 
 def ranking_loss(
     query: Tensor,
-    direction: Tensor,
-    bias: Tensor,
+    product: Tensor,
     rows: Rows,
+    table: Tensor,
+    bias: Tensor,
     negatives: Negatives,
     weight: Tensor,
-    num_heads: int,
 ) -> Tensor:
     """Return each head's ranking loss of each row, ``[H, B]``: a softmax of every item of the row
     against shared negatives; see :func:`~graphdiff.nn.losses.sampled_log_partition`.
 
     Args:
-        query: Queries whose inner products are each head's own scores, ``[B, H * d]``.
-        direction: Item directions of the rows' items and of the negatives, ``[nnz + n, H * d]``.
-        bias: Their biases, ``[nnz + n]``.
+        query: Queries whose inner products are each head's own scores, ``[H, B, d]``.
+        product: Each head's own scores of the rows' items, with their biases, ``[H, nnz]``.
         rows: B rows with nnz items in all.
+        table: Item directions of the negatives, ``[H, n, d]``.
+        bias: Their biases, ``[n]``.
         negatives: n negatives.
         weight: Weights of the targets, ``[nnz]``.
-        num_heads: H.
     """
-    row, item, num = rows
-    nnz = item.numel()
-    own_bias, negative_bias = bias.tensor_split([nnz])
-    partition = sampled_log_partition(
-        split_heads(query, num_heads),
-        split_heads(direction[nnz:], num_heads),
-        negative_bias,
-        negatives,
-    )
-    products = split_heads(query.index_select(0, row) * direction[:nnz], num_heads)
-    surprise = weight * (partition.index_select(1, row) - (products.sum(dim=-1) + own_bias))
-    return surprise.new_zeros(num_heads, num).index_add(1, row, surprise)
+    partition = sampled_log_partition(query, table, bias, negatives)
+    surprise = weight * (partition.index_select(1, rows.row) - product)
+    return torch.zeros_like(partition).index_add(1, rows.row, surprise)
 
 
 def training_loss(
     reconstruction: SoftReconstruction,
     heads: CosineHeads,
     sums: ItemTableSums,
-    entries: Tensor,
+    place: Tensor,
     hidden: Tensor,
     bias: Tensor,
     rows: Rows,
@@ -165,24 +150,35 @@ def training_loss(
     Args:
         reconstruction: The reconstruction, with the weights of both losses.
         heads: The head queries of the ranking scores.
-        sums: Sums over the item table, and its rows of the rows' items and of the negatives.
-        entries: The former of these rows, ``[nnz, H * d]``.
+        sums: Sums over the item table, and its rows ``[J, H * d]`` of different items.
+        place: Among these J, the rows' items and the negatives, long ``[nnz + n]``.
         hidden: C-Net's output, ``[B, H * d]``.
-        bias: Biases of the ranking scores of the same items.
+        bias: Biases of the ranking scores of the J items.
         rows: B rows.
         draw: The random values of the step.
         popularity: π, ``[I]``.
     """
     config, num_heads = reconstruction.config, heads.num_heads
-    weight = torch.where(draw.visible, config.visible_weight, 1.0).to(entries.dtype)
+    own, other = place.tensor_split([rows.item.numel()])
+    z = split_heads(sums.rows, num_heads).contiguous()
+    h = split_heads(hidden, num_heads).to(z.dtype).contiguous()
+    weight = torch.where(draw.visible, config.visible_weight, 1.0).to(z.dtype)
     with full_precision(hidden.device):
         # In 16 bits, rounding of the quadratic form would exceed the error itself.
-        error = reconstruction(
-            sums, entries, hidden.to(entries.dtype), rows, draw.softened, weight, popularity
-        )
-    # Each head's own scores: H times its part of their mean.
-    direction, query = heads.normalize(sums.rows), num_heads * heads(hidden)
-    ranking = ranking_loss(query, direction, bias, rows, draw.negatives, weight, num_heads)
+        product = pair_products(h, z, Pairs(rows.row, own, rows.num, bias.numel()))
+        error = reconstruction(sums, h, product, rows, draw.softened, weight, popularity)
+    # Both losses need the same products: in the ranking, of vectors that are scaled.
+    length, divisor = item_length(z), heads.divisor(h) / num_heads
+    score = product / (divisor[..., 0].index_select(1, rows.row) * length.index_select(1, own))
+    ranking = ranking_loss(
+        h / divisor,
+        score + bias.index_select(0, own),
+        rows,
+        (z / length.unsqueeze(-1)).index_select(1, other),
+        bias.index_select(0, other),
+        draw.negatives,
+        weight,
+    )
     return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
 
 

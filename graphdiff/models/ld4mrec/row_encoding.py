@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
+from graphdiff.nn.pairs import Pairs, sum_pairs
 from graphdiff.nn.reconstruction import sum_items, sum_rows
 
 #: ν: the entries of a scaled row of n items are 1/n^ν.
@@ -35,6 +38,21 @@ def encode_entries(entries: Tensor, rows: Rows) -> Tensor:
     """
     scale = row_scale(rows, entries.dtype).unsqueeze(-1)
     return scale * sum_rows(entries, rows.row, rows.num)
+
+
+def encode_tables(tables: Sequence[Tensor], rows: Rows) -> Tensor:
+    """Return scaled rows times several tables side by side, with gradients.
+
+    Args:
+        tables: M tables ``[I, d]``.
+        rows: B rows.
+
+    Returns:
+        ``[B, M * d]``; an empty row gives zero.
+    """
+    pairs = Pairs(rows.row, rows.item, rows.num, tables[0].size(0))
+    sums = torch.cat([sum_pairs(table, pairs) for table in tables], dim=1)
+    return row_scale(rows, sums.dtype).unsqueeze(-1) * sums
 
 
 def encode_scaled_rows(table: Tensor, rows: Rows) -> Tensor:

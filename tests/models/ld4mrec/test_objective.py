@@ -13,7 +13,9 @@ from graphdiff.models.ld4mrec.objective import (
     item_popularity,
     ranking_loss,
 )
+from graphdiff.nn.heads import split_heads
 from graphdiff.nn.losses import Negatives
+from graphdiff.nn.pairs import Pairs, pair_products
 from graphdiff.nn.reconstruction import sum_item_table
 from tests.conftest import make_model, random_data
 
@@ -46,7 +48,10 @@ def test_soft_reconstruction_is_the_error_over_whole_rows(soft_probability):
     sums = sum_item_table(
         table, torch.zeros_like(table), reconstruction.bias, popularity, ROWS.item, HEADS
     )
-    found = reconstruction(sums, sums.rows, hidden, ROWS, softened, weight, popularity)
+    heads = split_heads(hidden, HEADS).contiguous()
+    pairs = Pairs(ROWS.row, torch.arange(5), ROWS.num, 5)
+    product = pair_products(heads, split_heads(sums.rows, HEADS).contiguous(), pairs)
+    found = reconstruction(sums, heads, product, ROWS, softened, weight, popularity)
 
     target = soft_probability * 0.3 * popularity.repeat(3, 1)
     target[ROWS.row, ROWS.item] = 1 - 0.3 * softened.double()
@@ -63,8 +68,10 @@ def test_the_ranking_loss_is_a_softmax_of_each_item_against_the_negatives():
     table, bias, query = double(NUM_ITEMS, WIDTH), double(NUM_ITEMS), double(3, WIDTH)
     negatives = Negatives(torch.tensor([3, 0, 4]), double(3))
     weight = torch.tensor([0.5, 1, 0, 1, 1]).double()
-    index = torch.cat([ROWS.item, negatives.item])
-    found = ranking_loss(query, table[index], bias[index], ROWS, negatives, weight, HEADS)
+    queries, tables = split_heads(query, HEADS), split_heads(table, HEADS)
+    own = (queries @ tables.mT)[:, ROWS.row, ROWS.item] + bias[ROWS.item]
+    against = negatives.item
+    found = ranking_loss(queries, own, ROWS, tables[:, against], bias[against], negatives, weight)
     for head in range(HEADS):
         part = slice(3 * head, 3 * head + 3)
         score = query[:, part] @ table[:, part].t() + bias

@@ -1,0 +1,78 @@
+"""When a training is long past its best epoch, from its learning curve alone.
+
+Patience alone does not suffice. Many models rank by popularity first and stay there for hundreds of
+steps, and some get worse before they get better; where an epoch has a few steps only, hundreds of
+steps are hundreds of epochs, and a model that has learned all that it can in fifty of them would be
+trained on for no reason. So :func:`is_past` looks at steps, epochs and trend. The rule is ours; it
+is tested on recorded learning curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+
+#: A curve has started when its best value is this much above its first ones.
+STARTED = 1.25
+#: A curve that has started may end after this many epochs, however few steps they have.
+ENOUGH_EPOCHS = 100
+#: It has declined, and may end at once, when its last values are below this share of its best ones.
+DECLINED = 0.97
+
+
+def is_past(
+    curve: Sequence[float], epochs: int, steps: int, patience: int = 30, min_steps: int = 1500
+) -> bool:
+    """Return whether a training is past its best epoch.
+
+    It is when all of this holds:
+
+    - the last ``patience`` validations brought no new best value;
+    - their second half is not better than their first by more than the noise, where they are at
+      least ten: the curve is not rising again after a dip;
+    - ``min_steps`` training steps are done. Fewer suffice for a curve that has *started*, with a
+      best value a quarter above the mean of its first three: 100 epochs, or any number where it has
+      *declined* since, by more than 3 % in the mean of half of ``patience`` validations.
+
+    Args:
+        curve: Values of the metric in the order of the validations; higher is better.
+        epochs: Epochs done.
+        steps: Training steps done.
+        patience: Number of validations without improvement before a training can end.
+        min_steps: Minimum number of steps of a training whose curve has not started.
+
+    Example:
+        >>> rising = [0.1 + 0.01 * n for n in range(20)]
+        >>> is_past(rising, epochs=20, steps=80)
+        False
+        >>> falling = [rising[-1] - 0.001 * n for n in range(30)]
+        >>> is_past(rising + falling, epochs=50, steps=200)
+        True
+    """
+    best = max(range(len(curve)), key=curve.__getitem__)
+    if len(curve) - 1 - best < patience:
+        return False
+    if steps < min_steps:
+        started = curve[best] > STARTED * fmean(curve[:3])
+        if not (started and (epochs >= ENOUGH_EPOCHS or _declined(curve, best, patience))):
+            return False
+    return not _rising(curve, patience)
+
+
+def _declined(curve: Sequence[float], best: int, patience: int) -> bool:
+    half = max(patience // 2, 1)
+    top = curve[max(best - half // 2, 0) : best + half // 2 + 1]
+    return fmean(curve[-half:]) < DECLINED * fmean(top)
+
+
+def _rising(curve: Sequence[float], patience: int) -> bool:
+    half = patience // 2
+    if half < 5:  # Too few for a trend.
+        return False
+    before, last = curve[-2 * half : -half], curve[-half:]
+    # The variance of the noise, from differences of neighbours, in which a trend cancels.
+    recent = curve[-2 * half :]
+    steps = [(b - a) ** 2 / 2 for a, b in pairwise(recent)]
+    error = (2 * fmean(steps) / half) ** 0.5
+    return fmean(last) - fmean(before) > 2 * error

@@ -1,0 +1,95 @@
+"""The rule that ends a training, on recorded and on constructed learning curves."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+import graphdiff
+from graphdiff.training.stopping import is_past
+
+ROOT = Path(graphdiff.__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+#: Users and training interactions.
+SIZES = {
+    "tiktok": (9_308, 59_541),
+    "ml-1m-clean": (5_949, 403_277),
+    "ml-1m-noisy": (5_949, 429_993),
+}
+OVER_USERS = {"ld4mrec", "ldiffrec", "diffmm", "multvae", "diffrec", "mmssl"}
+
+
+def recorded_comparisons():
+    """Curves of committed comparisons, with the steps of an epoch."""
+    for name, (users, interactions) in SIZES.items():
+        result = json.loads((RESULTS / f"{name}.json").read_text())
+        for model, found in result["models"].items():
+            for seed in found["seeds"]:
+                if len(seed["history"]) == 1:
+                    continue
+                num = users if model in OVER_USERS else interactions
+                steps = -(-num // found["settings"]["batch_size"])
+                curve = [row["recall@20"] for row in seed["history"]]
+                yield pytest.param(curve, steps, id=f"{name}-{model}-{seed['seed']}")
+
+
+def recorded_speed():
+    """Curves of small datasets, with few steps in an epoch."""
+    for path in sorted(RESULTS.glob("speed-*.json")):
+        result = json.loads(path.read_text())
+        for model, found in result["models"].items():
+            for run in found["runs"]:
+                curve = [row["recall@20"] for row in run["curve"]]
+                if len(curve) > 1:
+                    name = f"{path.stem}-{model}-{run['seed']}"
+                    yield pytest.param(curve, run["steps_per_epoch"], id=name)
+
+
+def end(curve, steps, **settings):
+    """Return after how many epochs a training with this curve ends."""
+    for epochs in range(1, len(curve) + 1):
+        if is_past(curve[:epochs], epochs, epochs * steps, **settings):
+            return epochs
+    return len(curve)
+
+
+@pytest.mark.parametrize(("curve", "steps"), [*recorded_comparisons(), *recorded_speed()])
+def test_no_recorded_training_ends_before_its_best_epoch(curve, steps):
+    assert max(curve[: end(curve, steps)]) == max(curve)
+
+
+def noisy(values, deviation, seed=0):
+    draw = random.Random(seed)
+    return [value + draw.gauss(0, deviation) for value in values]
+
+
+def test_a_plateau_at_the_start_is_waited_for():
+    # LightGCN where features and popularity are equally good: 14 steps an epoch, rising after 51.
+    plateau = [0.093, 0.101] + [0.099] * 49
+    rise = [0.099 + 0.034 * n / 150 for n in range(150)]
+    curve = noisy(plateau, 0.0005) + noisy(rise, 0.0005)
+    assert end(curve, 14) > 190
+
+
+def test_one_step_an_epoch_is_not_stopped_by_patience_alone():
+    curve = noisy([0.05] * 300, 0.001) + noisy([0.05 + 0.001 * n for n in range(200)], 0.001)
+    assert end(curve, 1) == 500
+
+
+@pytest.mark.parametrize("steps", [1, 4, 1000])
+def test_a_curve_that_declines_ends_after_patience(steps):
+    curve = [0.1 + 0.005 * n for n in range(25)] + [0.22 - 0.001 * n for n in range(300)]
+    assert 55 <= end(curve, steps) <= 60
+
+
+def test_a_curve_that_has_levelled_off_ends_after_enough_epochs():
+    curve = [0.1 + 0.005 * min(n, 24) for n in range(400)]
+    assert end(curve, 4) == 100
+    assert end(curve, 100) == 55  # more than 1500 steps
+
+
+def test_a_rise_after_a_dip_is_followed():
+    curve = [0.08, 0.06] + [0.03 + 0.0004 * n for n in range(100)] + [0.07] * 60
+    assert end(curve, 30) > 110
+    assert end(curve[:60], 30, patience=4) == 50  # too few for a trend
