@@ -47,7 +47,9 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         default=1500,
         help="training steps before patience can stop a model that has not begun to learn",
     )
-    parser.add_argument("--eval-every", type=int, default=1, help="epochs between validations")
+    parser.add_argument(
+        "--eval-every", type=int, help="epochs between validations (default: by their cost)"
+    )
     parser.add_argument("--monitor", default="recall@20")
 
 

@@ -62,7 +62,7 @@ def train(
     epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
     patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
     min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int, setting("eval_every", min=1)] = DEFAULTS.eval_every,
+    eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
     monitor: Annotated[str, setting("monitor")] = DEFAULTS.monitor,
     seed: Annotated[int, setting("seed", min=0)] = DEFAULTS.seed,
     accelerator: Annotated[str, setting("accelerator")] = DEFAULTS.accelerator,

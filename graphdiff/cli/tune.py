@@ -49,7 +49,7 @@ def tune(
     epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
     patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
     min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int, setting("eval_every", min=1)] = DEFAULTS.eval_every,
+    eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
     monitor: Annotated[str, typer.Option(help="Metric that is maximised.")] = DEFAULTS.monitor,
     jobs: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
 ) -> None:

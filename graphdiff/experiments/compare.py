@@ -34,7 +34,7 @@ def compare(
     epochs: int = 500,
     patience: int = 30,
     min_steps: int = 1500,
-    eval_every: int = 1,
+    eval_every: int | None = None,
     monitor: str = "recall@20",
     mask_validation: bool | None = None,
     split: Literal["standard", "cold-item"] = "standard",
@@ -65,7 +65,7 @@ def compare(
         epochs: Maximum number of epochs; see :func:`graphdiff.fit` for this and the next four.
         patience: Validations without improvement before a training stops.
         min_steps: Training steps before patience can stop a model that has not begun to learn.
-        eval_every: Epochs between validations.
+        eval_every: Epochs between validations; by their cost by default.
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking (default: as the published
             protocol of a named dataset does).

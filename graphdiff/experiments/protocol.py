@@ -23,7 +23,7 @@ class Protocol:
         patience: In validations.
         min_steps: Training steps before patience can end a training whose curve has not started;
             see :func:`graphdiff.training.stopping.is_past`.
-        eval_every: Epochs between validations.
+        eval_every: Epochs between validations; by their cost where None.
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking.
         split: The transform that made the split; None for the dataset's own.
@@ -35,7 +35,7 @@ class Protocol:
     epochs: int = 500
     patience: int = 30
     min_steps: int = 1500
-    eval_every: int = 1
+    eval_every: int | None = None
     monitor: str = "recall@20"
     mask_validation: bool = False
     split: str | None = None

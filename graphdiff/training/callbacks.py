@@ -66,7 +66,11 @@ class KeepBest(Callback):
         # account what was found since.
         curve = [row[self.monitor] for row in module.history]
         if curve and is_past(
-            curve, len(module.seconds), trainer.global_step, self.patience, self.min_steps
+            curve,
+            len(module.seconds),
+            trainer.global_step,
+            module.validations(self.patience),
+            self.min_steps,
         ):
             trainer.should_stop = True
 

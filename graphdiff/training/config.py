@@ -78,8 +78,10 @@ class TrainingConfig(Section):
         description="Minimum number of training steps before patience can stop a model that has "
         "not begun to learn.",
     )
-    eval_every: Integer = Field(
-        default=1, ge=1, description="Number of epochs between validations."
+    eval_every: Annotated[Integer, Field(ge=1)] | None = Field(
+        default=None,
+        description="Number of epochs between validations; by default 1, and more where a "
+        "validation takes longer than half an epoch.",
     )
     monitor: str = Field(
         default="recall@20", description="Validation metric that selects the epoch."
@@ -97,7 +99,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _validates_at_least_once(self) -> Self:
-        if self.eval_every > self.epochs:
+        if self.eval_every is not None and self.eval_every > self.epochs:
             raise ValueError(
                 f"no epoch would be validated: eval_every={self.eval_every} is more than "
                 f"epochs={self.epochs}; give a smaller eval_every or more epochs"

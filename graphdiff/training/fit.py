@@ -67,7 +67,10 @@ def fit(
               has not begun to learn. Many rank by popularity first, do not improve for hundreds of
               steps, and only then learn preferences (default: 1500). The whole rule is that of
               :func:`graphdiff.training.stopping.is_past`.
-            * ``eval_every``: Number of epochs between validations (default: 1).
+            * ``eval_every``: Number of epochs between validations. By default 1; where a validation
+              is more work than half an epoch, as many as make it half (at most 10), and
+              ``patience`` counts epochs. The work is counted, not timed, so that the same training
+              validates in the same epochs.
             * ``monitor``: Validation metric that selects the epoch (default: ``"recall@20"``).
             * ``seed``: Seed of the parameters, the batches' order and all noise, a non-negative
               integer of any size. The same seed on the same machine gives the same result

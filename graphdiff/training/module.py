@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -18,6 +20,12 @@ from graphdiff.seeds import torch_seed
 from graphdiff.training.batches import ShuffledBatches, describe_batch
 from graphdiff.training.interrupts import StopRequest
 from graphdiff.training.watches import FiniteWatch
+from graphdiff.training.work import (
+    STEP_OVER_FORWARD,
+    CountWork,
+    epochs_between_validations,
+    suitable_threads,
+)
 
 # Steps between checks of the losses on devices that have to wait for a check.
 CHECK_EVERY = 64
@@ -36,6 +44,7 @@ class RecommenderModule(L.LightningModule):
         data: The graph with the validation pairs.
         seed: Seed of the generator that provides all randomness of the model.
         stop: Checked after each batch.
+        by_cost: Choose the epochs between validations by their cost; otherwise the trainer's.
 
     Attributes:
         history: One row per validated epoch; see :class:`~graphdiff.training.fit.FitResult`.
@@ -43,7 +52,14 @@ class RecommenderModule(L.LightningModule):
         average: Moving average of the parameters, empty unless ``ema_decay`` is set.
     """
 
-    def __init__(self, model: Recommender, data: HeteroData, seed: int, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        data: HeteroData,
+        seed: int,
+        stop: StopRequest,
+        by_cost: bool = False,
+    ) -> None:
         super().__init__()
         assert isinstance(model.config, ModelConfig)  # It has the settings of the optimizer.
         self.config = model.config
@@ -62,6 +78,8 @@ class RecommenderModule(L.LightningModule):
         self._watch = FiniteWatch(self.device)
         self._epoch_start = 0.0
         self.seconds: list[float] = []
+        self._step_work: float | None = None
+        self._by_cost, self._eval_every = by_cost, 0  # 0 until it is chosen
 
     def on_fit_start(self) -> None:
         """Create the generator on the training device."""
@@ -73,6 +91,8 @@ class RecommenderModule(L.LightningModule):
         if self.config.ema_decay and not self.average:
             self.average = [p.detach().clone() for p in self.model.parameters()]
         self.average = [average.to(self.device) for average in self.average]
+        if self._eval_every:
+            self.trainer.check_val_every_n_epoch = self._eval_every
 
     def configure_optimizers(self) -> Any:
         """Return Adam with the learning rate, its decay, and the weight decay of the model or of
@@ -105,13 +125,27 @@ class RecommenderModule(L.LightningModule):
         """Return the loss of one step."""
         assert self.generator is not None
         try:
-            loss = self.model.loss(batch, self.generator)
+            if self._step_work is None:
+                loss = self._first_loss(batch, self.generator)
+            else:
+                loss = self.model.loss(batch, self.generator)
         except RuntimeError:
             self._check_finite()  # An earlier value that is not finite is the more useful error.
             raise
         self._watch.loss(self._num_steps, loss)
         self._loss_sum += loss.detach()
         self._num_steps += 1
+        return loss
+
+    def _first_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the loss of the first step, and choose the number of threads by its work."""
+        with CountWork() as counted:
+            loss = self.model.loss(batch, generator)
+        self._step_work = STEP_OVER_FORWARD * counted.work
+        # Whoever sets this variable has chosen.
+        if self.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+            most = torch.get_num_threads()
+            torch.set_num_threads(suitable_threads(self._step_work, most))
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -174,7 +208,12 @@ class RecommenderModule(L.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Rank the catalogue for all validation users; the batch only triggers it."""
-        metrics = rank(self.model, self.data, "val").mean()
+        with CountWork() if self._by_cost and not self._eval_every else nullcontext() as counted:
+            metrics = rank(self.model, self.data, "val").mean()
+        if counted is not None and self._step_work is not None:
+            epoch = self._step_work * len(self.batches)
+            self._eval_every = epochs_between_validations(epoch, counted.work)
+            self.trainer.check_val_every_n_epoch = self._eval_every
         loss = self._loss_sum.item() / max(self._num_steps, 1)
         self.history.append(
             {
@@ -185,6 +224,13 @@ class RecommenderModule(L.LightningModule):
             }
         )
         self.log_dict(metrics, batch_size=1)
+
+    def validations(self, patience: int) -> int:
+        """Return the number of validations in ``patience`` epochs where their distance was chosen
+        by cost, at least 10 or all; ``patience`` otherwise."""
+        if self._eval_every <= 1:
+            return patience
+        return min(patience, max(-(-patience // self._eval_every), 10))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -207,6 +253,7 @@ class RecommenderModule(L.LightningModule):
             "generator": self.generator.get_state(),
             "history": self.history,
             "seconds": self.seconds,
+            "eval_every": self._eval_every,
             "average": self.average,
             "model": self.model.training_state(),
         }
@@ -229,5 +276,5 @@ class RecommenderModule(L.LightningModule):
         checkpoint["state_dict"] |= graph
         self._generator_state = state["generator"].cpu()
         self.history, self.seconds = state["history"], state["seconds"]
-        self.average = state["average"]
+        self.average, self._eval_every = state["average"], state["eval_every"]
         self.model.load_training_state(state["model"])

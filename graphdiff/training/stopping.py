@@ -16,7 +16,7 @@ from statistics import fmean
 #: A curve has started when its best value is this much above its first ones.
 STARTED = 1.25
 #: A curve that has started may end after this many epochs, however few steps they have.
-ENOUGH_EPOCHS = 100
+ENOUGH_EPOCHS = 120
 #: It has declined, and may end at once, when its last values are below this share of its best ones.
 DECLINED = 0.97
 
@@ -32,8 +32,9 @@ def is_past(
     - their second half is not better than their first by more than the noise, where they are at
       least ten: the curve is not rising again after a dip;
     - ``min_steps`` training steps are done. Fewer suffice for a curve that has *started*, with a
-      best value a quarter above the mean of its first three: 100 epochs, or any number where it has
-      *declined* since, by more than 3 % in the mean of half of ``patience`` validations.
+      best value a quarter above the mean of those before it, the first three at most: 120 epochs,
+      or any number where it has *declined* since, by more than 3 % in the mean of half of
+      ``patience`` validations.
 
     Args:
         curve: Values of the metric in the order of the validations; higher is better.
@@ -54,7 +55,7 @@ def is_past(
     if len(curve) - 1 - best < patience:
         return False
     if steps < min_steps:
-        started = curve[best] > STARTED * fmean(curve[:3])
+        started = best > 0 and curve[best] > STARTED * fmean(curve[: min(best, 3)])
         if not (started and (epochs >= ENOUGH_EPOCHS or _declined(curve, best, patience))):
             return False
     return not _rising(curve, patience)

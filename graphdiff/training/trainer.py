@@ -69,7 +69,8 @@ class GradientTrainer:
                 # A later resume must not find the checkpoint of another training.
                 checkpoint.unlink(missing_ok=True)
         with _quiet(), StopRequest() as stop:
-            module = RecommenderModule(self.model, self.data, self.config.seed, stop)
+            by_cost, threads = self.config.eval_every is None, torch.get_num_threads()
+            module = RecommenderModule(self.model, self.data, self.config.seed, stop, by_cost)
             try:
                 self.lightning.fit(
                     module,
@@ -85,6 +86,8 @@ class GradientTrainer:
             except (Stopped, SystemExit):  # Lightning turns a KeyboardInterrupt into the latter.
                 if stop.signal is None:
                     raise
+            finally:
+                torch.set_num_threads(threads)
             if stop.signal is not None:
                 kept = _describe_kept(len(module.seconds), self.folder)
                 raise Interrupted(kept, stop.signal)
@@ -125,7 +128,7 @@ def lightning_trainer(
                 devices=1,
                 precision=precision,
                 max_epochs=config.epochs,
-                check_val_every_n_epoch=config.eval_every,
+                check_val_every_n_epoch=config.eval_every or 1,
                 num_sanity_val_steps=0,
                 callbacks=list(callbacks),
                 plugins=[WholeCheckpoints()],
