@@ -55,7 +55,7 @@ class CountWork(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::").rstrip("_")
         returned = func._schema.returns
         is_view = returned and returned[0].alias_info and not returned[0].alias_info.is_write
-        if is_view or name.startswith("empty"):
+        if is_view or name.startswith(("empty", "_unsafe_view")):
             return out
         if (first := _FACTORS.get(name)) is not None:
             a, b = args[first : first + 2]
