@@ -235,8 +235,7 @@ class LD4MRec(Recommender):
         """Return the loss of each row, ``[B]``; for ``withheld`` see :meth:`propagated`."""
         propagated, (row, item, num) = self.propagated(withheld), rows
         popularity = self.graph.cached(item_popularity).to(self.bias.dtype)
-        index, nnz = torch.cat([item, draw.negatives.item]), item.numel()
-        items, place = distinct(index, self.num_items)
+        items, place = distinct(torch.cat([item, draw.negatives.item]), self.num_items)
         with full_precision(self.device):
             sums = sum_item_table(
                 propagated.table,
@@ -250,8 +249,7 @@ class LD4MRec(Recommender):
         visible = Rows(row[seen], item[seen], num)
         encoded = encode_tables(propagated.signal_tables, visible)
         signals = row_signals(encoded, self.gate, self.shares())
-        shown = Rows(visible.row, place[:nnz][seen], num)
-        behaviour = encode_tables([sums.rows], shown)
+        behaviour = encode_tables([sums.rows], Rows(visible.row, place[seen], num))
         x_t = corrupt(
             self.schedule, behaviour, sums.gram, visible, self.num_items, draw.t, draw.noise
         )
