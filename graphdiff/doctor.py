@@ -3,46 +3,77 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import NamedTuple
 
 import torch
 from packaging.requirements import Requirement
 
+from graphdiff import __version__
+
+#: Name under which graphdiff is distributed; it is imported as ``graphdiff``.
+DISTRIBUTION = "graphdiff-rec"
+#: Extras for the development of graphdiff itself.
+DEVELOPMENT = {"test", "dev", "docs"}
+
 
 class Finding(NamedTuple):
-    """Result of one check."""
+    """Result of one check.
+
+    Attributes:
+        component: Package, device or function that was checked.
+        found: Its version, or what is wrong.
+        ok: Whether it can be used.
+        needed: Whether graphdiff needs it.
+        extra: The extra that installs it; empty if none does.
+    """
 
     component: str
     found: str
     ok: bool
     needed: bool
+    extra: str = ""
 
 
 def examine() -> list[Finding]:
-    """Check Python, every declared dependency, the devices, and a tiny model."""
-    findings = [Finding("python", platform.python_version(), True, True)]
-    for line in requires("graphdiff") or []:
-        requirement = Requirement(line)
-        extra = requirement.marker is not None and "extra" in str(requirement.marker)
-        if extra and "sparse" not in str(requirement.marker):
-            continue
-        findings.append(_package(requirement, needed=not extra))
+    """Check Python, the declared dependencies with all extras, devices, and a tiny model."""
+    findings = [
+        Finding("graphdiff", __version__, True, True),
+        Finding("python", platform.python_version(), True, True),
+    ]
+    findings += _packages()
     findings.append(_device("cuda", torch.cuda.is_available()))
     findings.append(_device("mps", torch.backends.mps.is_available()))
     findings.append(_tiny_model())
     return findings
 
 
-def _package(requirement: Requirement, needed: bool) -> Finding:
+def _packages() -> list[Finding]:
+    try:
+        lines = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        advice = "run from a folder; install it with: pip install ."
+        return [Finding(f"distribution {DISTRIBUTION}", advice, False, needed=False)]
+    findings = []
+    for requirement in map(Requirement, lines):
+        named = re.search(r"""extra == ['"]([\w.-]+)['"]""", str(requirement.marker or ""))
+        extra = named[1] if named else ""
+        if extra not in DEVELOPMENT and requirement.name != DISTRIBUTION:
+            findings.append(_package(requirement, extra))
+    return findings
+
+
+def _package(requirement: Requirement, extra: str) -> Finding:
+    needed = not extra
     try:
         found = version(requirement.name)
     except PackageNotFoundError:
         wanted = f"not installed, wants {requirement.specifier}"
-        return Finding(requirement.name, wanted, False, needed)
+        return Finding(requirement.name, wanted, False, needed, extra)
     fits = requirement.specifier.contains(found, prereleases=True)
     text = found if fits else f"{found}, wants {requirement.specifier}"
-    return Finding(requirement.name, text, fits, needed)
+    return Finding(requirement.name, text, fits, needed, extra)
 
 
 def _device(kind: str, there: bool) -> Finding:

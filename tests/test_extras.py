@@ -18,7 +18,7 @@ REQUIREMENTS = [
     Requirement(line)
     for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     for line in lines
-    if not line.startswith("graphdiff[")
+    if not line.startswith("graphdiff-rec[")
 ]
 
 WITHOUT = """
@@ -67,7 +67,7 @@ def test_everything_else_works_without_extras(tmp_path):
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert re.findall(r"'graphdiff\[(\w+)\]'", done.stdout + done.stderr) == [
+    assert re.findall(r"'graphdiff-rec\[(\w+)\]'", done.stdout + done.stderr) == [
         "index", "export", "tune", "serve"
     ]  # fmt: skip
 

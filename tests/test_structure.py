@@ -33,6 +33,7 @@ LAYERS = [
     {"runs", "experiments"},
     {"doctor"},
     {"cli"},
+    {"__main__"},
 ]
 
 # Imports inside functions that go upward or close a circle, with the reason.

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from graphdiff import __version__
 from graphdiff.cli.compare import compare
 from graphdiff.cli.data import convert, describe, list_datasets
 from graphdiff.cli.doctor import doctor
 from graphdiff.cli.many_values import ManyValues
+from graphdiff.cli.models import list_models, list_settings
 from graphdiff.cli.train import train
 from graphdiff.cli.tune import tune
 from graphdiff.cli.use import evaluate, export, recommend, serve
@@ -33,8 +35,32 @@ app = typer.Typer(
 for command in (train, evaluate, recommend, serve, describe, convert, export, doctor):
     app.command()(command)
 app.command(name="datasets")(list_datasets)
+app.command(name="models")(list_models)
+app.command(name="settings")(list_settings)
 app.command(cls=ManyValues)(compare)
 app.command(cls=ManyValues)(tune)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"graphdiff {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Multimodal recommendation by light diffusion."""
+
 
 # The base of the errors that typer raises for unfit arguments; it has no public name.
 _UsageError: Any = typer.BadParameter.__base__

@@ -57,7 +57,7 @@ def tune(
 
     A search that was interrupted is resumed. Test pairs are never read. Use the result with
     `graphdiff compare --tuned-folder OUT` or `graphdiff train --config OUT/DATASET/MODEL.yaml`.
-    Needs the extra: graphdiff[tune].
+    Needs the extra: graphdiff-rec[tune].
     """
     from graphdiff.experiments.workers import warm_up
 

@@ -161,13 +161,13 @@ def serve(
 ) -> None:
     """Answer over HTTP for any user whose history is given, with a page to try it.
 
-    SIGHUP reloads the RUN folder without a pause. Needs the extra: graphdiff[serve].
+    SIGHUP reloads the RUN folder without a pause. Needs the extra: graphdiff-rec[serve].
     """
     try:
         from graphdiff.serving.service import serve as serve_run
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"serving needs {error.name}; install it with: pip install 'graphdiff[serve]'"
+            f"serving needs {error.name}; install it with: pip install 'graphdiff-rec[serve]'"
         ) from None
     import_model(model)
     serve_run(

@@ -119,7 +119,7 @@ def encode_images(paths: list[Path]) -> np.ndarray:
 def _require(module: str, package: str, what: str) -> None:
     if find_spec(module) is None:
         raise ConfigError(
-            f"encoding {what} needs {package}, which is not installed; run "
-            "pip install 'graphdiff[encoders]', pass an encoder of your own as encode=, or, for "
+            f"encoding {what} needs {package}, which is not installed; run pip "
+            "install 'graphdiff-rec[encoders]', pass an encoder of your own as encode=, or, for "
             "text, give encoder=tfidf, which needs no model"
         )

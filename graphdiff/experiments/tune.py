@@ -367,7 +367,7 @@ def _study(name: str, path: Path) -> optuna.Study:
         from optuna.storages.journal import JournalFileBackend
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"tuning needs {error.name}; install it with: pip install 'graphdiff[tune]'"
+            f"tuning needs {error.name}; install it with: pip install 'graphdiff-rec[tune]'"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(

@@ -106,7 +106,7 @@ def _faiss_available() -> bool:
     if not has_faiss():
         warnings.warn(
             "faiss, which searches a catalogue of this size much faster, is not installed: "
-            "`pip install 'graphdiff[index]'`; continuing with the exact search",
+            "`pip install 'graphdiff-rec[index]'`; continuing with the exact search",
             stacklevel=4,
         )
     return has_faiss()

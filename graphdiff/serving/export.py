@@ -285,7 +285,7 @@ def _write_onnx(program: Program, path: Path, about: str) -> None:
     except ImportError as error:
         raise ConfigError(
             f"ONNX needs {error.name}, which is not installed; "
-            "install it with: pip install 'graphdiff[export]'"
+            "install it with: pip install 'graphdiff-rec[export]'"
         ) from None
     traced = _traced(program.cpu())
     with _quiet(), _exporting(program):

@@ -76,7 +76,7 @@ class RetrievalIndex:
         if not has_faiss():
             raise ConfigError(
                 "an index needs faiss, which is not installed; "
-                "install it with: pip install 'graphdiff[index]'"
+                "install it with: pip install 'graphdiff-rec[index]'"
             )
         if not 0 < recall <= 1:
             raise ConfigError(f"recall = {recall}; it must be above 0 and at most 1")

@@ -71,4 +71,4 @@ def test_help_imports_no_heavy_library():
 
 
 def test_help_is_printed_as_it_is_written():
-    assert "graphdiff[serve]" in " ".join(run("serve", "--help").stdout.split())
+    assert "graphdiff-rec[serve]" in "".join(run("serve", "--help").stdout.split())

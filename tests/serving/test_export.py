@@ -279,6 +279,6 @@ def test_bad_requests_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="format = 'tflite'; it must be one of torch, onnx"):
         export(model, path, "tflite")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ConfigError, match=r"onnxscript.*pip install 'graphdiff\[export\]'"):
+    with pytest.raises(ConfigError, match=r"onnxscript.*pip install 'graphdiff-rec\[export\]'"):
         export(model, path)
     assert not list(tmp_path.iterdir())

@@ -175,7 +175,7 @@ def test_bad_requests_are_refused(large, monkeypatch):
     with pytest.raises(ConfigError, match="ItemKNN does not score by inner products"):
         RetrievalIndex(itemknn)
     monkeypatch.setattr(index, "has_faiss", lambda: False)
-    with pytest.raises(ConfigError, match=r"pip install 'graphdiff\[index\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'graphdiff-rec\[index\]'"):
         RetrievalIndex(large)
 
 
