@@ -77,7 +77,9 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Resume the training in this folder."),
     ] = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Annotated[
+        bool, typer.Option(help="Show the progress: a bar, or a line per validation.")
+    ] = True,
 ) -> None:
     """Train a model, keep the best epoch by validation, and test it.
 
@@ -126,8 +128,8 @@ def train(
             getattr(error, "signal", signal.SIGINT),
         ) from None
     print_text(
-        f"{results['model']} on {results['dataset']}: epoch {results['best_epoch']} of "
-        f"{results['epochs']}, {results['train_seconds']:.1f} s"
+        f"{results['model']} on {results['dataset']}: best epoch "
+        f"{results['best_epoch']}, {results['epochs']} trained, {results['train_seconds']:.1f} s"
     )
     print_metrics({"val": results["val"], "test": results["test"]}, results["masked"])
     print_text(f"written to {folder}")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -117,12 +118,14 @@ class Execution:
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that a measurement needs to share the machine."""
+        # A log file gets one line per training, not one per validation.
+        progress = self.progress and sys.stderr.isatty()
         if self.in_process:
-            return {"progress": self.progress}
+            return {"progress": progress}
         # Several progress bars at once would overwrite each other.
         alone = self.jobs == 1
         threads = {} if alone else {"threads": threads_each(self.jobs)}
-        return {"progress": self.progress and alone, **threads}
+        return {"progress": progress and alone, **threads}
 
 
 class Experiment(ABC):

@@ -55,7 +55,8 @@ def fit(
             saved there after each epoch.
         resume: Continue from the checkpoint in ``out``. A model that is solved in one step has
             none and is solved again, with the same result.
-        progress: Show a progress bar.
+        progress: Show the progress on standard error: a bar on a terminal, elsewhere one line per
+            validation.
         report: Called with each row of :attr:`FitResult.history` as soon as its epoch is validated.
         **settings: Fields of :class:`~graphdiff.training.config.TrainingConfig` that replace those
             of ``config``:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from torch_geometric.data import HeteroData
@@ -24,6 +24,7 @@ from graphdiff.training.checkpoints import KeepLast, WholeCheckpoints, checkpoin
 from graphdiff.training.config import TrainingConfig
 from graphdiff.training.interrupts import StopRequest
 from graphdiff.training.module import RecommenderModule, Stopped
+from graphdiff.training.progress import TrainingProgress
 from graphdiff.training.result import FitResult
 
 
@@ -35,7 +36,7 @@ class GradientTrainer:
         data: The graph with the validation pairs.
         config: Settings of the training.
         folder: A RUN folder, or None.
-        progress: Show a progress bar.
+        progress: Show the progress on standard error.
         report: Called with each row of the history, or None.
     """
 
@@ -56,8 +57,8 @@ class GradientTrainer:
         if folder is not None:
             callbacks.append(KeepLast(checkpoint_of(folder)))
         if progress:
-            callbacks.append(RichProgressBar(leave=False))
-        self.lightning = lightning_trainer(config, callbacks, progress)
+            callbacks.append(TrainingProgress(self.best, config.epochs))
+        self.lightning = lightning_trainer(config, callbacks)
 
     def run(self, checkpoint: Path | None, resume: bool) -> FitResult:
         """Train, from the checkpoint if ``resume`` is set; see :func:`fit`."""
@@ -112,9 +113,7 @@ class GradientTrainer:
         )
 
 
-def lightning_trainer(
-    config: TrainingConfig, callbacks: Sequence[Callback] = (), progress: bool = False
-) -> L.Trainer:
+def lightning_trainer(config: TrainingConfig, callbacks: Sequence[Callback] = ()) -> L.Trainer:
     """Return Lightning's trainer.
 
     Raises:
@@ -134,7 +133,7 @@ def lightning_trainer(
                 plugins=[WholeCheckpoints()],
                 logger=False,
                 enable_checkpointing=any(isinstance(one, KeepLast) for one in callbacks),
-                enable_progress_bar=progress,
+                enable_progress_bar=False,
                 enable_model_summary=False,
             )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
