@@ -6,8 +6,9 @@ contain i. Means are taken over the users with held-out items, as for the other 
 
 =========================  ======================================================================
 ``diversity@k``            Mean of ``1 - sim(i, j)`` over the pairs of items of a list. Where the
-                           data has ``data['item'].category`` (integers ``[I]``), ``sim`` is 1 for
-                           items of one category and 0 otherwise, as in
+                           data has ``data['item'].category`` (integers ``[I]`` or I texts), ``sim``
+                           is 1 for items of one category and 0 otherwise (an empty text is a
+                           category of its own), as in
                            :class:`torch_geometric.metrics.LinkPredDiversity`. Otherwise it is the
                            cosine of the standardised features, averaged over the modalities
                            (Ziegler et al., WWW 2005); unrelated items then have about 1.
@@ -162,6 +163,8 @@ def _similarities(data: HeteroData) -> list[PairSimilarity]:
     """Return the measures of similarity that the data has."""
     num_items = int(data[ITEM].num_nodes)
     category = data[ITEM].get("category")
+    if isinstance(category, list):
+        return [_SharedCategory(_numbered(category))]
     if category is not None:
         if category.shape != (num_items,) or category.is_floating_point():
             raise DataError(
@@ -174,6 +177,13 @@ def _similarities(data: HeteroData) -> list[PairSimilarity]:
         _FeatureCosine(item[f"x_{name}"].cpu(), item[f"has_{name}"].cpu())
         for name in modalities(data)
     ]
+
+
+def _numbered(category: list[str]) -> Tensor:
+    """Return texts as integers: equal for equal texts, and different for every empty one."""
+    number: dict[object, int] = {}
+    keys = (text or n for n, text in enumerate(category))
+    return torch.tensor([number.setdefault(key, len(number)) for key in keys])
 
 
 class _SharedCategory:

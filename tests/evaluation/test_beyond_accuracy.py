@@ -140,6 +140,14 @@ def test_what_is_not_defined_is_missing():
     assert "diversity@1" not in found
 
 
+def test_categories_may_be_texts():
+    data, ranked = problem()
+    data["item"].category = ["ab"[n % 2] if n > 4 else "" for n in range(30)]
+    texts = beyond_accuracy(ranked, (6,), data)["diversity@6"]
+    data["item"].category = torch.tensor([n % 2 if n > 4 else 10 + n for n in range(30)])
+    assert texts == beyond_accuracy(ranked, (6,), data)["diversity@6"]
+
+
 @pytest.mark.parametrize("category", [torch.zeros(5, dtype=torch.long), torch.zeros(6)])
 def test_categories_that_do_not_fit_are_refused(category):
     data = make_data(1, 6, pairs([0]), pairs([]), pairs([5]))

@@ -68,10 +68,10 @@ def test_a_terminal_shows_a_bar_and_removes_it(monkeypatch, columns):
 def test_the_bar_is_removed_after_an_error(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    data = random_data(num_users=30, num_items=25)
+    model = LightGCN.from_data(data, hidden_channels=8)
+    monkeypatch.setattr(model, "loss", broken)
     with pytest.raises(RuntimeError, match="broken"):
-        data = random_data(num_users=30, num_items=25)
-        model = LightGCN.from_data(data, hidden_channels=8)
-        monkeypatch.setattr(model, "loss", broken)
         fit(model, data, **SETTINGS)
     assert terminal.getvalue().endswith("\x1b[2K")
 
