@@ -14,6 +14,7 @@ from graphdiff.datasets.published.citeulike import CiteULike
 from graphdiff.datasets.published.movielens import MovieLens1M
 from graphdiff.datasets.published.synthetic import SyntheticMultimedia, true_preference
 from graphdiff.datasets.published.tiktok import TikTok
+from graphdiff.datasets.pyg import from_link_split, from_pyg
 from graphdiff.datasets.registry import DATASETS, load, parse_options
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "TikTok",
     "extract",
     "from_frame",
+    "from_link_split",
+    "from_pyg",
     "load",
     "parse_options",
     "read_pair_lists",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, overload
 
 import torch
 from rich.console import Console
@@ -22,7 +22,10 @@ from graphdiff.autocast import without_autocast
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
 from graphdiff.evaluation.beyond_accuracy import beyond_accuracy
 from graphdiff.evaluation.metrics import DEFAULT_KS, coverage, user_metrics
-from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
+from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, raw_ids
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SPLIT_NAMES = {"val": "validation", "test": "test"}
 
@@ -53,6 +56,7 @@ class RecommendsItems(Protocol):
         """
 
 
+@overload
 def evaluate(
     model: RecommendsItems,
     data: HeteroData,
@@ -61,7 +65,36 @@ def evaluate(
     mask_validation: bool = False,
     batch_size: int = 1024,
     progress: bool = False,
-) -> dict[str, float]:
+    *,
+    per_user: Literal[False] = False,
+) -> dict[str, float]: ...
+
+
+@overload
+def evaluate(
+    model: RecommendsItems,
+    data: HeteroData,
+    split: Literal["val", "test"] = "test",
+    ks: Sequence[int] = DEFAULT_KS,
+    mask_validation: bool = False,
+    batch_size: int = 1024,
+    progress: bool = False,
+    *,
+    per_user: Literal[True],
+) -> pd.DataFrame: ...
+
+
+def evaluate(
+    model: RecommendsItems,
+    data: HeteroData,
+    split: Literal["val", "test"] = "test",
+    ks: Sequence[int] = DEFAULT_KS,
+    mask_validation: bool = False,
+    batch_size: int = 1024,
+    progress: bool = False,
+    *,
+    per_user: bool = False,
+) -> dict[str, float] | pd.DataFrame:
     """Return the metrics of a model on the held-out items of a split, averaged over users.
 
     Training items are masked. All other items of the data are candidates, those without any
@@ -80,6 +113,7 @@ def evaluate(
             :func:`describe_masking`. (default: False)
         batch_size: Users ranked at a time. (default: 1024)
         progress: Show a progress bar on standard error. (default: False)
+        per_user: Return the metrics of each user instead of their means. (default: False)
 
     Returns:
         ``{"recall@10": ..., "ndcg@10": ..., "precision@10": ..., "map@10": ..., "mrr@10": ...,
@@ -87,7 +121,9 @@ def evaluate(
         in :mod:`graphdiff.evaluation.metrics`, followed by what lies beyond accuracy:
         ``"diversity@10"``, ``"personalization@10"``, ``"average_popularity@10"``,
         ``"novelty@10"``, ``"gini@10"``, ``"tail_recall@10"``, ``"cold_recall@10"``, ...; see
-        :mod:`graphdiff.evaluation.beyond_accuracy`, also for those that may be missing.
+        :mod:`graphdiff.evaluation.beyond_accuracy`, also for those that may be missing. With
+        ``per_user``, a DataFrame with one row per user with held-out items: ``user``, the raw id,
+        and the metrics that :func:`evaluate_users` has.
 
     Raises:
         ConfigError: If ``split``, ``ks``, ``batch_size`` or ``mask_validation`` does not fit.
@@ -96,6 +132,11 @@ def evaluate(
         GraphDiffError: If what the model returns is not a ranking.
     """
     ranking = rank(model, data, split, ks, mask_validation, batch_size, progress)
+    if per_user:
+        import pandas as pd  # Takes half a second, which nothing else here needs.
+
+        columns = {name: values.numpy() for name, values in ranking.users().items()}
+        return pd.DataFrame({**columns, "user": raw_ids(data, USER, ranking.user)})
     return ranking.mean() | beyond_accuracy(ranking.pairs, ks, data)
 
 

@@ -22,6 +22,7 @@ from graphdiff.models.catalogue import Catalogue
 from graphdiff.models.config import BaseConfig, ModelConfig
 from graphdiff.models.conversion import as_flag, as_integer
 from graphdiff.models.explanation import Explanation
+from graphdiff.models.frames import Frames
 from graphdiff.models.hooks import ModelHooks
 from graphdiff.models.query import Query
 from graphdiff.models.registry import explain_abstract, register
@@ -32,7 +33,7 @@ from graphdiff.schema import ItemDetails, validate
 __all__ = ["BaseConfig", "ModelConfig", "Query", "Recommender", "Tables"]
 
 
-class Recommender(ModelHooks):
+class Recommender(Frames, ModelHooks):
     """Base class of all models.
 
     A model is built with :meth:`from_data`, trained by :func:`graphdiff.fit`, queried with

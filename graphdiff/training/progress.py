@@ -36,6 +36,7 @@ class TrainingProgress(Callback):
         self._bar: Progress | None = None
         self._first_epoch = 0
         self._start = 0.0
+        self._room = 0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Show the bar, if there is a terminal."""
@@ -45,11 +46,12 @@ class TrainingProgress(Callback):
             return
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(max(4, min(30, console.width - TEXT_WIDTH))),
+            BarColumn(bar := max(4, min(30, console.width - TEXT_WIDTH))),
             TextColumn("{task.fields[status]}"),
             console=console,
             transient=True,
         )
+        self._room = console.width - bar - len(f"epoch {self.epochs}/{self.epochs}") - 3
         steps = int(trainer.num_training_batches)
         self._bar.add_task(
             "",
@@ -70,26 +72,28 @@ class TrainingProgress(Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Show the metric of the validated epoch."""
         assert isinstance(module, RecommenderModule)
-        status = self._status(module)
+        status, row = self._status(module), module.history[-1]
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], status=status)
+            # A narrow terminal shows what fits, from the left.
+            while status and len(", ".join(status)) > self._room:
+                status.pop()
+            self._bar.update(self._bar.task_ids[0], status=", ".join(status))
         else:
-            row = module.history[-1]
-            print_status(
-                f"epoch {int(row['epoch'])}/{self.epochs}: loss {row['loss']:.4g}, {status}"
-            )
+            start = f"epoch {int(row['epoch'])}/{self.epochs}: loss {row['loss']:.4g}"
+            print_status(", ".join([start, *status]))
 
-    def _status(self, module: RecommenderModule) -> str:
+    def _status(self, module: RecommenderModule) -> list[str]:
         best, history = self.best, module.history
         since = sum(row["epoch"] > best.best_epoch for row in history)
         left = max(module.validations(best.patience) - since, 0)
         done = len(module.seconds)
         trained = max(done - self._first_epoch, 1)
         seconds = (time.perf_counter() - self._start) / trained * (self.epochs - done)
-        return (
-            f"{best.monitor} {history[-1][best.monitor]:.4f} (best {best.best_value:.4f}), "
-            f"patience {left}, at most {clock(seconds)} left"
-        )
+        return [
+            f"{best.monitor} {history[-1][best.monitor]:.4f} (best {best.best_value:.4f})",
+            f"patience {left}",
+            f"at most {clock(seconds)} left",
+        ]
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Remove the bar."""

@@ -19,7 +19,8 @@ from torch_geometric.metrics import (
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
 from graphdiff.evaluation.beyond_accuracy import BEYOND_ACCURACY
 from graphdiff.evaluation.ranking import evaluate, evaluate_users, rank
-from tests.conftest import random_data
+from graphdiff.models import EASE
+from tests.conftest import make_model, random_data
 
 NAMES = ["recall", "ndcg", "precision", "map", "mrr", "hit_ratio"]
 
@@ -372,3 +373,15 @@ def test_a_ranking_without_held_out_items_has_no_users():
     model = FixedScores(torch.rand(30, 25), data)
     nobody = rank(model, data, ks=(3,)).of_items(torch.zeros(25, dtype=torch.bool)).users()
     assert nobody["user"].numel() == nobody["recall@3"].numel() == 0
+
+
+def test_metrics_of_each_user_as_a_frame():
+    data = random_data(num_users=12, num_items=25)
+    data["user"].raw_id = [f"u{n}" for n in range(12)]
+    model = make_model(EASE, data)
+    frame = evaluate(model, data, ks=(5, 10), per_user=True)
+    users = evaluate_users(model, data, ks=(5, 10))
+    assert frame["user"].tolist() == [f"u{n}" for n in users["user"].tolist()]
+    assert set(frame.columns) == set(users)
+    mean = evaluate(model, data, ks=(5, 10))
+    assert frame["recall@5"].mean() == pytest.approx(mean["recall@5"], abs=1e-6)

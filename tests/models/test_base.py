@@ -6,9 +6,9 @@ from safetensors.torch import load_file, save_file
 
 from graphdiff.errors import ConfigError, DataError, RunError
 from graphdiff.graph.store import RecGraph
-from graphdiff.models import MODELS, Recommender
+from graphdiff.models import EASE, MODELS, Recommender
 from graphdiff.models.base import Query
-from graphdiff.schema import build_data
+from graphdiff.schema import ItemDetails, build_data
 from tests.conftest import SOLVED, TRAINED, make_model, random_data
 from tests.sealing import reseal
 
@@ -370,3 +370,32 @@ def test_item_graphs_are_built_only_where_they_are_used(model_class, monkeypatch
     built = [name for name in model.graph.state_dict() if name.startswith("similar_")]
     assert bool(built) == bool(read)
     assert model.graph.modalities == (["image", "text"] if model_class.uses_content else [])
+
+
+def test_recommendations_as_a_frame():
+    data = random_data(num_users=12, num_items=9)
+    data["item"].raw_id = list("abcdefghi")
+    data["user"].raw_id = [f"u{n}" for n in range(12)]
+    data["item"].title = [f"Title {n}" for n in range(9)]
+    model = make_model(EASE, data)
+    frame = model.recommend_frame(["u3", "u0"], k=3)
+    item, score = model.recommend([3, 0], k=3)
+    assert list(frame.columns) == ["user", "item", "title", "rank", "score"]
+    assert frame["user"].tolist() == ["u3"] * 3 + ["u0"] * 3
+    assert frame["item"].tolist() == ["abcdefghi"[n] for n in item.flatten().tolist()]
+    assert frame["title"].tolist() == [f"Title {n}" for n in item.flatten().tolist()]
+    assert frame["rank"].tolist() == [1, 2, 3] * 2
+    assert frame["score"].tolist() == score.flatten().tolist()
+    assert "<table" in frame._repr_html_()
+    by_name = model.recommend_frame(histories={"ann": ["a", "b"], "bob": ["c"]}, k=2)
+    assert by_name["user"].tolist() == ["ann", "ann", "bob", "bob"]
+    by_place = model.recommend_frame(histories=[["a", "b"], ["c"]], k=2)
+    assert by_place["user"].tolist() == [0, 0, 1, 1]
+    assert by_place["item"].tolist() == by_name["item"].tolist()
+    few = model.recommend_frame("u0", k=9, candidates=["a", "b"])
+    assert set(few["item"]) <= {"a", "b"}
+    model.catalogue.details = ItemDetails(9)
+    assert "title" not in model.recommend_frame("u0", k=2)
+    for wrong in ({}, {"users": ["u0"], "histories": [["a"]]}, {"histories": {}}):
+        with pytest.raises(ConfigError, match="give"):
+            model.recommend_frame(**wrong)

@@ -25,6 +25,11 @@ MODULES = [
     f"{package.__name__}.{module.name}"
     for package in PACKAGES
     for module in pkgutil.iter_modules(package.__path__)
+] + [
+    "graphdiff.datasets.pyg",
+    "graphdiff.models.frames",
+    "graphdiff.models.overview",
+    "graphdiff.training.progress",
 ]
 
 
