@@ -176,11 +176,9 @@ def _edge_type(data: HeteroData, user: str, item: str, edge: EdgeType | None) ->
                     f"the graph has {len(found)} types of edges from {ends[0]} to {ends[1]}: "
                     f"{found}; say which are the interactions with edge=TYPE"
                 )
-    if edge not in data.edge_types or {edge[0], edge[2]} != {user, item}:
-        raise DataError(
-            f"the graph has no edges {edge or 'between ' + user + ' and ' + item}; it has "
-            f"{data.edge_types}"
-        )
+    if edge is None or edge not in data.edge_types or {edge[0], edge[2]} != {user, item}:
+        wanted = edge or f"between {user} and {item}"
+        raise DataError(f"the graph has no edges {wanted}; it has {data.edge_types}")
     return edge
 
 
