@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
+from graphdiff.models.ld4mrec.draws import Draw, training_process
+from graphdiff.models.ld4mrec.heat import HeatProcess
 from graphdiff.models.ld4mrec.model import LD4MRec
-from graphdiff.models.ld4mrec.objective import Draw
-from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows, row_scale
+from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import row_signals
 
 
@@ -48,11 +49,19 @@ def dense_losses(
     seen = dense_rows(shown, num_items, dtype)
     scaled = seen * seen.sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
 
-    x_t = scaled
+    diffused = everything if model.config.diffusion.whole_row else seen
+    diffused = diffused + dense_rows(draw.inserted, num_items, dtype)
+    x_t = diffused * diffused.sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
+    behaviour = x_t @ table
+    process = training_process(model.config, model.process)
+    continuous = getattr(process, "continuous", process)
+    if isinstance(continuous, HeatProcess):
+        amount = continuous.strength * draw.t.to(dtype)[:, None] / continuous.num_steps
+        behaviour = behaviour + amount * (x_t @ propagated.smoothing)
     if noise is not None:
         white = torch.randn(x_t.shape, generator=noise, device=x_t.device, dtype=dtype)
-        sigma = scaled.norm(dim=1, keepdim=True) / num_items**0.5
-        x_t = model.schedule.add_noise(scaled, sigma * white, draw.t)
+        sigma = x_t.norm(dim=1, keepdim=True) / num_items**0.5
+        behaviour = model.schedule.add_noise(x_t, sigma * white, draw.t) @ table
     collaborative, *content = (scaled @ guide for guide in propagated.signal_tables)
     preference = residual = torch.zeros_like(collaborative)
     if content:
@@ -60,7 +69,7 @@ def dense_losses(
         gate = model.gate(torch.stack(content, dim=1), shares)
         preference = torch.einsum("bm,mbd->bd", gate, torch.stack(content))
         residual = preference - torch.einsum("m,mbd->bd", shares, torch.stack(content))
-    hidden = model.cnet(x_t @ table + residual, draw.t, collaborative, preference)
+    hidden = model.cnet(behaviour + residual, draw.t, collaborative, preference)
 
     softened = torch.zeros_like(everything)
     softened[rows.row, rows.item] = draw.softened.to(dtype)
@@ -85,21 +94,26 @@ def dense_losses(
 
 
 def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
-    """Return vectors ``[B, d]`` of the reverse chain over all T steps on dense rows.
+    """Return vectors ``[B, d]`` of the reverse chain of T passes on dense rows.
 
     Args:
         model: The model.
         rows: Observed rows.
         x_t: Rows at step T, ``[B, I]``.
     """
-    tables = model.cached_tables()
-    value = row_scale(rows, x_t.dtype).unsqueeze(-1)
-    scale = model.reconstruction.scale / model.config.num_heads  # the heads' mean
+    tables, observed = model.cached_tables(), dense_rows(rows, model.num_items, x_t.dtype)
+    objective = model.config.objective
     encoded = tables.split(encode_scaled_rows(tables.row_encoder, rows))[1]
     signals = row_signals(encoded, model.gate, model.shares())
-    for step in range(model.schedule.num_steps, 0, -1):
+    for step in range(model.process.num_steps, 0, -1):
         t = torch.full((rows.num,), step, device=x_t.device)
         hidden = model.hidden(x_t @ tables.encoder, t, signals)
-        predicted = scale * hidden @ tables.encoder.t() + model.reconstruction.bias
-        x_t = model.schedule.step(value * predicted, x_t, t)
+        # The heads' mean: their scores add up.
+        score = hidden @ tables.encoder.t() * model.reconstruction.scale / model.config.num_heads
+        predicted = objective.unobserved_weight * (score + model.reconstruction.bias)
+        missing = (predicted * (1 - observed)).sum(dim=1, keepdim=True).clamp(min=0)
+        count = (observed.sum(dim=1, keepdim=True) + missing).clamp(min=1)
+        x_0 = torch.where(observed > 0, 1, predicted) / count.sqrt()
+        if step > 1:
+            x_t = model.schedule.step(x_0, x_t, t)
     return model.heads(hidden)

@@ -154,7 +154,7 @@ def chain_overflow(model: LD4MRec) -> float:
     """Return the share of a batch of users whose own chain leaves the range of float32."""
     user = torch.arange(min(paths.BATCH, model.num_users))
     query = Query(model.graph.rows(user), user)
-    vectors = model.user_vectors(query, model.cached_tables(), num_steps=model.schedule.num_steps)
+    vectors = model.user_vectors(query, model.cached_tables(), num_steps=model.process.num_steps)
     return 1 - vectors.isfinite().all(dim=1).float().mean().item()
 
 

@@ -116,7 +116,7 @@ def ours(model: LD4MRec, index: RetrievalIndex) -> Iterator[Timed]:
         seen = rows.row, rows.item
         return topk_inner_product(vectors, tables.item, tables.bias, K, seen)
 
-    steps = model.schedule.num_steps
+    steps = model.process.num_steps
     name = "LD4MRec"
     yield Timed(name, FREE, lambda user: model.recommend(user, k=K))
     yield Timed(name, INDEX, lambda user: index.recommend(user, k=K))

@@ -97,7 +97,7 @@ def parse_cells(parser: argparse.ArgumentParser, arguments: list[str] | None) ->
     return options
 
 
-def cell_list(arguments: argparse.Namespace) -> CellList:
+def cell_list(arguments: argparse.Namespace, kind: type[CellList] = CellList) -> CellList:
     """Return the experiment that the options of :func:`add_cells` describe, nothing measured."""
     data = datasets.load(arguments.dataset, arguments.root, **dataset_options(arguments))[0]
     masks = arguments.dataset.lower() in MASKS_VALIDATION
@@ -105,7 +105,7 @@ def cell_list(arguments: argparse.Namespace) -> CellList:
     execution = Execution(
         arguments.out, arguments.resume, arguments.jobs, progress=not arguments.quiet
     )
-    return CellList(arguments.dataset, data, protocol, execution, print_line)
+    return kind(arguments.dataset, data, protocol, execution, print_line)
 
 
 def run_or_exit(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from graphdiff.models import MODELS
 from graphdiff.models.base import Query
-from graphdiff.models.ld4mrec import row_diffusion
+from graphdiff.models.ld4mrec import reverse_chain
 from tests.conftest import make_model, random_data
 
 pytest.importorskip("faiss")
@@ -28,9 +28,9 @@ def test_the_chain_on_rows_is_the_models_own(monkeypatch):
     rows = model.graph.rows(torch.tensor([3, 0, 11]))
     x_t = dense_rows(rows, model.num_items, torch.float64) + torch.randn(3, 9).double()
     tables = model.cached_tables()
-    monkeypatch.setattr(row_diffusion, "corrupt", lambda *_: x_t @ tables.encoder)
+    monkeypatch.setattr(reverse_chain, "corrupted_rows", lambda *_: x_t @ tables.encoder)
     with torch.no_grad():
-        expected = model.user_vectors(Query(rows), tables, num_steps=model.schedule.num_steps)
+        expected = model.user_vectors(Query(rows), tables, num_steps=model.process.num_steps)
         found = chain_on_rows(model, rows, x_t)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 

@@ -6,6 +6,7 @@ are compared on the same users, so that all tests are paired.
 * :func:`paired_t_test` and :func:`wilcoxon_test` test whether a difference may be chance.
 * :func:`holm` corrects for the number of tests.
 * :func:`bootstrap_interval` gives a confidence interval of a mean over users.
+* :func:`bootstrap_over_seeds` gives one that contains the variation between seeds.
 * :func:`compare_models` does all of this for the models of a table.
 
 These tests cover the variation between users of the same kind. The variation between random
@@ -117,11 +118,7 @@ def bootstrap_interval(
         ConfigError: If ``resamples`` or ``confidence`` is out of range.
         DataError: If there is no value, or one that is not finite.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ConfigError(
-            f"resamples is {resamples} and confidence {confidence}; give at least 1, and a share "
-            "between 0 and 1"
-        )
+    _check_bootstrap(resamples, confidence)
     x = np.asarray(values, dtype=np.float64)
     if x.ndim not in (1, 2) or x.shape[0] == 0 or not np.isfinite(x).all():
         raise DataError(f"values are of shape {list(x.shape)}; give finite [n] or [n, C], n > 0")
@@ -131,11 +128,47 @@ def bootstrap_interval(
     for start in range(0, resamples, block := max(1, BLOCK_ENTRIES // num)):
         size = min(block, resamples - start)
         # The number of draws of each user makes the sums of all columns one product.
-        drawn = rng.integers(num, size=(size, num)) + num * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * num).reshape(size, num)
-        means.append(times @ x / num)
-    tail = (1 - confidence) / 2
-    return np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
+        means.append(_times_drawn(rng, num, size) @ x / num)
+    return _middle(np.concatenate(means), confidence)
+
+
+def bootstrap_over_seeds(
+    differences: ArrayLike, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the percentile bootstrap interval of a mean over users and seeds.
+
+    Both are drawn with replacement, independently: the interval contains the variation between
+    users and that between trainings. With one seed it contains the former alone.
+
+    Args:
+        differences: Paired differences of each seed and user, ``[S, n]``.
+        resamples: Number of bootstrap samples (default: 10,000).
+        confidence: Share of the means inside, between 0 and 1 (default: 0.95).
+        seed: Seed of the samples, any non-negative integer (default: 0).
+
+    Returns:
+        Lower and upper end, float64 ``[2]``.
+
+    Raises:
+        ConfigError: If ``resamples`` or ``confidence`` is out of range.
+        DataError: If there is no difference, or one that is not finite.
+
+    Source: the pigeonhole bootstrap of crossed factors (Owen, arXiv 0711.1198).
+
+    Example:
+        >>> bootstrap_over_seeds([[0.5, 0.5], [0.5, 0.5]], resamples=10).tolist()
+        [0.5, 0.5]
+    """
+    _check_bootstrap(resamples, confidence)
+    x = np.asarray(differences, dtype=np.float64)
+    if x.ndim != 2 or not x.size or not np.isfinite(x).all():
+        raise DataError(f"differences are of shape {list(x.shape)}; give finite [S, n], n > 0")
+    rng, means = np.random.default_rng(as_seed(seed)), []
+    for start in range(0, resamples, block := max(1, BLOCK_ENTRIES // x.shape[1])):
+        size = min(block, resamples - start)
+        of_seeds, of_users = (_times_drawn(rng, num, size) for num in x.shape)
+        means.append((of_users @ x.T * of_seeds).sum(axis=1) / x.size)
+    return _middle(np.concatenate(means), confidence)
 
 
 @dataclass(frozen=True)
@@ -225,6 +258,31 @@ def compare_models(
         )
         for n, name in enumerate(names)
     }
+
+
+def _check_bootstrap(resamples: int, confidence: float) -> None:
+    """Check the arguments of a bootstrap.
+
+    Raises:
+        ConfigError: If one is out of range.
+    """
+    if resamples < 1 or not 0 < confidence < 1:
+        raise ConfigError(
+            f"resamples is {resamples} and confidence {confidence}; give at least 1, and a share "
+            "between 0 and 1"
+        )
+
+
+def _times_drawn(rng: np.random.Generator, num: int, size: int) -> NDArray[np.int64]:
+    """Return how often each of ``num`` is drawn in samples of as many, ``[size, num]``."""
+    drawn = rng.integers(num, size=(size, num)) + num * np.arange(size)[:, None]
+    return np.bincount(drawn.ravel(), minlength=size * num).reshape(size, num)
+
+
+def _middle(means: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
+    """Return the ends of the interval that contains a share of the means."""
+    tail = (1 - confidence) / 2
+    return np.quantile(means, [tail, 1 - tail], axis=0)
 
 
 def _rivals(mean: NDArray[np.float64]) -> list[int]:

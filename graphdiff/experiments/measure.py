@@ -83,6 +83,7 @@ def run_cell(
     noise: bool = False,
     folds: int = 0,
     recommend: dict[str, Any] | None = None,
+    views: dict[str, dict[str, Any]] | None = None,
     mask_validation: bool = False,
     progress: bool = True,
     checkpoints: Path | None = None,
@@ -102,6 +103,8 @@ def run_cell(
             outside their training set (:func:`graphdiff.evaluation.noise.cross_fitted_scores`).
         recommend: Options of the model's ``recommend`` for all measurements after training; the
             epoch is selected without them.
+        views: Options of the model's ``recommend`` by name: the validation figures with each of
+            them become ``views`` of the cell.
         mask_validation: Mask validation items in the test ranking.
         progress: Show progress bars.
         checkpoints: Folder for the state of the training after each epoch. A training that was
@@ -110,7 +113,8 @@ def run_cell(
 
     Returns:
         The figures, as JSON values; and per test user (``"user"``) the values of
-        :data:`EVIDENCE`, arrays ``[n]``. Without the test there are no arrays.
+        :data:`EVIDENCE`, arrays ``[n]``. Without the test these are ``"user"`` and
+        ``VIEW/METRIC`` per validation user, or nothing without ``views``.
 
     Raises:
         GraphDiffError: If the model cannot be made from the data or cannot be trained.
@@ -157,8 +161,9 @@ def run_cell(
     if recommend:
         ranked = WithOptions(recommender, recommend)
         cell["val"] = rank(ranked, data, "val", KS).mean()
+    of_views = _views(cell, recommender, data, views) if views else {}
     if not test:
-        return cell, {}
+        return cell, of_views
     users = _test(cell, ranked, data, mask_validation)
     cell["inference_seconds"] = inference_seconds(ranked, data)
     return cell, users
@@ -187,6 +192,20 @@ def _by_items(ranking: Ranking, data: HeteroData) -> dict[str, Ranking]:
     """Return the ranking of each group of items with held-out pairs."""
     rankings = {name: ranking.of_items(items) for name, items in item_groups(data).items()}
     return {name: found for name, found in rankings.items() if found.user.numel()}
+
+
+def _views(
+    cell: dict[str, Any], model: Recommender, data: HeteroData, views: dict[str, dict[str, Any]]
+) -> dict[str, np.ndarray]:
+    """Add the validation figures of views to a cell; return the values per user."""
+    cell["views"], values = {}, {}
+    for name, options in views.items():
+        ranking = rank(WithOptions(model, options), data, "val", KS)
+        users = ranking.users()
+        cell["views"][name] = ranking.mean()
+        values["user"] = users["user"].numpy()
+        values |= {f"{name}/{metric}": users[metric].numpy() for metric in EVIDENCE}
+    return values
 
 
 def _means(users: dict[str, Tensor], chosen: Tensor | slice = slice(None)) -> dict[str, float]:

@@ -34,6 +34,11 @@ class Rows(NamedTuple):
             return self.row.new_tensor([self.row.numel()])
         return torch.bincount(self.row, minlength=self.num)
 
+    def select(self, index: Tensor) -> Rows:
+        """Return as many rows with the items at the positions ``index`` alone, long ``[n]``,
+        ascending."""
+        return Rows(self.row[index], self.item[index], self.num)
+
     def starts(self) -> Tensor:
         """Return the position in :attr:`item` where each row starts, long ``[B]``."""
         if self.num == 1:

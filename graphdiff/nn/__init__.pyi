@@ -19,6 +19,12 @@ from .losses import log_partition as log_partition
 from .losses import sampled_log_partition as sampled_log_partition
 from .norm import layer_norm as layer_norm
 from .parts import Part as Part
+from .processes import CombinedProcess as CombinedProcess
+from .processes import EncodedRows as EncodedRows
+from .processes import FlippingProcess as FlippingProcess
+from .processes import GaussianProcess as GaussianProcess
+from .processes import MaskingProcess as MaskingProcess
+from .processes import RowProcess as RowProcess
 from .reconstruction import ItemTableSums as ItemTableSums
 from .reconstruction import noise_factor as noise_factor
 from .reconstruction import reconstruction_error as reconstruction_error

@@ -17,6 +17,33 @@ class DiffusionConfig(BaseConfig):
         default=True,
         description="Corrupt rows in training; otherwise all are at step 0, as observed.",
     )
+    process: Literal[
+        "gaussian",
+        "masking",
+        "flipping",
+        "heat",
+        "content_heat",
+        "masking+gaussian",
+        "masking+heat",
+        "masking+content_heat",
+    ] = Field(
+        default="gaussian",
+        description="The corruption: Gaussian noise; items hidden with a probability that grows "
+        "with the step; also replaced by random ones; smoothing over the item graph of "
+        "interactions or of the modalities; or hiding and one of the others.",
+    )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        description="Strength of the process: inserted items for each dropped one (flipping, by "
+        "default 0.5), or smoothing at step T (heat, by default 1.5; content_heat, by default 1). "
+        "Gaussian noise has noise_scale, hiding has objective.input_dropout as its mean.",
+    )
+    whole_row: bool = Field(
+        default=False,
+        description="Corrupt the whole row in training, not its visible part; C-Net's signals are "
+        "of the visible part in either case.",
+    )
     num_steps: int = Field(default=20, ge=1, description="Diffusion steps T.")
     noise_scale: float = Field(
         default=0.1, gt=0, lt=1, description="s: largest variance of the noise."
@@ -25,6 +52,17 @@ class DiffusionConfig(BaseConfig):
     importance_sampling: bool = Field(
         default=False, description="Draw steps in proportion to their losses instead of uniformly."
     )
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether the process adds Gaussian noise."""
+        return "gaussian" in self.process
+
+    def control(self) -> dict[str, Any]:
+        """Return the changes to the settings that keep the process's budget without its idea: the
+        same row without noise or smoothing, a fixed share of hidden items, or hiding alone in
+        place of flipping."""
+        return {"process": "masking"} if self.process == "flipping" else {"enabled": False}
 
     def schedule(self) -> DiffusionSchedule:
         """Return the schedule of these settings."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from graphdiff.autocast import without_autocast
 from graphdiff.graph.message_graphs import (
     item_to_user_graph,
     item_to_user_graph_without,
@@ -15,7 +16,12 @@ from graphdiff.graph.message_graphs import (
 )
 from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
+from graphdiff.nn.reconstruction import ItemTableSums, sum_item_table
 from graphdiff.nn.signals import CollaborativeSignal, ModalitySignal
+
+#: From Z, the graph, items' weights of the modalities and withheld interactions to the smoothed
+#: table, or None: see :meth:`graphdiff.nn.RowProcess.smooth`.
+Smooth = Callable[[Tensor, RecGraph, Tensor, Tensor | None], Tensor | None]
 
 #: Largest number of messages of a propagation that every training step does.
 SMALL_GRAPH = 4_000_000
@@ -28,11 +34,19 @@ class Propagated(NamedTuple):
         table: ``[I, d]``, the part with a gradient.
         shift: ``[I, d]``; Z is ``table + shift``.
         signal_tables: C and the M_m, ``[I, d]`` each.
+        smoothing: SZ - Z, ``[I, d]``, where a process smooths rows by S; otherwise None.
     """
 
     table: Tensor
     shift: Tensor
     signal_tables: list[Tensor]
+    smoothing: Tensor | None = None
+
+    def sums(self, bias: Tensor, prior: Tensor, index: Tensor, num_heads: int) -> ItemTableSums:
+        """Return the sums over Z that a training step needs; see
+        :func:`~graphdiff.nn.reconstruction.sum_item_table`."""
+        with without_autocast():
+            return sum_item_table(self.table, self.shift, bias, prior, index, num_heads)
 
 
 class ItemMessages(torch.nn.Module):
@@ -82,7 +96,7 @@ class ItemMessages(torch.nn.Module):
         self.collaborative = CollaborativeSignal(num_layers)
         self.content = ModalitySignal(num_item_layers, content_weight)
         self.every = every
-        self._last: tuple[Tensor, list[Tensor]] | None = None
+        self._last: tuple[Tensor, list[Tensor], Tensor | None] | None = None
         self._steps_since = 0
 
     def steps_between(self, graph: RecGraph) -> int:
@@ -100,7 +114,12 @@ class ItemMessages(torch.nn.Module):
         self._last = None
 
     def for_step(
-        self, items: Tensor, graph: RecGraph, shares: Tensor, withheld: Tensor | None = None
+        self,
+        items: Tensor,
+        graph: RecGraph,
+        shares: Tensor,
+        withheld: Tensor | None = None,
+        smooth: Smooth | None = None,
     ) -> Propagated:
         """Return the tables of a training step, computed now or in an earlier step.
 
@@ -110,19 +129,37 @@ class ItemMessages(torch.nn.Module):
             shares: Global weights of the modalities, ``[M]``, which sum to one.
             withheld: Positions of interactions, long ``[n]``, that are removed from message
                 passing, where every step propagates.
+            smooth: Smoothing of the process that corrupts rows; None for none.
         """
         every = self.steps_between(graph)
         if every == 0:
             signal_tables = list(self._signal_tables(items, graph, withheld))
             encoder = self._encoder(signal_tables, graph, shares)
-            return Propagated(encoder, encoder.new_zeros(1, 1).expand_as(encoder), signal_tables)
+            shift = encoder.new_zeros(1, 1).expand_as(encoder)
+            smoothing = self.smoothing(encoder, graph, shares, smooth, withheld)
+            return Propagated(encoder, shift, signal_tables, smoothing)
         if self._last is None or self._steps_since >= every:
             with torch.no_grad():
                 encoder, signal_tables = self(items, graph, shares)
-                self._last = encoder.sub_(items), signal_tables
+                smoothing = self.smoothing(encoder, graph, shares, smooth)
+                self._last = encoder.sub_(items), signal_tables, smoothing
             self._steps_since = 0
         self._steps_since += 1
         return Propagated(items, *self._last)
+
+    def smoothing(
+        self,
+        encoder: Tensor,
+        graph: RecGraph,
+        shares: Tensor,
+        smooth: Smooth | None,
+        withheld: Tensor | None = None,
+    ) -> Tensor | None:
+        """Return SZ - Z, ``[I, d]``, of an encoder Z; None where there is no smoothing."""
+        if smooth is None:
+            return None
+        smoothed = smooth(encoder, graph, self.modality_weights(graph, shares), withheld)
+        return None if smoothed is None else smoothed - encoder
 
     @torch.no_grad()
     def forward(

@@ -17,6 +17,7 @@ from graphdiff.models.catalogue import check_new_items
 from graphdiff.models.conversion import as_count
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
+from graphdiff.models.ld4mrec.draws import Draw, draw_step, training_process
 from graphdiff.models.ld4mrec.explain import decompose, history_summands
 from graphdiff.models.ld4mrec.inference import InferencePass
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
@@ -24,16 +25,15 @@ from graphdiff.models.ld4mrec.item_messages import ItemMessages, Propagated
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.objective import (
-    Draw,
     SoftReconstruction,
-    draw_step,
-    full_precision,
     grown,
     item_popularity,
     training_loss,
 )
-from graphdiff.models.ld4mrec.parts import check_parts, with_schedule
-from graphdiff.models.ld4mrec.row_diffusion import corrupt, reverse_chain
+from graphdiff.models.ld4mrec.parts import check_parts, noise_schedule, with_steps
+from graphdiff.models.ld4mrec.process_settings import build_process
+from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
+from graphdiff.models.ld4mrec.row_diffusion import diffuse
 from graphdiff.models.ld4mrec.row_encoding import (
     encode_entries,
     encode_scaled_rows,
@@ -44,7 +44,7 @@ from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import Schedule, StepSampler
 from graphdiff.nn.heads import CosineHeads
 from graphdiff.nn.pairs import distinct
-from graphdiff.nn.reconstruction import sum_item_table
+from graphdiff.nn.processes import Process
 from graphdiff.nn.signals import ModalityGate
 
 
@@ -81,7 +81,9 @@ class LD4MRec(Recommender):
     as in the paper, which makes no difference in the benchmarks; a part of the row is hidden as
     well. :math:`t = 0` is the observed row, with its own learned time embedding.
     :math:`\sigma_u = \lVert\tilde{\mathbf{x}}_u\rVert / \sqrt{I}` makes a noise level comparable
-    between catalogues. Inference is one pass on the observed row, without noise or reverse chain.
+    between catalogues. Other corruptions than noise are available (``diffusion.process``); see
+    :mod:`graphdiff.nn.processes`. Inference is one pass on the observed row, without noise or
+    reverse chain.
 
     *Objective.* Soft reconstruction of the row over the whole catalogue
     (:class:`~graphdiff.models.ld4mrec.objective.SoftReconstruction`) and a softmax over shared
@@ -98,8 +100,8 @@ class LD4MRec(Recommender):
     smoothing in place of the truncated SVD, content tables made from it, hiding a part of the row,
     the ranking term, σ_u, and the exact sparse form of everything.
 
-    *Parts.* Schedule, C-Net and gate can be given: ``LD4MRec.from_data(data, cnet=…)``. A part is
-    any :class:`torch.nn.Module` that is called as the built-in one is. Its method ``freeze``, if
+    *Parts.* Process, schedule, C-Net and gate can be given: ``LD4MRec.from_data(data, cnet=…)``. A
+    part is any :class:`torch.nn.Module` that is called as the built-in one is. Its ``freeze()``, if
     any, makes its inference form; otherwise a copy in evaluation mode is used. Training resets it
     by ``reset_parameters``, its own or those of its submodules. A :class:`graphdiff.nn.Part` is
     rebuilt on loading; another part is given again: ``LD4MRec.from_pretrained(folder, cnet=…)``.
@@ -110,6 +112,7 @@ class LD4MRec(Recommender):
         schedule: A noise schedule like :class:`~graphdiff.nn.DiffusionSchedule`: ``num_steps``,
             ``add_noise(x_0, noise, t)`` and ``step(x_0, x_t, t)``, linear in the rows. It replaces
             the settings ``diffusion.num_steps``, ``noise_scale`` and ``noise_min``.
+        process: A process like :class:`~graphdiff.nn.RowProcess`, in place of ``diffusion``'s.
         cnet: A network like :class:`~graphdiff.nn.CNet`, called with ``(hidden, t, collaborative,
             preference)``. Its inference form, if it has one, is called with an integer t.
         gate: A gate like :class:`~graphdiff.nn.ModalityGate`, called with ``(preference,
@@ -120,9 +123,9 @@ class LD4MRec(Recommender):
     batch_over: ClassVar[Literal["users", "interactions"]] = "users"
     folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
-    part_names: ClassVar[tuple[str, ...]] = ("schedule", "cnet", "gate")
+    part_names: ClassVar[tuple[str, ...]] = ("schedule", "process", "cnet", "gate")
     config: LD4MRecConfig
-    schedule: Schedule
+    process: Process
 
     def __init__(
         self,
@@ -130,11 +133,12 @@ class LD4MRec(Recommender):
         graph: RecGraph,
         *,
         schedule: Schedule | None = None,
+        process: Process | None = None,
         cnet: torch.nn.Module | None = None,
         gate: torch.nn.Module | None = None,
     ) -> None:
-        given = check_parts({"schedule": schedule, "cnet": cnet, "gate": gate})
-        config = with_schedule(config, schedule)
+        given = check_parts(schedule=schedule, process=process, cnet=cnet, gate=gate)
+        config = with_steps(config, schedule, process)
         super().__init__(config, graph)
         self.given_parts = given
         channels, num_heads, passing = config.hidden_channels, config.num_heads, config.propagation
@@ -149,12 +153,11 @@ class LD4MRec(Recommender):
         if gate is None:
             gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
         self.gate = gate
-        self.schedule = config.diffusion.schedule() if schedule is None else schedule
+        self.process = build_process(config, schedule) if process is None else process
         uniform = 0.1 if config.diffusion.importance_sampling else 1.0
         self.steps = StepSampler(num_steps + 1, uniform=uniform)
-        if cnet is None:
-            cnet = CNet(channels, num_heads, config.num_blocks, num_steps)
-        self.cnet = cnet
+        blocks = config.num_blocks
+        self.cnet = CNet(channels, num_heads, blocks, num_steps) if cnet is None else cnet
         self.linear = (
             LinearPath(graph.num_items, path.rank, path.ridge, path.weight) if path.rank else None
         )
@@ -164,6 +167,11 @@ class LD4MRec(Recommender):
     def search_space(cls) -> dict[str, list[Any]]:
         """Return the values that tuning tries for each setting."""
         return SEARCH_SPACE
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the process's Gaussian noise."""
+        return noise_schedule(self.process)
 
     def reset_parameters(self) -> None:
         """Draw new values for all learnable parameters and discard the losses of the steps."""
@@ -194,7 +202,10 @@ class LD4MRec(Recommender):
 
     def propagated(self, withheld: Tensor | None = None) -> Propagated:
         """Return the item tables of a training step; see :meth:`ItemMessages.for_step`."""
-        return self.messages.for_step(self.items(self.graph), self.graph, self.shares(), withheld)
+        smooth = training_process(self.config, self.process).smooth
+        return self.messages.for_step(
+            self.items(self.graph), self.graph, self.shares(), withheld, smooth
+        )
 
     def shares(self) -> Tensor:
         """Return the global weights of the modalities, ``[M]``: positive, with a sum of one. They
@@ -228,33 +239,22 @@ class LD4MRec(Recommender):
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:
         """Draw the random values of a training step on ``rows``, which are not all empty."""
-        draw = draw_step(rows, self.graph, self.steps, self.config, generator)
-        return draw._replace(noise=draw.noise.to(self.bias.dtype))
+        return draw_step(rows, self.graph, self.steps, self.process, self.config, generator)
 
     def row_losses(self, rows: Rows, draw: Draw, withheld: Tensor | None = None) -> Tensor:
         """Return the loss of each row, ``[B]``; for ``withheld`` see :meth:`propagated`."""
-        propagated, (row, item, num) = self.propagated(withheld), rows
+        propagated, item = self.propagated(withheld), rows.item
         popularity = self.graph.cached(item_popularity).to(self.bias.dtype)
-        items, place = distinct(torch.cat([item, draw.negatives.item]), self.num_items)
-        with full_precision(self.device):
-            sums = sum_item_table(
-                propagated.table,
-                propagated.shift,
-                self.reconstruction.bias,
-                popularity,
-                items,
-                self.config.num_heads,
-            )
-        seen = draw.visible.nonzero().flatten()
-        visible = Rows(row[seen], item[seen], num)
+        requested = torch.cat([item, draw.negatives.item, draw.inserted.item])
+        items, place = distinct(requested, self.num_items)
+        sums = propagated.sums(self.reconstruction.bias, popularity, items, self.config.num_heads)
+        visible = rows.select(draw.visible.nonzero().flatten())
         encoded = encode_tables(propagated.signal_tables, visible)
         signals = row_signals(encoded, self.gate, self.shares())
-        behaviour = encode_tables([sums.rows], Rows(visible.row, place[seen], num))
-        x_t = corrupt(
-            self.schedule, behaviour, sums.gram, visible, self.num_items, draw.t, draw.noise
-        )
+        x_t = diffuse(self.process, self.config, sums, propagated, rows, place, draw)
         # Throughout: the gradient of x[index] is several times slower than index_select's.
         hidden, bias = self.hidden(x_t, draw.t, signals), self.bias.index_select(0, items)
+        place = place[: item.numel() + draw.negatives.item.numel()]
         return training_loss(
             self.reconstruction, self.heads, sums, place, hidden, bias, rows, draw, popularity
         )
@@ -265,16 +265,17 @@ class LD4MRec(Recommender):
         Args:
             query: The users.
             tables: From :meth:`tables`.
-            num_steps: 0 for one pass on the observed row. Otherwise the reverse chain, for
-                comparison: the row is corrupted up to this step, at most T, and the chain is walked
-                back with one pass for each step.
+            num_steps: 0 for one pass on the observed row. Otherwise the passes of the reverse
+                chain from the corrupted row, at most T, for comparison; see :func:`reverse_chain`.
         """
         assert isinstance(tables, ItemTables)
         encoded = encode_scaled_rows(tables.row_encoder, query.rows)
         if not num_steps:
             return tables.inference(encoded)
+        table, smooth = tables.encoder, self.process.smooth
+        smoothing = self.messages.smoothing(table, self.graph, self.shares(), smooth)
         hidden = reverse_chain(
-            self.schedule, self.reconstruction, tables, encoded, query.rows, num_steps
+            self.process, self.reconstruction, tables, smoothing, encoded, query.rows, num_steps
         )
         return tables.inference.vectors(hidden, encoded)
 

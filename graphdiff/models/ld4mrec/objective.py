@@ -1,40 +1,18 @@
-"""LD4MRec's training objective: random draws, soft reconstruction and ranking."""
+"""LD4MRec's training objective: soft reconstruction and ranking."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.ld4mrec.config import LD4MRecConfig, ObjectiveConfig
-from graphdiff.nn.diffusion import StepSampler
+from graphdiff.models.ld4mrec.config import ObjectiveConfig
+from graphdiff.models.ld4mrec.draws import Draw, item_frequency
 from graphdiff.nn.heads import CosineHeads, item_length, split_heads
-from graphdiff.nn.losses import Negatives, draw_negatives, sampled_log_partition
+from graphdiff.nn.losses import Negatives, sampled_log_partition
 from graphdiff.nn.pairs import Pairs, pair_products
 from graphdiff.nn.reconstruction import ItemTableSums, Quadratic, reconstruction_error
-
-
-class Draw(NamedTuple):
-    """All random values of a training step.
-
-    Attributes:
-        visible: Bool ``[nnz]``, items that the encoder sees.
-        t: Diffusion steps, long ``[B]``.
-        step_weight: ``[B]``, corrects for steps that are not drawn uniformly.
-        noise: White noise, ``[B, d]``.
-        softened: Bool ``[nnz]``, items whose target is softened.
-        negatives: Negatives of the ranking loss.
-    """
-
-    visible: Tensor
-    t: Tensor
-    step_weight: Tensor
-    noise: Tensor
-    softened: Tensor
-    negatives: Negatives
 
 
 class SoftReconstruction(torch.nn.Module):
@@ -182,33 +160,6 @@ def training_loss(
     return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
 
 
-def draw_step(
-    rows: Rows,
-    graph: RecGraph,
-    steps: StepSampler,
-    config: LD4MRecConfig,
-    generator: torch.Generator,
-) -> Draw:
-    """Draw the random values of a training step on ``rows``, which are not all empty."""
-    objective, nnz, device = config.objective, rows.item.numel(), rows.item.device
-    visible = torch.rand(nnz, generator=generator, device=device) >= objective.input_dropout
-    t, step_weight = steps.sample(rows.num, generator)
-    if not config.diffusion.enabled:
-        t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
-    size = (rows.num, config.hidden_channels)
-    # In float32 whatever the model's dtype, so that a seed gives the same noise.
-    noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
-    softened = torch.rand(nnz, generator=generator, device=device) < objective.soft_probability
-    negatives = draw_negatives(
-        rows.item,
-        graph.trained_items(),
-        graph.cached(item_frequency),
-        objective.num_negatives,
-        generator,
-    )
-    return Draw(visible, t, step_weight, noise, softened, negatives)
-
-
 def full_precision(device: torch.device) -> torch.autocast:
     """Return a context without mixed precision."""
     return torch.autocast(device.type, enabled=False)
@@ -219,12 +170,6 @@ def grown(parameter: torch.nn.Parameter, num: int, like: Tensor) -> torch.nn.Par
     bool ``[I]``."""
     new = parameter.new_zeros(num) + parameter[like].mean()
     return torch.nn.Parameter(torch.cat([parameter, new]))
-
-
-def item_frequency(graph: RecGraph) -> Tensor:
-    """Return each item's share of all interactions, ``[I]``."""
-    degree = graph.item_degree().float()
-    return degree / degree.sum()
 
 
 def item_popularity(graph: RecGraph) -> Tensor:

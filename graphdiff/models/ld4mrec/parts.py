@@ -7,16 +7,26 @@ import torch
 from graphdiff.errors import ConfigError
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
 from graphdiff.nn.diffusion import Schedule
+from graphdiff.nn.processes import Process
 
 #: Attributes that a part needs beside being called.
 NEEDED: dict[str, tuple[str, ...]] = {
     "schedule": ("num_steps", "add_noise", "step"),
+    "process": (
+        "num_steps",
+        "visible",
+        "loss_weight",
+        "inserted",
+        "smooth",
+        "corrupt",
+        "step",
+    ),
     "cnet": (),
     "gate": (),
 }
 
 
-def check_parts(parts: dict[str, object]) -> tuple[str, ...]:
+def check_parts(**parts: object) -> tuple[str, ...]:
     """Check given parts by name, None for none, and return the names of those that are given.
 
     Raises:
@@ -39,18 +49,41 @@ def check_parts(parts: dict[str, object]) -> tuple[str, ...]:
     return tuple(name for name, part in parts.items() if part is not None)
 
 
-def with_schedule(config: LD4MRecConfig, schedule: Schedule | None) -> LD4MRecConfig:
-    """Return settings with the number of steps of a given schedule.
+def noise_schedule(process: Process) -> Schedule:
+    """Return the schedule of a process's Gaussian noise.
 
     Raises:
-        ConfigError: If another number was set.
+        ConfigError: If it adds none.
     """
-    if schedule is None:
+    for part in (process, getattr(process, "continuous", None)):
+        if (schedule := getattr(part, "schedule", None)) is not None:
+            return schedule
+    raise ConfigError(f"{process} has no noise schedule; use model.process")
+
+
+def with_steps(
+    config: LD4MRecConfig, schedule: Schedule | None, process: Process | None
+) -> LD4MRecConfig:
+    """Return settings with the number of steps of a given schedule or process.
+
+    Raises:
+        ConfigError: If another number was set, both are given, or a schedule is given for a process
+            without one.
+    """
+    if schedule is not None and process is not None:
+        raise ConfigError("a schedule and a process are given; give the schedule to the process")
+    if schedule is not None and not config.diffusion.gaussian:
+        raise ConfigError(
+            f"a schedule is given, but diffusion.process={config.diffusion.process} adds no "
+            "Gaussian noise; leave one of them out"
+        )
+    name, part = ("schedule", schedule) if process is None else ("process", process)
+    if part is None:
         return config
-    diffusion, num_steps = config.diffusion, int(schedule.num_steps)
+    diffusion, num_steps = config.diffusion, int(part.num_steps)
     if "num_steps" in diffusion.model_fields_set and diffusion.num_steps != num_steps:
         raise ConfigError(
-            f"diffusion.num_steps={diffusion.num_steps}, but the given schedule has {num_steps} "
+            f"diffusion.num_steps={diffusion.num_steps}, but the given {name} has {num_steps} "
             "steps; leave the setting out"
         )
     diffusion = diffusion.model_copy(update={"num_steps": num_steps})

@@ -67,7 +67,7 @@ def test_tables_are_those_of_dense_matrices(graph, num_layers, num_item_layers):
 def test_withheld_interactions_carry_no_message(graph):
     items, withheld = torch.randn(NUM_ITEMS, CHANNELS), torch.tensor([0, 3, 7, 8])
     messages = ItemMessages(2, 1, content_weight=1.7, every=0)
-    table, shift, tables = messages.for_step(items, graph, SHARES, withheld)
+    table, shift, tables, _ = messages.for_step(items, graph, SHARES, withheld)
     expected, dense = dense_tables(graph, items, 2, 1, 1.7, withheld.tolist())
     torch.testing.assert_close(table + shift, expected)
     torch.testing.assert_close(tables[0], dense[0])
@@ -78,7 +78,7 @@ def test_every_step_has_the_gradient_of_propagation(graph):
     items = torch.randn(NUM_ITEMS, CHANNELS, requires_grad=True)
     messages = ItemMessages(2, 1, content_weight=1.7, every=0)
     weight = torch.randn(NUM_ITEMS, CHANNELS)
-    table, shift, _ = messages.for_step(items, graph, SHARES)
+    table, shift, *_ = messages.for_step(items, graph, SHARES)
     (found,) = torch.autograd.grad(((table + shift) * weight).sum(), items)
     expected, _ = dense_tables(graph, items, 2, 1, 1.7)
     (reference,) = torch.autograd.grad((expected * weight).sum(), items)

@@ -3,15 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from dense_reference import dense_losses, dense_rows
+from dense_reference import chain_on_rows, dense_losses, dense_rows
 
 from graphdiff import LD4MRec, fit
 from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Query
-from graphdiff.models.ld4mrec.row_diffusion import corrupt
+from graphdiff.models.ld4mrec.reverse_chain import ExpectedRows, corrupted_rows
+from graphdiff.models.ld4mrec.row_diffusion import noise_scale
 from graphdiff.nn.heads import head_blocks, normalize_heads
+from graphdiff.nn.processes import EncodedRows
 from tests.conftest import random_data
 from tests.watch import ForbidShape
 
@@ -28,6 +30,19 @@ def make(seed=0, num_users=12, num_items=9, features=FEATURES, **settings):
         # On such small data all agreements may be zero.
         content.agreement.copy_(torch.arange(1, len(features) + 1) / 10)
     return model
+
+
+PROCESSES = [
+    {},
+    {"process": "masking"},
+    {"process": "flipping", "strength": 2.0},
+    {"process": "heat"},
+    {"process": "content_heat", "strength": 0.7},
+    {"process": "heat", "whole_row": True},
+    {"whole_row": True, "enabled": False},
+    {"process": "masking+heat"},
+    {"process": "masking+gaussian"},
+]
 
 
 def gradients(model, losses):
@@ -54,6 +69,29 @@ def test_training_equals_dense_rows_in_double_precision(features, visible_weight
     model.schedule.variance.zero_()  # no noise
     rows, position = model.graph.located_rows(torch.arange(12))
     draw = model.draw(rows, fixed())
+    withheld = position[~draw.visible]
+    sparse = model.row_losses(rows, draw, withheld)
+    dense = dense_losses(model, rows, draw, withheld)
+    torch.testing.assert_close(sparse, dense, rtol=1e-9, atol=1e-9)
+    sparse_grads, dense_grads = gradients(model, sparse), gradients(model, dense)
+    assert sparse_grads.keys() == dense_grads.keys()
+    for name, expected in dense_grads.items():
+        torch.testing.assert_close(sparse_grads[name], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("every", [0, 100])
+@pytest.mark.parametrize("diffusion", PROCESSES[1:], ids=str)
+def test_every_process_equals_dense_rows_in_double_precision(diffusion, every):
+    settings = {"diffusion": {"num_steps": 4, **diffusion}, "propagation.every": every}
+    model = make(num_items=20, num_heads=2, **settings).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+    if "gaussian" in model.config.diffusion.process:
+        model.schedule.variance.zero_()  # no noise
+    rows, position = model.graph.located_rows(torch.arange(12))
+    draw = model.draw(rows, fixed())
+    assert (draw.inserted.item.numel() > 0) == (diffusion.get("process") == "flipping")
     withheld = position[~draw.visible]
     sparse = model.row_losses(rows, draw, withheld)
     dense = dense_losses(model, rows, draw, withheld)
@@ -114,7 +152,9 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
         noise = torch.randn(num, 8, generator=generator, dtype=torch.float64)
         t = torch.full((num,), step)
         gram = head_blocks(table.t() @ table, num_heads)
-        encoded = corrupt(model.schedule, (x @ table).expand(num, -1), gram, many, 9, t, noise)
+        scale = noise_scale(many, 9, torch.float64)
+        rows = EncodedRows((x @ table).expand(num, -1), None, gram, scale)
+        encoded = model.process.corrupt(rows, t, noise)
         alpha_bar = model.schedule.alpha_bar[step]
         sigma = x.norm() / model.num_items**0.5
         noise = torch.randn(num, model.num_items, generator=generator, dtype=torch.float64)
@@ -128,9 +168,11 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
     torch.testing.assert_close(found / scale, expected / scale, rtol=0.02, atol=0.02)
 
 
-def test_training_never_makes_a_tensor_of_batch_times_items():
+@pytest.mark.parametrize("diffusion", PROCESSES, ids=str)
+def test_training_never_makes_a_tensor_of_batch_times_items(diffusion):
     num_users, num_items = 23, 71
-    model = make(num_users=num_users, num_items=num_items, objective={"num_negatives": 10})
+    settings = {"objective": {"num_negatives": 10}, "diffusion": diffusion}
+    model = make(num_users=num_users, num_items=num_items, **settings)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters())
     with ForbidShape((num_users, num_items)):
@@ -285,24 +327,43 @@ def test_the_reverse_chain_equals_the_chain_on_dense_rows():
             p += 0.1 * torch.randn_like(p)
         tables = model.tables()
         rows = model.graph.rows(torch.arange(12))
-        signals = model.signals(tables.signal_tables[rows.item], rows)
-        x = dense_rows(rows, 9, torch.float64)
-        value = x.sum(dim=1, keepdim=True).rsqrt()
-        t = torch.full((12,), 4)
-        noise = torch.randn(12, 8, generator=fixed()).double()
         gram = head_blocks(tables.encoder.t() @ tables.encoder, model.config.num_heads)
-        start = corrupt(model.schedule, value * x @ tables.encoder, gram, rows, 9, t, noise)
+        start = corrupted_rows(model.process, tables.encoder, None, rows, gram)
         # Any row with this encoding will do: the network sees encoded rows only.
         x_t = start @ torch.linalg.pinv(tables.encoder)
-        for step in (4, 3, 2, 1):
-            t = torch.full((12,), step)
-            hidden = model.hidden(x_t @ tables.encoder, t, signals)
-            scale = model.reconstruction.scale / model.config.num_heads  # the heads' mean
-            x_0 = scale * hidden @ tables.encoder.t() + model.reconstruction.bias
-            x_t = model.schedule.step(value * x_0, x_t, t)
-        expected = model.heads(hidden)
         found = model.user_vectors(Query(rows), tables, num_steps=4)
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found, chain_on_rows(model, rows, x_t), rtol=1e-6, atol=1e-6)
+
+
+def test_expected_rows_are_those_of_dense_rows():
+    model = make(objective={"unobserved_weight": 0.3}).eval().double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn_like(p)
+        encoder, rows = model.tables().encoder, model.graph.rows(torch.arange(12))
+        smoothing = torch.randn(9, 8, generator=fixed()).double()
+        hidden = torch.randn(12, 8, generator=fixed()).double()
+        found = ExpectedRows(model.reconstruction, encoder, smoothing, rows, 4)(hidden)
+        observed = dense_rows(rows, 9, torch.float64)
+        score = model.reconstruction.scale / 4 * hidden @ encoder.t() + model.reconstruction.bias
+        row = torch.where(observed > 0, 1, 0.3 * score)
+        count = (row * (1 - observed)).sum(dim=1).clamp(min=0) + observed.sum(dim=1)
+        row = row / count.sqrt()[:, None]
+        assert (count > observed.sum(dim=1)).any()
+        torch.testing.assert_close(found.values, row @ encoder, rtol=1e-9, atol=1e-9)
+        smoothed = row @ (encoder + smoothing)
+        torch.testing.assert_close(found.smoothed, smoothed, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("diffusion", PROCESSES, ids=str)
+def test_the_reverse_chain_of_every_process_has_as_many_passes_as_asked_for(diffusion):
+    model = make(diffusion={"num_steps": 9, **diffusion}, num_items=20).eval()
+    calls = []
+    block = model.cached_tables().inference.cnet.blocks[0]
+    block.register_forward_hook(lambda _, args, out: calls.append(args[1]))
+    found = {n: model.recommend([0, 5], k=4, num_steps=n)[1] for n in (1, 3, 9)}
+    assert calls == [9, 9, 5, 1, *range(9, 0, -1)]
+    assert all(scores.isfinite().all() for scores in found.values())
 
 
 def fixed():

@@ -11,7 +11,8 @@ import yaml
 from graphdiff import LD4MRec, evaluate, fit
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.models import LightGCN
-from graphdiff.nn import CNet, DiffusionSchedule, ModalityGate, Part
+from graphdiff.models.ld4mrec.heat import HeatProcess
+from graphdiff.nn import CNet, DiffusionSchedule, MaskingProcess, ModalityGate, Part, RowProcess
 from graphdiff.serving.export import export
 from graphdiff.serving.served import RankingRequest, Served, answer_batch
 from tests.conftest import random_data
@@ -80,6 +81,18 @@ class EvenGate(torch.nn.Module):
         present = preference.any(dim=-1)
         weight = (shares.log() + self.weight).exp() * present
         return weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+class Shrinking(RowProcess):
+    """Rows that get smaller with each step."""
+
+    def __init__(self, num_steps, least=0.2):
+        super().__init__(num_steps)
+        self.least = least
+
+    def corrupt(self, rows, t, noise):
+        share = 1 - (1 - self.least) * t.to(noise.dtype) / self.num_steps
+        return share.unsqueeze(-1) * rows.values
 
 
 def data(features=None):
@@ -235,6 +248,41 @@ def test_built_in_parts_can_be_given_and_change_nothing():
     assert torch.equal(*found)
 
 
+def test_a_process_of_ones_own_is_trained_saved_and_walked_back(tmp_path):
+    model = LD4MRec.from_data(data(), **settings(process=Shrinking(6)))
+    assert model.config.diffusion.num_steps == model.steps.num_steps - 1 == 6
+    fit(model, data(), epochs=2, seed=0, progress=False, accelerator="cpu")
+    model.save_pretrained(tmp_path)
+    again = LD4MRec.from_pretrained(tmp_path)
+    assert isinstance(again.process, Shrinking)
+    for num_steps in (0, 3):
+        found = again.recommend([1, 2], k=5, num_steps=num_steps)
+        assert torch.equal(found[1], model.recommend([1, 2], k=5, num_steps=num_steps)[1])
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "process"),
+    [({"process": "masking"}, MaskingProcess(20, 0.5)), ({"process": "heat"}, HeatProcess(20))],
+)
+def test_the_process_of_the_settings_can_be_given(diffusion, process):
+    found = []
+    for parts in ({"diffusion": diffusion}, {"process": process}):
+        model = LD4MRec.from_data(data(), **settings(**parts))
+        fit(model, data(), epochs=1, seed=0, progress=False, accelerator="cpu")
+        found.append(model(torch.arange(40)))
+    assert torch.equal(*found)
+
+
+def test_the_control_of_a_process_has_its_budget_without_its_idea():
+    def process(**diffusion):
+        model = LD4MRec.from_data(data(), **settings(diffusion=diffusion))
+        return model.config.diffusion
+
+    assert process(process="flipping").control() == {"process": "masking"}
+    for name in ("gaussian", "masking", "heat", "content_heat", "masking+heat"):
+        assert process(process=name).control() == {"enabled": False}
+
+
 def test_a_model_whose_class_of_part_is_unknown_names_the_module(tmp_path):
     trained().save_pretrained(tmp_path)
     code = (
@@ -281,6 +329,17 @@ def test_descriptions_that_do_not_fit_are_refused(change, message, tmp_path):
         ({"schedule": DiffusionSchedule.linear(7), "diffusion": {"num_steps": 5}}, "has 7 steps"),
         ({"schedule": DiffusionSchedule.linear(7), "diffusion.num_steps": 7}, None),
         ({"nets": MixingCNet(8)}, "no setting 'nets'"),
+        ({"process": DiffusionSchedule.linear(7)}, "DiffusionSchedule without visible; it needs"),
+        ({"process": RowProcess(7), "diffusion": {"num_steps": 5}}, "the given process has 7"),
+        ({"process": RowProcess(7), "schedule": DiffusionSchedule.linear(7)}, "give the schedule"),
+        (
+            {"schedule": DiffusionSchedule.linear(7), "diffusion": {"process": "heat"}},
+            "process=heat adds no Gaussian noise",
+        ),
+        (
+            {"diffusion": {"process": "masking"}, "objective.input_dropout": 0.0},
+            "input_dropout, which is 0",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, message):

@@ -1,0 +1,83 @@
+"""The random values of a training step of LD4MRec."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.config import LD4MRecConfig
+from graphdiff.nn.diffusion import StepSampler
+from graphdiff.nn.losses import Negatives, draw_negatives
+from graphdiff.nn.processes import Process, RowProcess
+
+
+class Draw(NamedTuple):
+    """All random values of a training step.
+
+    Attributes:
+        visible: Bool ``[nnz]``, items that the encoder sees.
+        t: Diffusion steps, long ``[B]``.
+        step_weight: ``[B]``, the weight of the process's steps, corrected for steps that are not
+            drawn uniformly.
+        noise: White noise, ``[B, d]``.
+        softened: Bool ``[nnz]``, items whose target is softened.
+        negatives: Negatives of the ranking loss.
+        inserted: Items that the diffused rows have in addition.
+    """
+
+    visible: Tensor
+    t: Tensor
+    step_weight: Tensor
+    noise: Tensor
+    softened: Tensor
+    negatives: Negatives
+    inserted: Rows
+
+
+def draw_step(
+    rows: Rows,
+    graph: RecGraph,
+    steps: StepSampler,
+    process: Process,
+    config: LD4MRecConfig,
+    generator: torch.Generator,
+) -> Draw:
+    """Draw the random values of a training step on ``rows``, which are not all empty."""
+    objective, nnz, device = config.objective, rows.item.numel(), rows.item.device
+    chance = torch.rand(nnz, generator=generator, device=device)
+    t, step_weight = steps.sample(rows.num, generator)
+    process = training_process(config, process)
+    if config.diffusion.enabled:
+        step_weight = step_weight * process.loss_weight(t)
+    else:
+        t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
+    visible = process.visible(chance, rows, t, objective.input_dropout)
+    size = (rows.num, config.hidden_channels)
+    # In float32 whatever the model's dtype, so that a seed gives the same noise.
+    noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
+    softened = torch.rand(nnz, generator=generator, device=device) < objective.soft_probability
+    negatives = draw_negatives(
+        rows.item,
+        graph.trained_items(),
+        graph.cached(item_frequency),
+        objective.num_negatives,
+        generator,
+    )
+    inserted = process.inserted(rows, t, graph.trained_items(), generator)
+    return Draw(visible, t, step_weight, noise, softened, negatives, inserted)
+
+
+def training_process(config: LD4MRecConfig, process: Process) -> Process:
+    """Return the process that corrupts training rows: the given one, or none where diffusion is
+    off."""
+    return process if config.diffusion.enabled else RowProcess(process.num_steps)
+
+
+def item_frequency(graph: RecGraph) -> Tensor:
+    """Return each item's share of all interactions, ``[I]``."""
+    degree = graph.item_degree().float()
+    return degree / degree.sum()
