@@ -25,6 +25,8 @@ from .models.easefeatures import EASEFeatures as EASEFeatures
 from .models.freedom import FREEDOM as FREEDOM
 from .models.gfcf import GFCF as GFCF
 from .models.giffcf import GiffCF as GiffCF
+from .models.gume import GUME as GUME
+from .models.ials import IALS as IALS
 from .models.itemknn import ItemKNN as ItemKNN
 from .models.lattice.model import LATTICE as LATTICE
 from .models.ld4mrec.model import LD4MRec as LD4MRec
@@ -32,8 +34,10 @@ from .models.ldiffrec.model import LDiffRec as LDiffRec
 from .models.lgmrec import LGMRec as LGMRec
 from .models.lightgcn import LightGCN as LightGCN
 from .models.mgcn import MGCN as MGCN
+from .models.mmhcl import MMHCL as MMHCL
 from .models.mmssl.model import MMSSL as MMSSL
 from .models.multvae import MultVAE as MultVAE
+from .models.pgl import PGL as PGL
 from .models.popularity import Popularity as Popularity
 from .models.puresvd import PureSVD as PureSVD
 from .models.simgcl import SimGCL as SimGCL

@@ -4,6 +4,7 @@ from graphdiff.graph.item_similarity import similar_items
 from graphdiff.graph.message_graphs import (
     item_to_user_graph,
     item_to_user_graph_without,
+    sample_by_degree,
     similarity_graph,
     strongest_similarity_graph,
     user_item_graph,
@@ -20,6 +21,7 @@ __all__ = [
     "Rows",
     "item_to_user_graph",
     "item_to_user_graph_without",
+    "sample_by_degree",
     "sample_negatives",
     "similar_items",
     "similarity_graph",

@@ -42,6 +42,34 @@ def user_item_graph(graph: RecGraph, keep: Tensor | None = None) -> FixedGraph:
     return FixedGraph(torch.stack([source, target]), weight, num_nodes, num_nodes)
 
 
+def sample_by_degree(graph: RecGraph, share: float, generator: torch.Generator) -> Tensor:
+    r"""Sample interactions without replacement, with probability proportional to
+    :math:`1/\sqrt{|N_u||N_i|}`, so that those between popular nodes are left out first.
+
+    Args:
+        graph: Training interactions.
+        share: Share of the interactions to sample, at least one.
+        generator: Source of randomness, on the graph's device.
+
+    Returns:
+        Long positions in ``graph.col``, ascending.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import RecGraph
+        >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
+        >>> sample_by_degree(graph, 1.0, torch.Generator().manual_seed(0))
+        tensor([0, 1, 2])
+    """
+    num = max(1, round(graph.num_interactions * share))
+    user_degree, item_degree = graph.user_degree(), graph.item_degree()
+    weight = (user_degree[graph.user] * item_degree[graph.col]).float().rsqrt()
+    # Exponential race: the smallest E/w are a sample without replacement proportional to w, for
+    # any number of edges (torch.multinomial is limited to 2^24).
+    race = torch.empty_like(weight).exponential_(generator=generator) / weight
+    return race.topk(num, largest=False).indices.sort().values
+
+
 def item_to_user_graph(graph: RecGraph, normalized: bool = True) -> FixedGraph:
     r"""Build the graph from items to their users, with weights :math:`1/\sqrt{|N_u||N_i|}`, or
     weights of one where not ``normalized``.

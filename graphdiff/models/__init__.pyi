@@ -14,6 +14,8 @@ from .easefeatures import EASEFeatures as EASEFeatures
 from .freedom import FREEDOM as FREEDOM
 from .gfcf import GFCF as GFCF
 from .giffcf import GiffCF as GiffCF
+from .gume import GUME as GUME
+from .ials import IALS as IALS
 from .itemknn import ItemKNN as ItemKNN
 from .lattice.model import LATTICE as LATTICE
 from .ld4mrec.model import LD4MRec as LD4MRec
@@ -21,8 +23,10 @@ from .ldiffrec.model import LDiffRec as LDiffRec
 from .lgmrec import LGMRec as LGMRec
 from .lightgcn import LightGCN as LightGCN
 from .mgcn import MGCN as MGCN
+from .mmhcl import MMHCL as MMHCL
 from .mmssl.model import MMSSL as MMSSL
 from .multvae import MultVAE as MultVAE
+from .pgl import PGL as PGL
 from .popularity import Popularity as Popularity
 from .puresvd import PureSVD as PureSVD
 from .query import Query as Query

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
-from graphdiff.graph.message_graphs import similarity_graph, user_item_graph
+from graphdiff.graph.message_graphs import sample_by_degree, similarity_graph, user_item_graph
 from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
 from graphdiff.graph.store import RecGraph
@@ -117,15 +117,8 @@ class FREEDOM(Recommender):
         if self.config.dropout == 0:
             self._pruned = None
             return
-        graph = self.graph
-        num_kept = max(1, round(graph.num_interactions * (1 - self.config.dropout)))
-        user_degree, item_degree = graph.user_degree(), graph.item_degree()
-        weight = (user_degree[graph.user] * item_degree[graph.col]).float().rsqrt()
-        # Exponential race: the smallest E/w are a sample without replacement proportional to w,
-        # for any number of edges (torch.multinomial is limited to 2^24).
-        race = torch.empty_like(weight).exponential_(generator=generator) / weight
-        kept = race.topk(num_kept, largest=False).indices.sort().values
-        self._pruned = user_item_graph(graph, kept)
+        kept = sample_by_degree(self.graph, 1 - self.config.dropout, generator)
+        self._pruned = user_item_graph(self.graph, kept)
 
     def _embeddings(self, interactions: FixedGraph) -> tuple[Tensor, Tensor]:
         x = torch.cat([self.user_embedding.weight, self.item_embedding.weight])

@@ -182,7 +182,7 @@ class MultiViewRecommender(Recommender):
         view_item = torch.cat(views, dim=1)
         view_user = self.conv(view_item, graph.cached(item_to_user_graph))
 
-        has_user, has_item = graph.cached(_nodes_with_views, self.has_views)
+        has_user, has_item = graph.cached(nodes_with_views, self.has_views)
         content = torch.cat([content_user[user], content_item[item]])
         chosen = torch.cat([view_user[user], view_item[item]])
         has = torch.cat([has_user[user], has_item[item]])
@@ -197,7 +197,7 @@ class MultiViewRecommender(Recommender):
         return view
 
 
-def _nodes_with_views(
+def nodes_with_views(
     graph: RecGraph, has_views: Callable[[RecGraph], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return which users and which items have which view, bool ``[U, V]`` and ``[I, V]``."""
