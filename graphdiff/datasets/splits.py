@@ -85,11 +85,16 @@ def by_ratio(user: np.ndarray, key: np.ndarray, ratios: Sequence[float]) -> np.n
     return _by_rank(rank, validation, test, size)
 
 
-def temporal(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
-    """Split at two points in time, the same for all users.
+def global_time(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
+    """Split at two points in time, the same for all users: no one's training interaction is later
+    than anyone's validation or test interaction.
 
     Training precedes validation, which precedes test; equal times are on the same side. The points
     are those that come closest to the ratios. Users and items that first appear later are cold.
+    A split of each user's own interactions lets models learn from interactions of others that are
+    later than what is to be predicted (Ji et al., "A Critical Study on Data Leakage in Recommender
+    System Offline Evaluation", arXiv 2010.11060). For points that are given see
+    :func:`split_by_time`.
 
     Args:
         time: Time of each row, ``[E]``.

@@ -6,8 +6,8 @@ from typing import Any
 
 from graphdiff.experiments.budgets import budget_warnings
 from graphdiff.experiments.protocol import describe_ranking
-from graphdiff.experiments.published import published
-from graphdiff.experiments.tables import LEVEL, label
+from graphdiff.experiments.published import Published, published
+from graphdiff.experiments.tables import BEST_TEST_EPOCH, LEVEL, label
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -44,12 +44,28 @@ def notes(result: dict[str, Any]) -> list[str]:
     if papers.references or any(name in papers.figures for name in result["models"]):
         if papers.note:
             lines.append(papers.note[0].upper() + papers.note[1:] + ".")
+        lines += _selection(papers)
         lines += [f"[{n}] {papers.sources[key]}." for n, key in enumerate(papers.cited(), 1)]
     lines += _skipped(result)
     lines.append(f"Measured on {_machine(machine)}. Data fingerprint {result['fingerprint']}.")
     for other in result.get("earlier_machines", []):
         lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
     return lines
+
+
+def _selection(papers: Published) -> list[str]:
+    """Return which published figures are of an epoch that the test pairs selected."""
+    figures = [*papers.figures.values(), *papers.references]
+    titles = {
+        by: ", ".join(one["title"] for one in figures if one.get("epoch") == by)
+        for by in ("test", "validation")
+    }
+    if not titles["test"]:
+        return []
+    line = f"{BEST_TEST_EPOCH} By the authors' public code, this is the best test epoch"
+    if titles["validation"]:
+        line += f"; the code of {titles['validation']} selects the epoch by validation"
+    return [f"{line}."]
 
 
 def masking(result: dict[str, Any]) -> str:

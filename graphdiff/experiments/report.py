@@ -152,7 +152,7 @@ def _text(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "–": "--", "…": r"\ldots{}", "<": "$<$", ">": "$>$",
+    "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "…": r"\ldots{}", "<": "$<$", ">": "$>$",
 }  # fmt: skip
 
 

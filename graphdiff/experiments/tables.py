@@ -13,6 +13,8 @@ SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 COLUMNS = (*SHOWN, "precision@20", "hit_ratio@20", "map@20", "mrr@20", "coverage@20")
 LEVEL = 0.05
 NONE = "–"
+#: Mark of published figures of the best test epoch.
+BEST_TEST_EPOCH = "†"
 
 
 class Entry(NamedTuple):
@@ -143,7 +145,8 @@ def _published(papers: Published, one: dict[str, Any] | None) -> Entry | str:
     if one is None:
         return NONE
     number = papers.cited().index(one["source"]) + 1
-    return Entry(f"{one['recall@20']:.4f} / {one['ndcg@20']:.4f}", f"[{number}]")
+    mark = BEST_TEST_EPOCH if one.get("epoch") == "test" else ""
+    return Entry(f"{one['recall@20']:.4f} / {one['ndcg@20']:.4f}", f"[{number}]{mark}")
 
 
 def _hours(tuning: dict[str, Any]) -> str:

@@ -133,9 +133,7 @@ class MMHCL(Recommender):
         ):
             if weight:
                 size = (config.num_contrasted,)
-                node = torch.randint(
-                    final.size(0), size, generator=generator, device=final.device
-                )
+                node = torch.randint(final.size(0), size, generator=generator, device=final.device)
                 loss = loss + weight * contrast_with_all(final, hyper, node, config.temperature)
         return loss
 

@@ -266,7 +266,7 @@ TIMES = {
 
 @pytest.mark.parametrize("kind", TIMES)
 @pytest.mark.parametrize(
-    "by", [{"by": "time"}, {"by": "time", "split": "leave_one_out"}, {"split": "temporal"}]
+    "by", [{"by": "time"}, {"by": "time", "split": "leave_one_out"}, {"split": "global_time"}]
 )
 @pytest.mark.parametrize(
     ("odd", "message"),
@@ -309,8 +309,8 @@ def test_kind_b_a_column_that_nothing_needs_is_ignored_with_a_notice(column):
     [
         ({"timestamp": ["12/31/2020"] * 4}, {"by": "time"},
          r"such as '12/31/2020'; give numbers, or dates as in ISO 8601: 2020-12-31, 2020-12-31 "),
-        ({"timestamp": [datetime.time(1)] * 4}, {"split": "temporal"}, "give numbers, or dates"),
-        ({"timestamp": [True] * 4}, {"split": "temporal"}, "the timestamps are bool"),
+        ({"timestamp": [datetime.time(1)] * 4}, {"split": "global_time"}, "give numbers, or dates"),
+        ({"timestamp": [True] * 4}, {"split": "global_time"}, "the timestamps are bool"),
         ({"rating": ["good"] * 4}, {"min_rating": 3}, "the ratings are string, such as 'good'"),
         ({"split": ["a"] * 4}, {}, "the split of a row is 'a'; give train, val or test"),
         ({"split": ["train", None, "val", "test"]}, {}, "1 rows have no split"),

@@ -12,10 +12,10 @@ from graphdiff.datasets.splits import (
     VALIDATION,
     by_ratio,
     cutoff_times,
+    global_time,
     leave_one_out,
     rank_within,
     split_by_time,
-    temporal,
 )
 from graphdiff.errors import ConfigError, DataError
 
@@ -77,7 +77,7 @@ def test_ratios_hold_for_every_user(log, ratios):
 
 def test_a_split_in_time_is_the_same_for_all():
     time = np.array([5, 1, 2, 3, 4, 6, 7, 8, 9, 10])
-    label = temporal(time, (0.6, 0.2, 0.2))
+    label = global_time(time, (0.6, 0.2, 0.2))
     assert time[label == TRAINING].tolist() == [5, 1, 2, 3, 4, 6]
     assert time[label == VALIDATION].tolist() == [7, 8]
     assert time[label == TEST].tolist() == [9, 10]
@@ -85,19 +85,19 @@ def test_a_split_in_time_is_the_same_for_all():
 
 def test_equal_times_stay_together():
     time = np.array([1, 1, 1, 2, 2, 2, 2, 2, 3, 3])
-    label = temporal(time, (0.7, 0.1, 0.2))
+    label = global_time(time, (0.7, 0.1, 0.2))
     assert time[label == TRAINING].tolist() == [1, 1, 1]
     assert set(time[label == VALIDATION]) == {2}
     assert set(time[label == TEST]) == {3}
-    assert (temporal(time, (1, 0, 0)) == TRAINING).all()
+    assert (global_time(time, (1, 0, 0)) == TRAINING).all()
     with pytest.raises(DataError, match="too few different times"):
-        temporal(np.ones(9), (0.8, 0.1, 0.1))
+        global_time(np.ones(9), (0.8, 0.1, 0.1))
 
 
 @pytest.mark.parametrize("ratios", [(0.8, 0.1), (0.8, 0.1, 0.2), (0, 0.5, 0.5), (1.2, -0.1, -0.1)])
 def test_ratios_that_are_no_shares_are_refused(ratios):
     for split in (lambda: by_ratio(np.zeros(3, int), np.arange(3), ratios),
-                  lambda: temporal(np.arange(3), ratios)):  # fmt: skip
+                  lambda: global_time(np.arange(3), ratios)):  # fmt: skip
         with pytest.raises(ConfigError, match=r"ratios are .* sum to 1"):
             split()
 

@@ -99,7 +99,10 @@ def test_results_of_earlier_versions_are_rendered(tmp_path):
     result.write(tmp_path / "t.tex")
     page = (tmp_path / "t.md").read_text()
     assert "| 0.0653 / 0.0282 [1] |" in page
-    assert "| GenRec-V1 | – | – | – | – | 0.1165 / 0.0492 [2] |" in page
+    assert "| GenRec-V1 | – | – | – | – | 0.1165 / 0.0492 [4]† |" in page
+    assert "| MDMNS | – | – | – | – | 0.1193 / 0.0525 [5]† |" in page
+    assert "† By the authors' public code, this is the best test epoch; the code of" in page
+    assert "the code of MMSSL, MMHCL selects the epoch by validation" in page
     assert "arXiv 2406.11781" in page
     assert r"0.0653 / 0.0282 {\scriptsize [1]} &" in (tmp_path / "t.tex").read_text()
     assert source.read_bytes() == before

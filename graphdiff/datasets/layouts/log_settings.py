@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphdiff.datasets.arguments import Integer, NonNegative, Number, explain
 from graphdiff.datasets.interactions import Interactions, drop_repeats, k_core, keep_rated
-from graphdiff.datasets.splits import by_ratio, check_ratios, leave_one_out, temporal
+from graphdiff.datasets.splits import by_ratio, check_ratios, global_time, leave_one_out
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import DETAILS
 
@@ -44,11 +44,11 @@ class LogSettings(BaseModel):
     k_core: Integer = Field(
         0, ge=0, description="Minimum number of interactions of every user and item; 0 or 1: any."
     )
-    split: Literal["auto", "column", "leave_one_out", "ratio", "temporal"] = Field(
+    split: Literal["auto", "column", "leave_one_out", "ratio", "global_time"] = Field(
         "auto",
         description="'column' takes the split from split_column; 'leave_one_out' holds out each "
-        "user's last two; 'ratio' splits each user's interactions; 'temporal' splits all at two "
-        "points in time; 'auto' is 'column' where there is one, otherwise 'ratio'.",
+        "user's last two; 'ratio' splits each user's interactions; 'global_time' splits all at "
+        "two points in time; 'auto' is 'column' where there is one, otherwise 'ratio'.",
     )
     by: Literal["random", "time"] = Field(
         "random", description="Order of interactions in 'leave_one_out' and 'ratio'."
@@ -102,7 +102,7 @@ class LogSettings(BaseModel):
     def used_roles(self, there: Collection[str]) -> set[str]:
         """Return the roles that filtering and splitting need, of a log with the given ones."""
         by_column = self.split == "column" or (self.split == "auto" and "split" in there)
-        by_time = self.split == "temporal" or (self.by == "time" and not by_column)
+        by_time = self.split == "global_time" or (self.by == "time" and not by_column)
         needed = {"timestamp": by_time, "rating": self.min_rating is not None, "split": by_column}
         return {role for role, is_needed in needed.items() if is_needed}
 
@@ -128,7 +128,7 @@ class LogSettings(BaseModel):
             if log.label is None:
                 raise DataError(f"the log has no column {self.split_column!r} to split by")
             return log.label
-        by_time = kind == "temporal" or self.by == "time"
+        by_time = kind == "global_time" or self.by == "time"
         if by_time and log.time is None:
             raise DataError(
                 f"the log has no column {self.timestamp!r} to split by; say what it is called, "
@@ -136,8 +136,8 @@ class LogSettings(BaseModel):
             )
         key = log.time if by_time else np.random.default_rng(self.seed).random(len(log))
         assert key is not None
-        if kind == "temporal":
-            return temporal(key, self.ratios)
+        if kind == "global_time":
+            return global_time(key, self.ratios)
         if kind == "ratio":
             return by_ratio(log.user, key, self.ratios)
         return leave_one_out(log.user, key)

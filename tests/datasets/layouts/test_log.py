@@ -103,7 +103,11 @@ class TestFrames:
             ({"split": "thirds"}, ConfigError, "split='thirds'"),
             ({"ratios": [0.5, 0.5, 0.5]}, ConfigError, "sum to 1"),
             ({"user": "who"}, DataError, "the columns customer, .*, but not who; say what it is"),
-            ({"timestamp": "when", "split": "temporal"}, DataError, "no column 'when' to split by"),
+            (
+                {"timestamp": "when", "split": "global_time"},
+                DataError,
+                "no column 'when' to split by",
+            ),
             ({"split": "column"}, DataError, "no column 'split' to split by"),
             ({"rating": "fun", "min_rating": 3}, DataError, "no column of ratings"),
             ({"k_core": 4}, DataError, "nothing is left of the log at k_core=4"),
