@@ -6,6 +6,7 @@ from graphdiff.transforms.drop_unlikely import DropUnlikely
 from graphdiff.transforms.inject_noise import InjectNoise
 from graphdiff.transforms.keep_modalities import KeepModalities
 from graphdiff.transforms.modality_graph import ModalityGraph
+from graphdiff.transforms.replace_features import ReplaceFeatures
 
 __all__ = [
     "ColdItems",
@@ -14,4 +15,5 @@ __all__ = [
     "InjectNoise",
     "KeepModalities",
     "ModalityGraph",
+    "ReplaceFeatures",
 ]

@@ -54,7 +54,8 @@ def contrast(view, other, temperature):
     """Return one term per node, contrasted with all nodes of both views."""
     view, other = F.normalize(view), F.normalize(other)
     between = (view @ other.t() / temperature).exp()
-    within = (view @ view.t() / temperature).exp().fill_diagonal_(0)
+    own = torch.eye(len(view), dtype=torch.bool)
+    within = (view @ view.t() / temperature).exp().masked_fill(own, 0)
     return -(between.diagonal() / (between.sum(1) + within.sum(1))).log()
 
 
