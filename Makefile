@@ -8,7 +8,7 @@ PYTEST ?= $(BIN)/python -m pytest
 # Processes of `make test`; each computes with one thread.
 TEST_JOBS ?= 2
 
-.PHONY: demo test fuzz gpu lint format sparse clean help
+.PHONY: demo test fuzz gpu lint docs examples format sparse clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -47,6 +47,12 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev ## build the documentation site, build/site/html/index.html
+	$(BIN)/python docs/build.py
+
+examples: $(VENV)/.installed-test ## run the examples and notebooks
+	$(PYTEST) tests/test_examples.py --durations=0
 
 format: $(VENV)/.installed-dev ## let ruff format and fix
 	$(BIN)/ruff format .
