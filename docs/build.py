@@ -60,6 +60,7 @@ def assemble(source: Path) -> None:
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(relink(page.read_text(encoding="utf-8"), page, name, pages, source))
+    list_further_pages(source, sorted(pages.values()))
     write_results_index(source, [name for name in pages.values() if name.startswith("results/")])
     write_reference(source)
 
@@ -90,6 +91,24 @@ def relink(text: str, page: Path, name: str, pages: dict[Path, str], source: Pat
     # Links in code blocks stay as they are.
     parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
     return "".join(p if p.startswith("```") else LINK.sub(replaced, p) for p in parts)
+
+
+def list_further_pages(source: Path, names: list[str]) -> None:
+    """Add the pages that no list of the first page has to it."""
+    index = source / "index.md"
+    text = index.read_text(encoding="utf-8")
+    listed = {line.strip() for line in text.splitlines()}
+    further = [
+        name.removesuffix(".md")
+        for name in names
+        if name.removesuffix(".md") not in listed
+        and name != "index.md"
+        and not name.startswith("results/")
+    ]
+    if further:
+        entries = "\n".join(further)
+        text += f"\n```{{toctree}}\n:caption: More\n:maxdepth: 1\n\n{entries}\n```\n"
+        index.write_text(text, encoding="utf-8")
 
 
 def write_results_index(source: Path, names: list[str]) -> None:

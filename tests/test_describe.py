@@ -1,6 +1,7 @@
 """The description of a dataset states what was put into it."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from graphdiff.cli.main import app
-from graphdiff.describe import describe, describe_dataset, plot_degrees
+from graphdiff.describe import describe, describe_dataset, oddities, plot_degrees, write_page
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, build_data
 
@@ -119,7 +120,55 @@ def test_the_command_prints_and_draws(folder, tmp_path):
     assert "sparsity" in result.output
     assert imread(plot).shape == (600, 900, 4)
     result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
-    assert json.loads(result.output)["users"] == 6
+    found = json.loads(result.output)
+    assert found["users"] == 6
+    assert found["oddities"][0].startswith("3 rows that repeat") or found["notes"]
+    report = tmp_path / "pages" / "toys.html"
+    CliRunner().invoke(app, [*arguments, "--report", str(report)], catch_exceptions=False)
+    assert report.read_text().count("<svg") == 2
+
+
+def test_what_is_unusual_comes_first(data, folder):
+    found = oddities(describe(data))
+    assert "1 of 2 validation users have no training pair" in found
+    assert "1 of 6 items lack image features (16.7%)" in found
+    assert "2 items share their image features with another item" in found
+    assert "1 items have image features that are all zero; give NaN where they are missing" in found
+    edges = data[INTERACTS]
+    edges.test_edge_label_index = torch.cat(
+        [edges.test_edge_label_index, edges.edge_index[:, :2]], dim=1
+    )
+    assert oddities(describe(data))[0].startswith("2 pairs are in both training and test")
+    output = (
+        CliRunner()
+        .invoke(
+            app, ["describe", "--dataset", "csv", "--root", str(folder)], catch_exceptions=False
+        )
+        .output
+    )
+    assert output.splitlines()[0] == (
+        "! 3 rows that repeat a pair of user and item were left out; the first one counts"
+    )
+    assert output.index("! ") < output.index("Sizes") < output.index("Degrees in training")
+    assert len(output.splitlines()) < 70
+
+
+def test_ordinary_data_has_nothing_unusual():
+    rows = torch.cartesian_prod(torch.arange(20), torch.arange(12)).t()
+    part = rows[1] % 6
+    made = build_data(20, 12, rows[:, part > 1], rows[:, part == 0], rows[:, part == 1])
+    cold = [line for line in oddities(describe(made)) if "items without training" not in line]
+    assert cold == ["4 of 12 items have no training pair"]
+
+
+def test_a_page_with_figures_needs_no_network(data, tmp_path):
+    found = {"dataset": "<b>toys</b>", **describe(data)}
+    write_page(data, found, tmp_path / "toys.html")
+    text = (tmp_path / "toys.html").read_text()
+    assert "&lt;b&gt;toys&lt;/b&gt;" in text
+    assert text.count("<svg") == 2
+    assert "<h2>Unusual</h2>" in text
+    assert not re.findall(r"""(?:src|href)=["']?http""", text.replace("xlink:href", ""))
 
 
 def test_figures_that_can_be_drawn(data, tmp_path):

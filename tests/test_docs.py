@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "datasets/README.md",
+    "examples/README.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 #: Pages on which every block stands on its own; on other pages blocks continue each other.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,10 +28,14 @@ def describe(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the degrees into this .png or .svg.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to write, with figures of degrees and features.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Describe a dataset: its sizes, degrees and features, and what is unusual in them."""
-    from graphdiff.describe import describe_dataset, plot_degrees
+    """Describe a dataset: what is unusual in it, its sizes, degrees and features."""
+    from graphdiff.describe import describe_dataset, oddities, plot_degrees, write_page
+    from graphdiff.describe.page import tables
     from graphdiff.figures import check_figure
 
     if plot is not None:
@@ -40,10 +43,18 @@ def describe(
     data, found = describe_dataset(dataset, root, **dataset_options(dataset, features, option))
     if plot is not None:
         plot_degrees(data, plot)
+    if report is not None:
+        write_page(data, found, report)
     if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        print_table(["property", "value"], _flat(found))
+        print(json.dumps({**found, "oddities": oddities(found)}, indent=2))
+        return
+    for line in oddities(found) or ["nothing unusual was found"]:
+        print_text((f"! {line}", "yellow"))
+    for title, header, rows in tables(found):
+        print_text((title, "bold"))
+        print_table(header, rows)
+    if report is not None:
+        print_text(f"report: {report}")
 
 
 def list_datasets(
@@ -97,15 +108,3 @@ def convert(
         f"{meta['validation']} + {meta['test']} pairs, "
         f"{', '.join(meta['channels']) or 'no features'}: written to {out} as {to.value}"
     )
-
-
-def _flat(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name and value of each entry of nested dictionaries."""
-    for name, value in found.items():
-        path = f"{above} {name}".strip().replace("_", " ")
-        if isinstance(value, dict):
-            yield from _flat(value, path)
-        elif isinstance(value, list):
-            yield from ((path, text) for text in value)
-        else:
-            yield path, f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
-from graphdiff.figures import new_figure, write_figure
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
 from graphdiff.schema.names import pair_keys
 
@@ -175,28 +174,3 @@ def _twins(train: Tensor, held_out: Tensor, group: Tensor, has: Tensor) -> int:
     wanted = held_out[:, has[held_out[1]]]
     twin = torch.isin(wanted[0] * count + group[wanted[1]], known[0] * count + group[known[1]])
     return int(twin.sum())
-
-
-def plot_degrees(data: HeteroData, path: str | Path) -> None:
-    """Plot the numbers of users and of items with at least n training interactions, over n.
-
-    Args:
-        data: A graph that fits the schema.
-        path: The file; its suffix determines the format, such as ``.png`` or ``.svg``.
-
-    Raises:
-        ConfigError: If there is no such format.
-        OSError: If the file cannot be written.
-    """
-    figure = new_figure(6, 4)
-    axes = figure.subplots()
-    for row, (node, style) in enumerate(((USER, "-"), (ITEM, "--"))):
-        degree = data[INTERACTS].edge_index[row].bincount(minlength=data[node].num_nodes)
-        values, counts = degree[degree > 0].unique(return_counts=True)
-        at_least = counts.flip(0).cumsum(0).flip(0)
-        axes.loglog(values, at_least, style, drawstyle="steps-pre", label=f"{node}s")
-    axes.set_xlabel("training interactions, at least")
-    axes.set_ylabel("number")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    write_figure(figure, path)
