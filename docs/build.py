@@ -34,6 +34,7 @@ PACKAGES = (
     "graphdiff.nn",
     "graphdiff.datasets",
     "graphdiff.transforms",
+    "graphdiff.describe",
     "graphdiff.schema",
     "graphdiff.graph",
     "graphdiff.evaluation",

@@ -86,3 +86,7 @@ def test_links_lead_to_files(page):
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if "://" not in link and not link.startswith("mailto:"):
             assert (ROOT / page).parent.joinpath(link).exists(), f"{page} links to {link}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) < 900

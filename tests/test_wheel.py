@@ -1,12 +1,17 @@
 """The wheel holds all that users of an installed graphdiff need."""
 
+import email
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import graphdiff
+from graphdiff.doctor import DISTRIBUTION
 
 build = pytest.importorskip("hatchling.build")
 
@@ -45,6 +50,31 @@ def test_it_holds_nothing_else(wheel):
     assert len(tops) == 2
     assert "graphdiff" in tops
     assert not [name for name in wheel.namelist() if name.endswith((".log", ".pyc", ".ipynb"))]
+
+
+def test_the_metadata_names_the_distribution(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(wheel.read(name))
+    assert metadata["Name"] == DISTRIBUTION
+    assert metadata["Version"] == graphdiff.__version__
+    assert set(metadata.get_all("Provides-Extra")) >= {"serve", "index", "export", "tune"}
+
+
+def test_the_source_distribution_can_be_tested(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / build.build_sdist(str(tmp_path))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "README.md",
+        "LICENSE",
+        "CITATION.cff",
+        "Makefile",
+        "constraints.txt",
+        "docs/conf.py",
+        "examples/own_dataframe.py",
+        "tests/test_wheel.py",
+        "datasets/tiktok/card.yaml",
+    } <= names
 
 
 INSTALLED = """

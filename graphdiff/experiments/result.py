@@ -117,5 +117,9 @@ class ComparisonResult:
         print_table(self.content, Console(file=text, width=150))
         return text.getvalue().rstrip("\n")
 
+    def _repr_html_(self) -> str:
+        """Return the mean test metrics as a table, which notebooks show."""
+        return self.to_frame().to_html(float_format="{:.4f}".format)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.content['dataset']}, models={self.models})"

@@ -27,6 +27,16 @@ class FitResult:
     seconds_per_epoch: float
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def _repr_html_(self) -> str:
+        """Return the outcome as a table, which notebooks show."""
+        rows = {
+            "best epoch": f"{self.best_epoch} of {self.epochs}",
+            "training": f"{self.train_seconds:.1f} s",
+            **{f"validation {name}": f"{value:.4f}" for name, value in self.val.items()},
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+        return f"<table>{cells}</table>"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
         return asdict(self)

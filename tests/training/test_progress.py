@@ -44,6 +44,13 @@ def test_nothing_is_printed_without_progress(capsys):
     assert (captured.out, captured.err) == ("", "")
 
 
+def test_a_notebook_shows_the_outcome_as_a_table():
+    result = trained(progress=False)
+    shown = result._repr_html_()
+    assert f"<tr><th>best epoch</th><td>{result.best_epoch} of 4</td></tr>" in shown
+    assert f"<td>{result.val['recall@20']:.4f}</td>" in shown
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
