@@ -159,13 +159,19 @@ def reference_page(package: str, module: object, names: list[str], elsewhere: li
             if inspect.isclass(value)
             else "autofunction"
             if inspect.isroutine(value)
-            else "autodata"
+            else "py:data"
         )
         parts.append(f".. {kind}:: {package}.{name}")
+        if kind == "py:data":
+            # Docstrings of plain values are those of their types.
+            shown = repr(value)
+            parts += ["", f"   ``{shown if len(shown) < 300 else type(value).__name__}``"]
         if kind == "autoclass":
-            parts += ["   :members:", "   :show-inheritance:"]
-        if kind == "autodata":
-            parts.append("   :no-value:")
+            parts += [
+                "   :members:",
+                "   :exclude-members: model_config",
+                "   :show-inheritance:",
+            ]
         parts.append("")
     if elsewhere:
         links = ", ".join(f":py:obj:`{one.__name__}`" for one in elsewhere)  # type: ignore[attr-defined]

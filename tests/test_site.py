@@ -56,7 +56,7 @@ def test_every_public_name_is_documented_once(source, build):
     documented = {}
     for page in (source / "api").glob("*.md"):
         for name in re.findall(
-            r"^\.\. auto(?:class|function|data):: (\S+)$", page.read_text(), re.M
+            r"^\.\. (?:autoclass|autofunction|py:data):: (\S+)$", page.read_text(), re.M
         ):
             last = name.rpartition(".")[2]
             assert last not in documented, f"{name} and {documented[last]}"

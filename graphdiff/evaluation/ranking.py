@@ -116,9 +116,9 @@ def evaluate(
         per_user: Return the metrics of each user instead of their means. (default: False)
 
     Returns:
-        ``{"recall@10": ..., "ndcg@10": ..., "precision@10": ..., "map@10": ..., "mrr@10": ...,
-        "hit_ratio@10": ..., "coverage@10": ..., "recall@20": ..., ...}``, all from 0 to 1, defined
-        in :mod:`graphdiff.evaluation.metrics`, followed by what lies beyond accuracy:
+        A dictionary of ``"recall@10"``, ``"ndcg@10"``, ``"precision@10"``, ``"map@10"``,
+        ``"mrr@10"``, ``"hit_ratio@10"``, ``"coverage@10"``, ``"recall@20"``, ..., all from 0 to 1,
+        defined in :mod:`graphdiff.evaluation.metrics`, followed by what lies beyond accuracy:
         ``"diversity@10"``, ``"personalization@10"``, ``"average_popularity@10"``,
         ``"novelty@10"``, ``"gini@10"``, ``"tail_recall@10"``, ``"cold_recall@10"``, ...; see
         :mod:`graphdiff.evaluation.beyond_accuracy`, also for those that may be missing. With
