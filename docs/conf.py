@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
 import graphdiff
@@ -37,17 +35,9 @@ html_theme_options: dict[str, Any] = {"navigation_with_keys": True}
 html_math_renderer = "mathml"
 
 
-def mathml(tex: str, block: bool) -> str:
-    """Return a formula as MathML, which browsers show without a script from the network."""
-    try:
-        return str(tex2mathml(tex, as_block=block))
-    except MathError:
-        return f"<code>{escape(tex)}</code>"
-
-
 def visit_math(self: Any, node: nodes.math) -> None:
-    """Write a formula within a line."""
-    self.body.append(mathml(node.astext(), block=False))
+    """Write a formula within a line as MathML, which browsers show without a script."""
+    self.body.append(convert(node.astext(), display="inline"))
     raise nodes.SkipNode
 
 
@@ -55,8 +45,8 @@ def visit_displaymath(self: Any, node: nodes.math_block) -> None:
     """Write a formula on a line of its own."""
     tex = node.astext()
     if "\\\\" in tex or "&" in tex:
-        tex = f"\\begin{{aligned}}{tex}\\end{{aligned}}"
-    self.body.append(f'<div class="math">{mathml(tex, block=True)}</div>')
+        tex = f"\\begin{{align*}}{tex}\\end{{align*}}"
+    self.body.append(f'<div class="math">{convert(tex, display="block")}</div>')
     raise nodes.SkipNode
 
 
