@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
 import graphdiff
+
+logger = logging.getLogger(__name__)
 
 project = "graphdiff"
 author = "The graphdiff developers"
@@ -35,9 +39,18 @@ html_theme_options: dict[str, Any] = {"navigation_with_keys": True}
 html_math_renderer = "mathml"
 
 
+def mathml(tex: str, display: str) -> str:
+    """Return a formula as MathML, which browsers show without a script from the network."""
+    try:
+        return str(convert(tex, display=display))
+    except Exception as error:  # The library has no base of its errors but Exception.
+        logger.warning("no MathML of the formula %r: %s", tex, type(error).__name__)
+        return f"<code>{escape(tex)}</code>"
+
+
 def visit_math(self: Any, node: nodes.math) -> None:
-    """Write a formula within a line as MathML, which browsers show without a script."""
-    self.body.append(convert(node.astext(), display="inline"))
+    """Write a formula within a line."""
+    self.body.append(mathml(node.astext(), "inline"))
     raise nodes.SkipNode
 
 
@@ -45,8 +58,9 @@ def visit_displaymath(self: Any, node: nodes.math_block) -> None:
     """Write a formula on a line of its own."""
     tex = node.astext()
     if "\\\\" in tex or "&" in tex:
-        tex = f"\\begin{{align*}}{tex}\\end{{align*}}"
-    self.body.append(f'<div class="math">{convert(tex, display="block")}</div>')
+        # Without the braces a bracket at the start would be taken for an argument.
+        tex = f"\\begin{{align*}}{{}}{tex}\\end{{align*}}"
+    self.body.append(f'<div class="math">{mathml(tex, "block")}</div>')
     raise nodes.SkipNode
 
 
