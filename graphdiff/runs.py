@@ -9,6 +9,7 @@
 ``metrics.csv``         one line per validated epoch
 ``results.json``        outcome of the training, and the metrics on validation and test
 ``checkpoints/``        complete state after the last epoch, to resume from
+``versions/``           versions of the model, after updates; see :mod:`graphdiff.updates`
 ======================  ====================================================================
 
 Every file is written atomically, so that a RUN survives being killed at any moment.
@@ -17,6 +18,7 @@ Every file is written atomically, so that a RUN survives being killed at any mom
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,8 @@ from graphdiff.training.fit import check_accelerator, check_monitor, check_train
 CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator")
 #: Files that a training writes into its RUN folder beside ``config.yaml``.
 OUTPUTS = (WEIGHTS, IDS, ITEMS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
+#: Folder of the versions of a RUN's model.
+VERSIONS = "versions"
 
 
 def train_run(
@@ -90,6 +94,7 @@ def train_run(
     make_folder(folder)
     for name in existing:
         (folder / name).unlink()
+    shutil.rmtree(folder / VERSIONS, ignore_errors=True)
     root = None if dataset.root is None else str(Path(dataset.root).resolve())
     model = describe_model(recommender)
     config = config.model_copy(
@@ -130,6 +135,11 @@ def resume_run(
                 f"{', '.join(CHANGEABLE)} may change"
             )
     config = read_run(folder)
+    if config.version.number:
+        raise RunError(
+            f"{folder} holds version {config.version.number} of an updated model, which resuming "
+            "its training would replace; train into another folder"
+        )
     config = config.model_copy(update={"training": training_config(config.training, changes)})
     check_monitor(config.training.monitor)
     data = _load_data(folder, config, root)
@@ -167,9 +177,17 @@ def open_run(
         config: Configuration of the RUN, if it was read already.
 
     Raises:
-        RunError: If the folder is no RUN, or the data is not what the model was trained on.
+        RunError: If the folder is no RUN, its model was updated, or the data is not what the model
+            was trained on.
     """
     config = read_run(folder) if config is None else config
+    if config.version.number > 1:
+        raise RunError(
+            f"{folder} holds version {config.version.number} of its model, which was changed after "
+            "training, so that its test pairs may be among what it learned; compare models over "
+            "time with `graphdiff backtest`, or return to version 1 with "
+            f"`graphdiff versions {folder} --rollback 1`"
+        )
     model = load_model(folder, Recommender)  # type: ignore[type-abstract]
     return model, _load_data(folder, config, root)
 

@@ -25,7 +25,8 @@ WITHOUT = """
 import importlib, pkgutil, sys
 from pathlib import Path
 for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "uvicorn", "httpx", "optuna",
-             "torch_sparse", "torch_scatter", "sentence_transformers", "torchvision"):
+             "torch_sparse", "torch_scatter", "sentence_transformers", "torchvision",
+             "prometheus_client"):
     sys.modules[name] = None
 import graphdiff
 for module in pkgutil.walk_packages(graphdiff.__path__, "graphdiff."):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from graphdiff import __version__
+from graphdiff.cli.backtest import backtest
 from graphdiff.cli.compare import compare
 from graphdiff.cli.data import convert, describe, list_datasets
 from graphdiff.cli.doctor import doctor
@@ -20,6 +21,7 @@ from graphdiff.cli.many_values import ManyValues
 from graphdiff.cli.models import list_models, list_settings
 from graphdiff.cli.train import train
 from graphdiff.cli.tune import tune
+from graphdiff.cli.update import forget, update, versions
 from graphdiff.cli.use import evaluate, export, recommend, serve
 from graphdiff.console import visible
 from graphdiff.errors import GraphDiffError
@@ -32,7 +34,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (train, evaluate, recommend, serve, describe, convert, export, doctor):
+COMMANDS = (train, evaluate, recommend, serve, update, versions, forget)
+for command in (*COMMANDS, backtest, describe, convert, export, doctor):
     app.command()(command)
 app.command(name="datasets")(list_datasets)
 app.command(name="models")(list_models)

@@ -158,6 +158,14 @@ def serve(
         Path | None,
         typer.Option(help="Folder of RUN folders that /reload may load.", show_default="RUN only"),
     ] = None,
+    watch: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds between two looks whether RUN holds a new model, which is then loaded.",
+            show_default="0, never",
+        ),
+    ] = 0,
 ) -> None:
     """Answer over HTTP for any user whose history is given, with a page to try it.
 
@@ -177,6 +185,7 @@ def serve(
         token_file=token_file,
         allow_host=allow_host or (),
         runs=runs,
+        watch=watch,
         queue=queue,
         batch=batch,
         wait=wait_ms / 1000,

@@ -13,6 +13,7 @@ from graphdiff.datasets.layouts.recbole import RecBoleLayout
 from graphdiff.datasets.published.citeulike import CiteULike
 from graphdiff.datasets.published.movielens import MovieLens1M
 from graphdiff.datasets.published.synthetic import SyntheticMultimedia, true_preference
+from graphdiff.datasets.published.synthetic_drift import SyntheticDrift
 from graphdiff.datasets.published.tiktok import TikTok
 from graphdiff.datasets.pyg import from_link_split, from_pyg
 from graphdiff.datasets.registry import DATASETS, load, parse_options
@@ -28,6 +29,7 @@ __all__ = [
     "PairListsLayout",
     "RecBoleLayout",
     "RecDataset",
+    "SyntheticDrift",
     "SyntheticMultimedia",
     "TikTok",
     "extract",

@@ -9,12 +9,14 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from graphdiff.datasets.arguments import check_arguments
+from graphdiff.datasets.interactions import Interactions
 from graphdiff.datasets.io.storage import load_graph, read_metadata, save_graph
+from graphdiff.datasets.item_features import FeatureTable
 from graphdiff.datasets.provenance import FileRecord, file_records, files_identity, identity
 from graphdiff.datasets.registration import (
     explain_missing,
@@ -27,6 +29,18 @@ from graphdiff.schema import prepare
 
 # Version of the readers, part of the key of processed files: raise it if their results change.
 VERSION = 3
+
+
+class TimedLog(NamedTuple):
+    """An interaction log before it is split, with the features of its items.
+
+    Attributes:
+        log: The log; it has times.
+        features: Features per modality.
+    """
+
+    log: Interactions
+    features: dict[str, FeatureTable]
 
 
 class RecDataset(InMemoryDataset):
@@ -119,6 +133,18 @@ class RecDataset(InMemoryDataset):
     @abstractmethod
     def read(self) -> HeteroData:
         """Make the graph from the raw files; :func:`~graphdiff.schema.prepare` completes it."""
+
+    def read_log(self) -> TimedLog:
+        """Return the interactions with their times, for evaluation over time.
+
+        Raises:
+            ConfigError: If the dataset consists of splits rather than of a log.
+            DataError: If the log has no times.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no log with times; give a dataset that has one, such as "
+            "synthetic-drift, or a log in CSV or Parquet files"
+        )
 
     def download(self) -> None:
         """Download the raw files into ``raw_dir``; the base class raises.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.catalogue import Catalogue
+from graphdiff.models.changes import ChangeableModel
 from graphdiff.models.config import BaseConfig, ModelConfig
 from graphdiff.models.conversion import as_flag, as_integer
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.frames import Frames
-from graphdiff.models.hooks import ModelHooks
 from graphdiff.models.query import Query
 from graphdiff.models.registry import explain_abstract, register
 from graphdiff.models.table_cache import TableCache, Tables
@@ -33,7 +33,7 @@ from graphdiff.schema import ItemDetails, validate
 __all__ = ["BaseConfig", "ModelConfig", "Query", "Recommender", "Tables"]
 
 
-class Recommender(Frames, ModelHooks):
+class Recommender(Frames, ChangeableModel):
     """Base class of all models.
 
     A model is built with :meth:`from_data`, trained by :func:`graphdiff.fit`, queried with
@@ -289,29 +289,6 @@ class Recommender(Frames, ModelHooks):
         user = everyone if user_index is None else self.catalogue.users(user_index)
         with self.evaluation_mode():
             return observed_scores(self, user)
-
-    def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
-        """Add items to the catalogue without training.
-
-        Raises:
-            ConfigError: If the model knows items only by their interactions.
-        """
-        raise ConfigError(f"{type(self).__name__} cannot add items that it was not trained on")
-
-    def remove_items(self, item_index: Any = None, *, item_id: Any = None) -> None:
-        """Remove items from the catalogue: they are never recommended again.
-
-        Indices stay as they are, and interactions with these items still describe users.
-
-        Args:
-            item_index: Item indices, or one index.
-            item_id: Raw ids instead of indices.
-
-        Raises:
-            ConfigError: If an index is out of range.
-            DataError: If a raw id is unknown.
-        """
-        self.catalogue.remove(self.catalogue.items(item_index, item_id, ordered=False))
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:

@@ -261,6 +261,36 @@ class Catalogue(torch.nn.Module):
             self.item_ids = [*self._item_ids, *item_id]
         self._index.pop("item", None)
 
+    def grow_users(self, user_id: Sequence[Any]) -> None:
+        """Append users with the raw ids ``user_id``."""
+        ids = self._named("user")
+        self.num_users += len(user_id)
+        self.user_ids = [*ids, *user_id]
+
+    def name_items(self) -> None:
+        """Make the indices of the items their raw ids, where there are none."""
+        self.item_ids = self._named("item")
+
+    def keep(self, users: Tensor, items: Tensor) -> None:
+        """Leave out all users and items but those of the masks, bool ``[U]`` and ``[I]``. What has
+        no raw ids gets its indices as ids."""
+        user_ids, item_ids = self._named("user"), self._named("item")
+        self.num_users, self.available = int(users.sum()), self.available[items]
+        self.user_ids = [user_ids[n] for n in users.nonzero().flatten().tolist()]
+        there = items.nonzero().flatten().tolist()
+        self.item_ids, self.details = [item_ids[n] for n in there], self.details.kept(there)
+
+    def positions(self, node: str) -> Mapping[str, int]:
+        """Return the index of each user or item by its raw id as text."""
+        if node not in self._index:
+            self._index[node] = {str(one): n for n, one in enumerate(self._named(node))}
+        return self._index[node]
+
+    def _named(self, node: str) -> list[Any]:
+        ids = self._user_ids if node == "user" else self._item_ids
+        size = self.num_users if node == "user" else self.num_items
+        return list(range(size)) if ids is None else ids
+
     def check_new_ids(self, num: int, item_id: Any) -> list[Any] | None:
         """Return raw ids for ``num`` new items as a list, None where the model has no ids.
 
@@ -276,7 +306,7 @@ class Catalogue(torch.nn.Module):
         if item_id is None:
             return None
         ids = conversion.as_flat(item_id, "item_id", ordered=True)
-        texts, known = [conversion.id_text(one, "item_id") for one in ids], self._positions("item")
+        texts, known = [conversion.id_text(one, "item_id") for one in ids], self.positions("item")
         twice = [one for one, text in zip(ids, texts, strict=True) if text in known]
         if len(ids) != num or len(set(texts)) != num or twice:
             raise DataError(
@@ -286,15 +316,6 @@ class Catalogue(torch.nn.Module):
             )
         return ids
 
-    def _positions(self, node: str) -> Mapping[str, int]:
-        if node not in self._index:
-            ids = self._user_ids if node == "user" else self._item_ids
-            size = self.num_users if node == "user" else self.num_items
-            self._index[node] = {
-                str(one): n for n, one in enumerate(range(size) if ids is None else ids)
-            }
-        return self._index[node]
-
     def _find(self, ids: list[Any], name: str) -> list[int]:
         node = "user" if name == "user_id" else "item"
         size = self.num_users if node == "user" else self.num_items
@@ -302,7 +323,7 @@ class Catalogue(torch.nn.Module):
         def unknown(shown: str) -> DataError:
             return DataError(f"no {node} {shown} among the {size} {node}s that this model knows")
 
-        return conversion.find_ids(ids, self._positions(node), name, unknown)
+        return conversion.find_ids(ids, self.positions(node), name, unknown)
 
     def _tensor(self, index: list[int]) -> Tensor:
         return torch.tensor(index, dtype=torch.long, device=self.available.device)

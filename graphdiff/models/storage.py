@@ -43,7 +43,6 @@ def save_model(model: Recommender, folder: Path) -> None:
     Raises:
         StorageError: If the folder cannot be written to.
     """
-    make_folder(folder)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     # One entry: the order of several is not fixed, and the same model has one digest.
     contents = {WEIGHTS: save(tensors, {"num_items": str(model.num_items)})}
@@ -53,12 +52,39 @@ def save_model(model: Recommender, folder: Path) -> None:
         contents[IDS] = json.dumps(ids).encode()
     if catalogue.details:
         contents[ITEMS] = json.dumps(catalogue.details.columns).encode()
+    _commit(folder, contents, {"model": describe_model(model)})
+
+
+def copy_model(source: Path, folder: Path, sections: dict[str, object]) -> None:
+    """Write the model of the folder ``source`` into ``folder``, as :func:`save_model` does, and
+    replace ``sections`` of its ``config.yaml`` in the same step.
+
+    Raises:
+        RunError: If ``source`` holds no whole model.
+        StorageError: If ``folder`` cannot be written to.
+    """
+    section = read_config(source)["model"]
+    files = _committed_files(source, section.get("files"))
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    _commit(folder, contents, {"model": section, **sections})
+
+
+def finish_model(folder: Path) -> None:
+    """Complete what a process was killed at after it had committed a model to ``folder``."""
+    digests = read_config(folder)["model"].get("files")
+    if digests:
+        _finish(folder, digests)
+
+
+def _commit(folder: Path, contents: dict[str, bytes], sections: dict[str, Any]) -> None:
+    """Write the files of a model and the sections of its ``config.yaml``."""
+    make_folder(folder)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     for name, content in contents.items():
         # Raw ids and titles stay the same during a training.
         if not _holds(folder / name, digests[name]):
             write_bytes(_staged(folder, name, digests[name]), content)
-    update_config(folder, {"model": {**describe_model(model), "files": digests}})
+    update_config(folder, {**sections, "model": {**sections["model"], "files": digests}})
     _finish(folder, digests)
 
 

@@ -72,6 +72,11 @@ class ItemDetails:
         """Return the title of the item with this index, or an empty text."""
         return self.columns["title"][index] if "title" in self.columns else ""
 
+    def kept(self, index: Sequence[int]) -> Self:
+        """Return the details of the items with these indices alone, in this order."""
+        columns = {name: [texts[n] for n in index] for name, texts in self.columns.items()}
+        return type(self)(len(index), columns)
+
     def grown(self, num: int, columns: Mapping[str, Sequence[Any]] | None = None) -> Self:
         """Return the details with ``num`` further items.
 

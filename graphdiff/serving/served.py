@@ -48,6 +48,10 @@ class ItemIds:
     def __len__(self) -> int:
         return len(self.text)
 
+    def __contains__(self, item_id: str) -> bool:
+        """Whether there is such an item."""
+        return item_id in self._index
+
     def index(self, item_id: str) -> int:
         """Return the index of a raw id.
 

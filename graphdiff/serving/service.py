@@ -6,12 +6,9 @@ Every caller that names an allowed host may ask for recommendations; changes nee
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,158 +26,25 @@ import graphdiff
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 from graphdiff.models.base import Recommender
 from graphdiff.serving.access import TOKEN_VARIABLE, Access, find_token
-from graphdiff.serving.batching import Batcher, Overloaded
+from graphdiff.serving.batching import Overloaded
+from graphdiff.serving.live import Service
 from graphdiff.serving.messages import (
     AddItemsRequest,
     Limits,
     RecommendRequest,
     RecommendResponse,
     ReloadRequest,
-    ScoredItem,
     faults,
     parse_json,
     sendable,
 )
-from graphdiff.serving.served import RankingRequest, Recommendations, Served, answer_batch
+from graphdiff.serving.metrics import CONTENT_TYPE, Timed
+from graphdiff.serving.served import Served
 
-log = logging.getLogger("uvicorn.error")
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 )
-
-
-class Service:
-    """The served model and the queue of requests to it.
-
-    Args:
-        served: The first model.
-        limits: Sizes that are accepted.
-        access: Who may change the service.
-    """
-
-    def __init__(self, served: Served, limits: Limits, access: Access) -> None:
-        self.served, self.limits, self.access = served, limits, access
-        self.loads = 1
-        self._changing = asyncio.Lock()
-        self.batcher: Batcher[RankingRequest, Recommendations] = Batcher(
-            answer_batch, limits.queue, limits.batch, limits.wait
-        )
-
-    async def recommend(self, asked: RecommendRequest) -> RecommendResponse:
-        """Answer one request, together with others.
-
-        Raises:
-            DataError: If a limit is exceeded or an item is unknown.
-            Overloaded: If too many requests wait.
-        """
-        limits, served = self.limits, self.served
-        _within("history", asked.history or asked.history_index, limits.history)
-        _within("exclude", [*asked.exclude, *asked.exclude_index], limits.history)
-        _within("candidates", asked.candidates or asked.candidate_index, limits.candidates)
-        if asked.k > limits.k:
-            raise DataError(f"k: {asked.k} is over the limit of {limits.k}")
-        candidates = None
-        if asked.candidates is not None or asked.candidate_index is not None:
-            candidates = _indices(served, asked.candidates, asked.candidate_index)
-        request = RankingRequest(
-            served,
-            _indices(served, asked.history, asked.history_index),
-            asked.k,
-            tuple(_indices(served, asked.exclude, asked.exclude_index)),
-            candidates,
-        )
-        answer = await self.batcher.submit(request)
-        scored = [ScoredItem(item=i, item_index=n, score=score) for i, n, score in answer.items]
-        return RecommendResponse(items=scored, gate=answer.gate, model=served.name)
-
-    async def add_items(self, new: AddItemsRequest) -> list[str]:
-        """Add items until a model is loaded, and return their raw ids.
-
-        They are added to a copy of the model, which is served once it is known to answer, so a
-        request that is refused changes nothing.
-
-        Raises:
-            ConfigError: If the model cannot take new items.
-            DataError: If a limit is exceeded, or features or ids do not fit.
-        """
-        for name, vectors in new.features.items():
-            _within(f"features of {name}", vectors, self.limits.new_items)
-        _within("item_id", new.item_id, self.limits.new_items)
-        async with self._changing:
-            served = self.served
-            # The copy is made in the thread that answers, as answering fills the model's caches.
-            copied = await self.batcher.between(served.copied)
-            self.served = await asyncio.to_thread(copied.with_items, new.features, new.item_id)
-            return self.served.item_ids.text[len(served.item_ids) :]
-
-    async def reload(self, run: Path | None = None) -> None:
-        """Load a RUN folder beside the present model, then serve it instead. Requests that wait
-        are answered by the model that they were put to.
-
-        Raises:
-            RunError: If there is no whole model in the folder; the old one stays.
-            ConfigError: If it cannot be served; likewise.
-        """
-        async with self._changing:
-            folder = self.served.run if run is None else run
-            if folder is None:
-                raise ConfigError("this model came from no folder; give run, the folder to load")
-            self.served = await asyncio.to_thread(Served.open, folder)
-            self.loads += 1
-        log.info("serving %s of %s", self.served.name, folder)
-
-    async def try_reload(self, run: Path | None = None) -> bool:
-        """Reload and return whether it worked. The reason for a failure is only logged, as it may
-        describe the file system."""
-        try:
-            await self.reload(run)
-        except Exception as error:
-            log.error("not reloaded, the old model stays: %s", " ".join(str(error).split()))
-            return False
-        return True
-
-    def health(self) -> dict[str, Any]:
-        """Return the served model, its sizes and the number of waiting requests."""
-        model = self.served.model
-        return {
-            "status": "ok",
-            "model": self.served.name,
-            "users": model.num_users,
-            "items": len(self.served.item_ids),
-            "modalities": list(model.graph.modalities),
-            "version": graphdiff.__version__,
-            "loads": self.loads,
-            "queue": self.batcher.waiting,
-            "queue_limit": self.limits.queue,
-        }
-
-    @asynccontextmanager
-    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Answer requests from start to shutdown."""
-        self.batcher.start()
-        loop, reloads = asyncio.get_running_loop(), set()
-
-        def hang_up() -> None:
-            task = loop.create_task(self.try_reload())
-            reloads.add(task)  # the loop itself holds tasks weakly
-            task.add_done_callback(reloads.discard)
-
-        # Only the main thread receives signals, and not every system has this one.
-        with suppress(AttributeError, NotImplementedError, ValueError, RuntimeError):
-            loop.add_signal_handler(signal.SIGHUP, hang_up)
-        yield
-        await self.batcher.close()
-
-
-def _within(what: str, found: Sequence[Any] | None, limit: int) -> None:
-    if len(found or ()) > limit:
-        raise DataError(f"{what}: {len(found or ())} is over the limit of {limit}")
-
-
-def _indices(served: Served, ids: list[str] | None, indices: list[int] | None) -> list[int]:
-    known = served.item_ids
-    return [known.index(one) for one in ids or ()] + [known.checked(one) for one in indices or ()]
 
 
 class HostCheck:
@@ -285,7 +149,10 @@ class TokenRoute(JsonRoute):
 
 
 def create_app(
-    model: Recommender | Path | str, limits: Limits | None = None, access: Access | None = None
+    model: Recommender | Path | str,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    watch: float = 0,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -294,6 +161,8 @@ def create_app(
         limits: Sizes that it accepts. (default: those of :class:`Limits`)
         access: Who may call and change it. (default: loopback hosts, and a generated token, which
             is ``app.state.service.access.token``)
+        watch: Seconds between two looks whether the RUN folder holds another model, which is then
+            loaded; 0 for never. (default: 0)
 
     Raises:
         ConfigError: If the model does not fold users in.
@@ -301,11 +170,12 @@ def create_app(
     """
     served = Served(model) if isinstance(model, Recommender) else Served.open(Path(model))
     limits = limits or Limits.model_validate({})
-    service = Service(served, limits, access or Access())
+    service = Service(served, limits, access or Access(), watch)
     app = FastAPI(title="graphdiff", version=graphdiff.__version__, lifespan=service.lifespan)
     app.state.service = service
     app.add_middleware(BodyLimit, limit=limits.body)
-    app.add_middleware(HostCheck, access=service.access)  # the last one added comes first
+    app.add_middleware(HostCheck, access=service.access)
+    app.add_middleware(Timed, metrics=service.metrics)  # the last one added comes first
     for kind, status in {DataError: 422, RunError: 422, ConfigError: 409}.items():
         app.add_exception_handler(kind, _answering(status))
     app.add_exception_handler(GraphDiffError, _answering(500))
@@ -329,6 +199,11 @@ def _reading(service: Service) -> APIRouter:
     async def health() -> dict[str, Any]:
         """Return the served model, its sizes and the number of waiting requests."""
         return service.health()
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Return measurements for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     @router.post("/recommend")
     async def recommend(asked: RecommendRequest) -> RecommendResponse:
@@ -389,6 +264,7 @@ def serve(
     token_file: Path | None = None,
     allow_host: Sequence[str] = (),
     runs: Path | None = None,
+    watch: float = 0,
     **limits: Any,
 ) -> None:
     """Serve a RUN folder until SIGINT or SIGTERM; requests that are in are answered first.
@@ -404,6 +280,8 @@ def serve(
         allow_host: Hosts that requests may name beside loopback and ``host``; see
             :class:`~graphdiff.serving.access.Access`.
         runs: Folder in which RUN folders may be loaded by request; by default only ``run``.
+        watch: Seconds between two looks whether ``run`` holds another model, which is then loaded;
+            0 for never.
         **limits: Fields of :class:`Limits`.
 
     Raises:
@@ -413,7 +291,7 @@ def serve(
     """
     token = find_token(token_file)
     access = Access(token, [*allow_host, *_named(host)], runs)
-    app = create_app(run, Limits(**limits), access)
+    app = create_app(run, Limits(**limits), access, watch)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listening:
         # An answer goes out in two writes; without this the second waits 40 ms for the first to be

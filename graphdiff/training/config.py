@@ -116,6 +116,14 @@ class EvaluationSection(Section):
     )
 
 
+class VersionSection(Section):
+    """The version of a run's model; see :mod:`graphdiff.updates`."""
+
+    number: Integer = Field(default=0, ge=0, description="The version; 0 before any update.")
+    first: Integer = Field(default=0, ge=0, description="The earliest version that may be kept.")
+    last: Integer = Field(default=0, ge=0, description="The latest version that was made.")
+
+
 class RunConfig(Section):
     """Everything that determines a run; ``config.yaml`` is its serialisation."""
 
@@ -126,6 +134,9 @@ class RunConfig(Section):
     )
     evaluation: EvaluationSection = Field(
         default=EvaluationSection(), description="How the model is tested."
+    )
+    version: VersionSection = Field(
+        default=VersionSection(), description="The version of the model, after updates."
     )
 
 

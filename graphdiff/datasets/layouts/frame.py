@@ -54,31 +54,50 @@ def from_frame(
         ConfigError: If a setting does not exist or is out of range.
     """
     chosen = LogSettings.of(**settings)
+    all_users, all_items = (
+        None if ids is None else as_ids(column_of(ids, node), node)
+        for node, ids in (("user", users), ("item", items))
+    )
+    tables = {name: feature_table(name, given) for name, given in (features or {}).items()}
+    log = frame_to_log(frame, chosen, all_users, all_items)
+    shown = None
+    if details is not None:
+        shown = detail_table(*_columns(details), chosen.item, chosen.details)
+    return log_to_data(log, chosen, tables, all_users, all_items, details=shown)
+
+
+def frame_to_log(
+    frame: Any,
+    settings: LogSettings,
+    users: pa.Array | None = None,
+    items: pa.Array | None = None,
+) -> Interactions:
+    """Read an interaction log in a DataFrame.
+
+    Args:
+        frame: As for :func:`from_frame`.
+        settings: Names of columns, and which of the optional ones are used.
+        users: All user ids in the order of their indices (default: those in the log, sorted).
+        items: All item ids, likewise.
+
+    Raises:
+        DataError: If the frame is no table, lacks users or items, or holds something else.
+    """
     columns, names = _columns(frame)
-    roles = {role: name for role, name in chosen.roles.items() if name in names}
+    roles = {role: name for role, name in settings.roles.items() if name in names}
     for role in ("user", "item"):
         if role not in roles:
             raise DataError(
                 f"the frame has the columns {', '.join(map(str, names))}, but not "
-                f"{chosen.roles[role]}; say what it is called, such as {role}=NAME"
+                f"{settings.roles[role]}; say what it is called, such as {role}=NAME"
             )
     refuse_repeated(names, roles.values(), "the frame")
     read = {role: column_of(columns[name], role) for role, name in roles.items()}
     if len({len(column) for column in read.values()}) > 1:
         sizes = ", ".join(f"{role}: {len(column)}" for role, column in read.items())
         raise DataError(f"the columns differ in length ({sizes}); give one entry per interaction")
-    all_users, all_items = (
-        None if ids is None else as_ids(column_of(ids, node), node)
-        for node, ids in (("user", users), ("item", items))
-    )
-    tables = {name: _feature_table(name, given) for name, given in (features or {}).items()}
-    table = pa.table(read)
-    used = chosen.used_roles(roles)
-    log = Interactions.from_table(table, all_users, all_items, used=used)
-    shown = None
-    if details is not None:
-        shown = detail_table(*_columns(details), chosen.item, chosen.details)
-    return log_to_data(log, chosen, tables, all_users, all_items, details=shown)
+    used = settings.used_roles(roles)
+    return Interactions.from_table(pa.table(read), users, items, used=used)
 
 
 def log_to_data(
@@ -145,8 +164,12 @@ def _columns(frame: Any) -> tuple[Any, list[Any]]:
     )
 
 
-def _feature_table(name: Any, given: Any) -> FeatureTable:
-    """Check one modality of ``features``."""
+def feature_table(name: Any, given: Any) -> FeatureTable:
+    """Check and convert the features of one modality, given as ``(ids, values)``.
+
+    Raises:
+        DataError: If they are not such a pair, or do not fit one another.
+    """
     if not (isinstance(given, (tuple, list)) and len(given) == 2):
         raise DataError(
             f"the {name} features are of type {type(given).__name__}; give (ids, values): the item "

@@ -11,7 +11,7 @@ import pyarrow as pa
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.arguments import Delimiter
-from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.base import RecDataset, TimedLog
 from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.interactions import Interactions
@@ -155,15 +155,34 @@ class InteractionLog(RecDataset):
 
     def read(self) -> HeteroData:
         """Read interactions, lists of ids, and features."""
-        table, text = self._read_interactions()
         users, items = self._ids("user"), self._ids("item")
-        used = self.settings.used_roles(table.column_names)
-        log = Interactions.from_table(table, users, items, text, used)
-        del table
+        log = self._log(users, items)
         features = self._read_features(items)
         unnamed = [n for n in ("user", "item") if unnamed_count(self._folder, n) is not None]
         details = self._read_details()
         return log_to_data(log, self.settings, features, users, items, unnamed, details)
+
+    def read_log(self) -> TimedLog:
+        """Read the log with its times, filtered but not split, and the features.
+
+        Raises:
+            DataError: If the log has no column of times.
+        """
+        users, items = self._ids("user"), self._ids("item")
+        log = self.settings.filtered(self._log(users, items, ("timestamp",)))
+        if log.time is None:
+            raise DataError(
+                f"the log has no column {self.settings.timestamp!r}; say what its times are "
+                "called, such as timestamp=date"
+            )
+        return TimedLog(log, self._read_features(items))
+
+    def _log(
+        self, users: pa.Array | None, items: pa.Array | None, needed: tuple[str, ...] = ()
+    ) -> Interactions:
+        table, text = self._read_interactions()
+        used = {*self.settings.used_roles(table.column_names), *needed}
+        return Interactions.from_table(table, users, items, text, used)
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""

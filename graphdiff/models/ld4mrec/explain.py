@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,37 @@ from graphdiff.models.explanation import REMAINDER, Contribution, Explanation
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
 from graphdiff.models.ld4mrec.item_messages import ItemMessages
 from graphdiff.models.ld4mrec.item_tables import ItemTables
-from graphdiff.models.ld4mrec.row_encoding import row_scale
+from graphdiff.models.ld4mrec.row_encoding import encode_entries, row_scale
 from graphdiff.models.links import item_links
 from graphdiff.nn.heads import CosineHeads, split_heads
+
+if TYPE_CHECKING:
+    from graphdiff.models.ld4mrec.model import LD4MRec
+
+
+def explain_row(
+    model: LD4MRec, item: int, rows: Rows, tables: ItemTables, num_items: int
+) -> Explanation:
+    """Split the score of one item for one row into parts; see :meth:`LD4MRec.explain`.
+
+    Args:
+        model: The model, in evaluation mode.
+        item: Index of the item.
+        rows: One row.
+        tables: The model's item tables.
+        num_items: Largest number of items of the history to name.
+    """
+    shares = model.shares()
+    encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
+    signals, behaviour = model.signals(signal_tables, rows), encode_entries(encoder, rows)
+    hidden = model.hidden(behaviour, rows.item.new_zeros(1), signals)
+    summands = history_summands(
+        rows, signal_tables, signals.gate[0], shares, model.items, model.messages, model.graph
+    )
+    network = hidden - behaviour - signals.gate_residual
+    gate = dict(zip(model.graph.modalities, signals.gate[0].tolist(), strict=True))
+    parts = rows, summands, hidden, network, gate, model.heads, tables, num_items, model.graph
+    return decompose(item, *parts)
 
 
 def history_summands(

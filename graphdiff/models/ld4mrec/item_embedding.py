@@ -103,6 +103,13 @@ class ItemEmbedding(torch.nn.Module):
         if self.content is not None:
             self.content.grow(graph)
 
+    @torch.no_grad()
+    def keep(self, kept: Tensor) -> None:
+        """Leave out all items but ``kept``, bool ``[I]``."""
+        self.weight = torch.nn.Parameter(self.weight[kept])
+        if self.content is not None:
+            self.content.coordinates = self.content.coordinates[kept]
+
 
 def _degree_share(graph: RecGraph, shrinkage: float) -> Tensor:
     """Return n / (n + κ) of each item, ``[I, 1]``."""

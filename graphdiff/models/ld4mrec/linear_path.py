@@ -88,10 +88,18 @@ class LinearPath(torch.nn.Module):
         """Return the map from encoded rows to user vectors, without the tables."""
         return LinearQuery(self.query.weight)
 
-    def grow(self, num: int) -> None:
-        """Append ``num`` items without interactions."""
+    def discard(self) -> None:
+        """Set all factors to zero, so that :meth:`solve` computes them again."""
+        self.row_encoder.zero_()
+        self.item.zero_()
+        self.solved.fill_(False)
+
+    def change(self, kept: Tensor | None, num: int) -> None:
+        """Leave out all items but ``kept``, bool ``[I]`` (default: none), and append ``num`` items
+        without interactions."""
         for name in ("row_encoder", "item"):
-            setattr(self, name, F.pad(getattr(self, name), (0, 0, 0, num)))
+            table = getattr(self, name) if kept is None else getattr(self, name)[kept]
+            setattr(self, name, F.pad(table, (0, 0, 0, num)))
 
     def extra_repr(self) -> str:
         """Return the sizes for ``print(model)``."""

@@ -16,9 +16,10 @@ from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.catalogue import check_new_items
 from graphdiff.models.conversion import as_count
 from graphdiff.models.explanation import Explanation
+from graphdiff.models.ld4mrec.adoption import adopt
 from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
 from graphdiff.models.ld4mrec.draws import Draw, draw_step, training_process
-from graphdiff.models.ld4mrec.explain import decompose, history_summands
+from graphdiff.models.ld4mrec.explain import explain_row
 from graphdiff.models.ld4mrec.inference import InferencePass
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
 from graphdiff.models.ld4mrec.item_messages import ItemMessages, Propagated
@@ -26,7 +27,6 @@ from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.objective import (
     SoftReconstruction,
-    grown,
     item_popularity,
     training_loss,
 )
@@ -123,6 +123,8 @@ class LD4MRec(Recommender):
     batch_over: ClassVar[Literal["users", "interactions"]] = "users"
     folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
+    updatable: ClassVar[bool] = True
+    item_parameters: ClassVar[tuple[str, ...]] = ("items.weight", "bias", "reconstruction.bias")
     part_names: ClassVar[tuple[str, ...]] = ("schedule", "process", "cnet", "gate")
     config: LD4MRecConfig
     process: Process
@@ -345,19 +347,10 @@ class LD4MRec(Recommender):
             raise ConfigError(
                 f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
             )
-        most = as_count(num_items, "num_items")
         with self.evaluation_mode():
-            tables, shares = self._item_tables(), self.shares()
-            encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
-            signals, behaviour = self.signals(signal_tables, rows), encode_entries(encoder, rows)
-            hidden = self.hidden(behaviour, rows.item.new_zeros(1), signals)
-        summands = history_summands(
-            rows, signal_tables, signals.gate[0], shares, self.items, self.messages, self.graph
-        )
-        network = hidden - behaviour - signals.gate_residual
-        gate = dict(zip(self.graph.modalities, signals.gate[0].tolist(), strict=True))
-        parts = rows, summands, hidden, network, gate, self.heads, tables, most, self.graph
-        return decompose(int(item), *parts)
+            return explain_row(
+                self, int(item), rows, self._item_tables(), as_count(num_items, "num_items")
+            )
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
@@ -380,19 +373,20 @@ class LD4MRec(Recommender):
             DataError: If features do not fit, or an id is missing or known already.
         """
         new = check_new_items(self.graph, self.catalogue, features, item_id)
-        num = new.num
-        first, untouched = self.num_items, self.graph.item_degree() == 0
-        like = untouched if untouched.any() else ~untouched
-        self.graph = self.graph.with_items(new.features, num, self.config.num_neighbors)
-        self.items.grow(self.graph)
-        self.bias = grown(self.bias, num, like)
-        self.reconstruction.bias = grown(self.reconstruction.bias, num, like)
+        first = self.num_items
+        self.adopt_graph(self.graph.with_items(new.features, new.num, self.config.num_neighbors))
+        self.catalogue.grow(new.num, new.item_id)
+        return torch.arange(first, self.num_items, device=self.device)
+
+    def adopt_graph(self, graph: RecGraph, kept: Tensor | None = None) -> None:
+        """Take over another graph; see :func:`~graphdiff.models.ld4mrec.adoption.adopt`."""
+        adopt(self, graph, kept)
+
+    def start_update(self, generator: torch.Generator) -> None:
+        """Solve the linear path of the new interactions, and start as an epoch does."""
         if self.linear is not None:
-            self.linear.grow(num)
-        self.catalogue.grow(num, new.item_id)
-        self.invalidate_tables()
-        self.messages.invalidate()
-        return torch.arange(first, first + num, device=self.device)
+            self.linear.discard()
+        self.start_epoch(generator)
 
     def _item_tables(self) -> ItemTables:
         tables = self.cached_tables()

@@ -165,13 +165,6 @@ def full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
-def grown(parameter: torch.nn.Parameter, num: int, like: Tensor) -> torch.nn.Parameter:
-    """Return a parameter ``[I]`` with ``num`` entries appended, the mean of its entries ``like``,
-    bool ``[I]``."""
-    new = parameter.new_zeros(num) + parameter[like].mean()
-    return torch.nn.Parameter(torch.cat([parameter, new]))
-
-
 def item_popularity(graph: RecGraph) -> Tensor:
     """Return π, each item's interactions relative to the most popular item's, ``[I]``."""
     frequency = graph.cached(item_frequency)

@@ -5,10 +5,10 @@ import torch
 
 from graphdiff import Popularity
 from graphdiff.graph.rows import Rows
+from graphdiff.models.ld4mrec.adoption import changed
 from graphdiff.models.ld4mrec.config import ObjectiveConfig
 from graphdiff.models.ld4mrec.objective import (
     SoftReconstruction,
-    grown,
     item_frequency,
     item_popularity,
     ranking_loss,
@@ -91,6 +91,8 @@ def test_popularity_is_relative_to_the_most_popular_item():
 
 def test_new_entries_are_the_mean_of_chosen_ones():
     parameter = torch.nn.Parameter(torch.tensor([1.0, 3.0, 8.0]))
-    longer = grown(parameter, 2, torch.tensor([True, True, False]))
+    longer = changed(parameter, None, 2, torch.tensor([True, True, False]))
     assert isinstance(longer, torch.nn.Parameter)
     assert longer.tolist() == [1, 3, 8, 2, 2]
+    kept = torch.tensor([False, True, True])
+    assert changed(parameter, kept, 1, ~kept).tolist() == [3, 8, 1]
