@@ -66,6 +66,13 @@ def test_new_items_have_empty_texts():
     assert ItemDetails(1, {"title": ["one"]}).grown(2).columns == {"title": ["one", "", ""]}
 
 
+def test_of_some_items_the_texts_stay_with_their_items():
+    found = ItemDetails(3, {"title": ["one", "two", "three"], "category": ["", "new", ""]})
+    assert found.kept([2, 0]).columns == {"title": ["three", "one"]}
+    assert found.kept([1]).of(0) == {"title": "two", "category": "new"}
+    assert found.kept([2, 0]).num_items == 2
+
+
 def test_they_can_be_copied_and_shown():
     found = ItemDetails(1, {"title": ["one"]})
     assert copy.deepcopy(found) == found

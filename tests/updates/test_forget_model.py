@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.schema.details import ItemDetails
 from tests.updates.samples import FEATURES, NEW, contents, interactions, trained
 
 
 @pytest.mark.parametrize("linear_rank", [0, 8])
 def test_forgotten_users_and_items_leave_the_graph_and_the_tables(linear_rank):
     model = trained(linear_path={"rank": linear_rank})
+    model.catalogue.details = ItemDetails(25, {"title": [f"title of i{n}" for n in range(25)]})
     state = model.update(NEW, FEATURES, passes=1).state
     before = interactions(model)
     weights = dict(zip(model.catalogue.item_ids, model.items.weight.detach().clone(), strict=True))
@@ -28,6 +30,7 @@ def test_forgotten_users_and_items_leave_the_graph_and_the_tables(linear_rank):
     # The rows of the other items are still theirs.
     for n, item_id in enumerate(model.catalogue.item_ids):
         torch.testing.assert_close(model.items.weight[n], weights[item_id], atol=1e-5, rtol=0)
+        assert model.catalogue.details.title(n) in (f"title of {item_id}", "")
     items, scores = model.recommend(user_id=["u5"], k=25, exclude_seen=False)
     assert items.sort(dim=1).values.tolist() == [list(range(25))]
     assert scores.isfinite().all()
