@@ -116,8 +116,10 @@ def test_forgetting_leaves_nothing_in_any_file(run, tmp_path):
     assert set(change.checked) == {
         "model.safetensors",
         "ids.json",
+        "items.json",
         "versions/0003/model.safetensors",
         "versions/0003/ids.json",
+        "versions/0003/items.json",
         "versions/0003/state.safetensors",
     }
     # The batch is known, so sending it again does not bring them back.

@@ -108,7 +108,7 @@ class SyntheticDrift(RecDataset):
     def read_log(self) -> TimedLog:
         """Generate the log; users and items are numbered."""
         rng = np.random.default_rng(self.seed)
-        items = make_items(rng, self.num_items)
+        items, _ = make_items(rng, self.num_items)
         first, last = (make_users(rng, self.num_users, items) for _ in range(2))
         joins = _arrivals(rng, self.num_users, USERS_AT_FIRST, self.num_days)
         release = _arrivals(rng, self.num_items, ITEMS_AT_FIRST, self.num_days)
