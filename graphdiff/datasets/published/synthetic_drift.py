@@ -100,7 +100,7 @@ class SyntheticDrift(RecDataset):
     def read(self) -> HeteroData:
         """Generate the log and split it at two points in time."""
         log, features = self.read_log()
-        settings = LogSettings.of(split="temporal")
+        settings = LogSettings.of(split="global_time")
         return log_to_data(
             log, settings, features, log.user_ids, log.item_ids, unnamed=["user", "item"]
         )
