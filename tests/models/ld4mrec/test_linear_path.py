@@ -55,6 +55,6 @@ def test_it_is_solved_once_and_grows():
     path.row_encoder.mul_(2)
     path.solve(graph)
     assert torch.equal(path.row_encoder, 2 * before)
-    path.grow(3)
+    path.change(None, 3)
     assert path.row_encoder.shape == path.item.shape == (15, 4)
     assert not path.item[12:].any()
