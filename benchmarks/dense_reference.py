@@ -14,6 +14,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.models.ld4mrec.draws import Draw, training_process
 from graphdiff.models.ld4mrec.heat import HeatProcess
 from graphdiff.models.ld4mrec.model import LD4MRec
+from graphdiff.models.ld4mrec.reverse_chain import PREDICTED
 from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import row_signals
 
@@ -110,7 +111,7 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
         hidden = model.hidden(x_t @ tables.encoder, t, signals)
         # The heads' mean: their scores add up.
         score = hidden @ tables.encoder.t() * model.reconstruction.scale / model.config.num_heads
-        predicted = objective.unobserved_weight * (score + model.reconstruction.bias)
+        predicted = PREDICTED * objective.unobserved_weight * (score + model.reconstruction.bias)
         missing = (predicted * (1 - observed)).sum(dim=1, keepdim=True).clamp(min=0)
         count = (observed.sum(dim=1, keepdim=True) + missing).clamp(min=1)
         x_0 = torch.where(observed > 0, 1, predicted) / count.sqrt()

@@ -9,6 +9,7 @@ from scipy import stats
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.evaluation.significance import (
     bootstrap_interval,
+    bootstrap_over_seeds,
     compare_models,
     holm,
     paired_t_test,
@@ -135,3 +136,21 @@ def test_one_model_has_nothing_to_be_compared_with():
         compare_models({})
     with pytest.raises(DataError, match="same users"):
         compare_models({"a": [0.0, 1.0], "b": [0.0, 1.0, 1.0]})
+
+
+def test_the_bootstrap_over_seeds_contains_the_variation_of_both():
+    rng = np.random.default_rng(0)
+    users, seeds = rng.normal(size=400), np.array([-0.3, 0.0, 0.3])
+    alone = bootstrap_over_seeds(users[None], resamples=4000)
+    np.testing.assert_allclose(alone, bootstrap_interval(users, resamples=4000), atol=0.01)
+    # Independent variations add up in squares.
+    both = bootstrap_over_seeds(seeds[:, None] + users, resamples=20000)
+    expected = 1.96 * np.sqrt(users.var() / 400 + seeds.var() / 3)
+    assert (both[1] - both[0]) / 2 == pytest.approx(expected, rel=0.1)
+    assert np.mean(both) == pytest.approx(users.mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("differences", [[0.1, 0.2], [[]], [[np.nan, 0.0]]])
+def test_differences_that_are_no_matrix_are_refused(differences):
+    with pytest.raises(DataError, match=r"give finite \[S, n\]"):
+        bootstrap_over_seeds(differences)

@@ -10,7 +10,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import Query
-from graphdiff.models.ld4mrec.reverse_chain import ExpectedRows, corrupted_rows
+from graphdiff.models.ld4mrec.reverse_chain import PREDICTED, ExpectedRows, corrupted_rows
 from graphdiff.models.ld4mrec.row_diffusion import noise_scale
 from graphdiff.nn.heads import head_blocks, normalize_heads
 from graphdiff.nn.processes import EncodedRows
@@ -346,7 +346,7 @@ def test_expected_rows_are_those_of_dense_rows():
         found = ExpectedRows(model.reconstruction, encoder, smoothing, rows, 4)(hidden)
         observed = dense_rows(rows, 9, torch.float64)
         score = model.reconstruction.scale / 4 * hidden @ encoder.t() + model.reconstruction.bias
-        row = torch.where(observed > 0, 1, 0.3 * score)
+        row = torch.where(observed > 0, 1, PREDICTED * 0.3 * score)
         count = (row * (1 - observed)).sum(dim=1).clamp(min=0) + observed.sum(dim=1)
         row = row / count.sqrt()[:, None]
         assert (count > observed.sum(dim=1)).any()
