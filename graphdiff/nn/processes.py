@@ -301,7 +301,7 @@ class FlippingProcess(MaskingProcess):
 class CombinedProcess(RowProcess):
     """A process that hides or adds items, followed by one that moves the encoded row.
 
-    A step back takes the step of the first towards the prediction, and then that of the second
+    A step back takes the step of the second towards the prediction, and then that of the first
     towards its result (ours).
 
     Args:
@@ -358,8 +358,5 @@ class CombinedProcess(RowProcess):
 
     def step(self, x_0: EncodedRows, x_t: Tensor, t: Tensor) -> Tensor:
         """Take the step of both."""
-        values = self.discrete.step(x_0, x_t, t)
-        smoothed = x_0.smoothed
-        if smoothed is not None:
-            smoothed = values + (smoothed - x_0.values)
-        return self.continuous.step(x_0._replace(values=values, smoothed=smoothed), x_t, t)
+        values = self.continuous.step(x_0, x_t, t)
+        return self.discrete.step(x_0._replace(values=values), x_t, t)

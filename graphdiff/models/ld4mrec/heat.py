@@ -81,8 +81,15 @@ class ContentHeatProcess(HeatProcess):
     where :math:`a_{im}` are the weights of the modalities that item i has. An item without any
     keeps its vector.
 
+    Args:
+        num_steps: T.
+        strength: α, smoothing at step T; 1 replaces an item by its neighbours.
+
     Source: ours.
     """
+
+    def __init__(self, num_steps: int, strength: float = 1.0) -> None:
+        super().__init__(num_steps, strength)
 
     def smooth(
         self, table: Tensor, graph: RecGraph, weights: Tensor, withheld: Tensor | None
