@@ -16,16 +16,16 @@ SETTINGS = {"hidden_channels": 32, "num_heads": 2, "objective.num_negatives": 25
     ids=str,
 )
 def test_a_few_passes_from_the_noisy_end_are_as_good_as_one_on_the_observed_row(diffusion):
-    data = SyntheticMultimedia(num_users=600, num_items=300, seed=0)[0]
+    data = SyntheticMultimedia(seed=0)[0]
     model = LD4MRec.from_data(data, diffusion=diffusion, **SETTINGS)
-    fit(model, data, epochs=30, eval_every=10, seed=0, progress=False, accelerator="cpu")
+    fit(model, data, epochs=25, eval_every=5, seed=0, progress=False, accelerator="cpu")
 
     def recall(num_steps):
         ranked = WithOptions(model, {"num_steps": num_steps})
         return rank(ranked, data, "val", (20,)).mean()["recall@20"]
 
     one_pass, noisy = recall(0), recall(1)
-    for num_steps in (3, 5, 20):
+    for num_steps in (2, 5, 20):
         assert recall(num_steps) >= 0.95 * one_pass
     if "noise_scale" in diffusion or diffusion.get("process") == "masking":
         # A pass on the corrupted row alone is worse: the chain buys quality with time.
