@@ -134,9 +134,8 @@ def label(key: dict[str, Any], view: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     first, *others = options.render or [None]
-    result = shared.run_or_exit("processes.py", run, argparse.Namespace(
-        **{**vars(options), "render": first}
-    ))  # fmt: skip
+    of_first = argparse.Namespace(**{**vars(options), "render": first})
+    result = shared.run_or_exit("processes.py", run, of_first)
     text = page([result, *map(read_results, others)])
     print(text)
     if options.markdown:
