@@ -154,8 +154,11 @@ def run(options: argparse.Namespace) -> CellList:
     chosen = options.variants or list(known)
     if unknown := sorted(set(chosen) - set(known)):
         raise ConfigError(f"no variant {', '.join(unknown)}; there are {', '.join(known)}")
-    # With a process comes its control.
-    needed = {name for one in chosen for name in (one, known[one].control) if name is not None}
+    # With a process comes its control, which precedes it, and the control's own.
+    needed = set(chosen)
+    for name, variant in reversed(known.items()):
+        if name in needed and variant.control is not None:
+            needed.add(variant.control)
     known = {name: variant for name, variant in known.items() if name in needed}
     experiment.result |= {"num_steps": options.chain}
     experiment.run(cells(experiment.data, options, given, known))
@@ -194,19 +197,20 @@ def gains(
     """
     found = []
     for name, variant in known.items():
-        of_name = [cell for cell in measured if cell["key"]["variant"] == name]
-        rivals = [cell for cell in measured if cell["key"]["variant"] == variant.control]
-        for view in of_name[0]["figures"]["views"] if of_name else ():
+        of_name, rivals = (by_seed(measured, one) for one in (name, variant.control))
+        both = of_name.keys() & rivals.keys()
+        paired = {seed: cell for seed, cell in of_name.items() if seed in both}
+        against = {seed: cell for seed, cell in rivals.items() if seed in both}
+        views = [cell["figures"]["views"] for cell in of_name.values()]
+        for view in views[0] if views else ():
             row: dict[str, Any] = {"variant": name, "view": view, "control": variant.control}
             row["seeds"] = len(of_name)
             for metric in EVIDENCE:
-                own = values(of_name, users, view, metric)
-                figures: dict[str, Any] = {"mean": own.mean()}
-                if rivals:
-                    rival = values(rivals, users, ONE_PASS, metric)
-                    num = min(len(own), len(rival))
-                    base = rival[:num].mean()
-                    difference = own[:num] - rival[:num]
+                figures: dict[str, Any] = {"mean": values(of_name, users, view, metric).mean()}
+                if both:
+                    rival = values(against, users, ONE_PASS, metric)
+                    base = rival.mean()
+                    difference = values(paired, users, view, metric) - rival
                     if base > 0:
                         interval = bootstrap_over_seeds(difference) / base
                         figures["gain"] = difference.mean() / base
@@ -216,20 +220,28 @@ def gains(
     return found
 
 
-def values(measured: list[dict[str, Any]], users: UserValues, view: str, metric: str) -> np.ndarray:
+def by_seed(measured: list[dict[str, Any]], variant: str | None) -> dict[int, dict[str, Any]]:
+    """Return a variant's cells by seed, in ascending order."""
+    found = {cell["key"]["seed"]: cell for cell in measured if cell["key"]["variant"] == variant}
+    return dict(sorted(found.items()))
+
+
+def values(
+    measured: dict[int, dict[str, Any]], users: UserValues, view: str, metric: str
+) -> np.ndarray:
     """Return the values of cells, one for each seed and user, ``[S, n]``.
 
     Raises:
         ConfigError: If the values of a cell are missing.
     """
     found = []
-    for cell in measured:
-        stated = {"seed": cell["key"]["seed"], "test": cell["figures"]["views"][view]}
+    for seed, cell in measured.items():
+        stated = {"seed": seed, "test": cell["figures"]["views"][view]}
         of_cell = users.of(label(cell["key"], view), stated, metric)
         if of_cell is None:
             raise ConfigError(
                 f"{users.path} does not hold the users of {cell['key']['variant']}, seed "
-                f"{stated['seed']}; run the benchmark again without --resume"
+                f"{seed}; run the benchmark again without --resume"
             )
         found.append(of_cell)
     return np.stack(found)
