@@ -53,18 +53,25 @@ class FixedGraph:
         self.edge_weight: Tensor | None = None
         self.num_sources, self.num_targets = num_sources, num_targets
         self.matrix: Any = None
-        self.transposed: Any = None
+        self._transposed: Any = None
         self._places: tuple[Tensor, Tensor] | None = None
         # Other devices (MPS) have no sparse matrices: messages are passed along the edges there.
         if edge_index.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
                 use_torch_sparse = WITH_TORCH_SPARSE
-            make = _sparse_tensor if use_torch_sparse else _sparse_csr
             source, target = edge_index
-            self.matrix = make(target, source, edge_weight, (num_targets, num_sources))
-            self.transposed = make(source, target, edge_weight, (num_sources, num_targets))
+            size = (num_targets, num_sources)
+            self.matrix = _sparse(target, source, edge_weight, size, use_torch_sparse)
         else:
             self.edge_index, self.edge_weight = edge_index, edge_weight
+
+    @property
+    def transposed(self) -> Any:
+        """The transposed matrix, built at the first backward pass or reversal; None without
+        matrices."""
+        if self._transposed is None and self.matrix is not None:
+            self._transposed = _transposed(self.matrix)
+        return self._transposed
 
     def __copy__(self) -> Self:
         # Not by the state: that would take the matrices apart in every training step.
@@ -88,7 +95,7 @@ class FixedGraph:
         turned = copy.copy(self)
         turned.edge_index = None if self.edge_index is None else self.edge_index.flip(0)
         turned.num_sources, turned.num_targets = self.num_targets, self.num_sources
-        turned.matrix, turned.transposed = self.transposed, self.matrix
+        turned.matrix, turned._transposed = self.transposed, self.matrix
         turned._places = None if self._places is None else self._places[::-1]
         return turned
 
@@ -106,13 +113,16 @@ class FixedGraph:
             return changed
         if self._places is None:
             source, target = edges
+            # Sorted by target, the edges were not put in another order.
+            as_given = bool((target[1:] >= target[:-1]).all())
+            by_target = target if as_given else target * self.num_sources + source
             self._places = (
-                torch.argsort(target * self.num_sources + source),
+                torch.argsort(by_target, stable=True),
                 torch.argsort(source * self.num_targets + target),
             )
         for_matrix, for_transposed = self._places
         changed.matrix = _with_values(self.matrix, edge_weight[for_matrix])
-        changed.transposed = _with_values(self.transposed, edge_weight[for_transposed])
+        changed._transposed = _with_values(self.transposed, edge_weight[for_transposed])
         return changed
 
 
@@ -278,13 +288,47 @@ def symmetric_norm(source: Tensor, target: Tensor, num_sources: int, num_targets
     return (out_degree[source] * in_degree[target]).rsqrt()
 
 
-def _sparse_tensor(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) -> SparseTensor:
-    return SparseTensor(row=row, col=col, value=value, sparse_sizes=size).coalesce()
-
-
-def _sparse_csr(row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+def _sparse(
+    row: Tensor, col: Tensor, value: Tensor, size: tuple[int, int], use_torch_sparse: bool
+) -> Any:
+    """Return a sparse matrix; entries that are sorted by row are not copied."""
+    if bool((row[1:] >= row[:-1]).all()):
+        rowptr = row.new_zeros(size[0] + 1)
+        torch.cumsum(torch.bincount(row, minlength=size[0]), dim=0, out=rowptr[1:])
+        return _of_parts(rowptr, col, value, size, use_torch_sparse)
+    if use_torch_sparse and row.device.type != "cpu":
+        return SparseTensor(row=row, col=col, value=value, sparse_sizes=size).coalesce()
     # SciPy counts where torch sorts, and the kernels use 32-bit indices.
     entries = (value.cpu().numpy(), (row.cpu().int().numpy(), col.cpu().int().numpy()))
-    csr = scipy.sparse.coo_matrix(entries, shape=size).tocsr()
-    indptr, indices, data = map(torch.from_numpy, (csr.indptr, csr.indices, csr.data))
-    return csr_tensor(indptr, indices, data, size).to(value.device)
+    return _of_scipy(scipy.sparse.coo_matrix(entries, shape=size).tocsr(), value, use_torch_sparse)
+
+
+def _transposed(matrix: Any) -> Any:
+    use_torch_sparse = isinstance(matrix, SparseTensor)
+    if use_torch_sparse and matrix.device().type != "cpu":
+        return matrix.t()
+    rowptr, col, value = _csr(matrix)
+    shape = matrix.sparse_sizes() if use_torch_sparse else matrix.shape
+    parts = (value.cpu().numpy(), col.cpu().int().numpy(), rowptr.cpu().int().numpy())
+    turned = scipy.sparse.csr_matrix(parts, shape=tuple(shape)).T.tocsr()
+    return _of_scipy(turned, value, use_torch_sparse)
+
+
+def _of_scipy(csr: Any, like: Tensor, use_torch_sparse: bool) -> Any:
+    parts = [torch.from_numpy(part).to(like.device) for part in (csr.indptr, csr.indices, csr.data)]
+    return _of_parts(*parts, csr.shape, use_torch_sparse)
+
+
+def _of_parts(
+    rowptr: Tensor, col: Tensor, value: Tensor, size: tuple[int, int], use_torch_sparse: bool
+) -> Any:
+    if not use_torch_sparse:
+        return csr_tensor(rowptr, col, value, size)
+    return SparseTensor(
+        rowptr=rowptr.long(),
+        col=col.long(),
+        value=value,
+        sparse_sizes=size,
+        is_sorted=True,
+        trust_data=True,
+    )

@@ -121,6 +121,8 @@ class ModalityGate(Part):
     Args:
         num_modalities: M.
         channels: Width d of a preference.
+        trained: False for a gate whose parameters stay zero; what does not change its weights is
+            not computed then.
 
     Example:
         >>> gate, shares = ModalityGate(num_modalities=2, channels=4), torch.tensor([0.25, 0.75])
@@ -134,10 +136,11 @@ class ModalityGate(Part):
         tensor([0.2500, 0.7500])
     """
 
-    def __init__(self, num_modalities: int, channels: int) -> None:
+    def __init__(self, num_modalities: int, channels: int, trained: bool = True) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(num_modalities, channels))
-        self.bias = torch.nn.Parameter(torch.zeros(num_modalities))
+        self.trained = trained
+        self.weight = torch.nn.Parameter(torch.zeros(num_modalities, channels), trained)
+        self.bias = torch.nn.Parameter(torch.zeros(num_modalities), trained)
 
     def reset_parameters(self) -> None:
         """Reset to the global weights."""
@@ -152,7 +155,9 @@ class ModalityGate(Part):
             shares: Global weights a, ``[M]``, all above zero.
         """
         present = preference.any(dim=-1)
-        logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias + shares.log()
+        logit = shares.log().expand(present.shape)
+        if self.trained:
+            logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias + logit
         # A finite mask: a row of -inf would make the gradient NaN.
         share = logit.masked_fill(~present, torch.finfo(logit.dtype).min).softmax(dim=-1)
         return share * present
@@ -175,6 +180,7 @@ class FrozenModalityGate(torch.nn.Module):
 
     def __init__(self, gate: ModalityGate, shares: Tensor) -> None:
         super().__init__()
+        self.trained = gate.trained
         # A product with LN(p) is one of the centred weight with p, over the deviation of p.
         weight = gate.weight.detach()
         self.register_buffer("weight", weight - weight.mean(dim=1, keepdim=True))
@@ -182,9 +188,11 @@ class FrozenModalityGate(torch.nn.Module):
 
     def forward(self, preference: Tensor) -> Tensor:
         """As :meth:`ModalityGate.forward`, with the fixed global weights."""
-        present, spread = preference.any(dim=-1), preference.var(dim=-1, correction=0)
-        logit = (preference * self.weight).sum(dim=-1)
-        logit = torch.addcmul(self.bias, logit, (spread + EPSILON).rsqrt())
+        present, logit = preference.any(dim=-1), self.bias
+        if self.trained:
+            spread = preference.var(dim=-1, correction=0)
+            logit = (preference * self.weight).sum(dim=-1)
+            logit = torch.addcmul(self.bias, logit, (spread + EPSILON).rsqrt())
         share = torch.where(present, logit, torch.finfo(logit.dtype).min).softmax(dim=-1)
         return share * present
 

@@ -61,7 +61,11 @@ class ItemEmbedding(torch.nn.Module):
     def forward(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
         """Return E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
         learned = self.from_interactions(graph, index)
-        return learned if self.content is None else learned + self.content(index)
+        if self.content is None:
+            return learned
+        content = self.content(index)
+        # In place where it is a new tensor: each takes much memory on a large catalogue.
+        return learned.add_(content) if self.shrinkage else learned + content
 
     def from_interactions(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
         """Return the first term of E, ``[I, d]``, or its rows ``index``."""

@@ -139,6 +139,7 @@ class ItemMessages(torch.nn.Module):
             smoothing = self.smoothing(encoder, graph, shares, smooth, withheld)
             return Propagated(encoder, shift, signal_tables, smoothing)
         if self._last is None or self._steps_since >= every:
+            self._last = None  # its memory is needed for the new ones
             with torch.no_grad():
                 encoder, signal_tables = self(items, graph, shares)
                 smoothing = self.smoothing(encoder, graph, shares, smooth)
@@ -167,16 +168,22 @@ class ItemMessages(torch.nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Return Z, ``[I, d]``, and the signal tables C and M_m, ``[I, d]`` each, without
         gradients."""
-        # Filled one by one: the tables take most of the memory on a large catalogue.
-        table = items.new_empty(items.size(0), 1 + len(graph.modalities), items.size(1))
-        for column, signal_table in enumerate(self._signal_tables(items, graph)):
+        # Side by side and filled one by one: they take most of the memory on a large catalogue.
+        table = items.new_empty(items.size(0), 2 + len(graph.modalities), items.size(1))
+        for column, signal_table in enumerate(self._signal_tables(items, graph), 1):
             table[:, column] = signal_table
-        signal_tables = list(table.unbind(dim=1))
-        return self._encoder(signal_tables, graph, shares), signal_tables
+        encoder, *signal_tables = table.unbind(dim=1)
+        return self._encoder(signal_tables, graph, shares, encoder), signal_tables
 
-    def _encoder(self, signal_tables: list[Tensor], graph: RecGraph, shares: Tensor) -> Tensor:
-        """Return Z, from C and the M_m."""
-        encoder = signal_tables[0].clone()
+    def _encoder(
+        self,
+        signal_tables: list[Tensor],
+        graph: RecGraph,
+        shares: Tensor,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Return Z, from C and the M_m, in ``out`` if it is given."""
+        encoder = signal_tables[0].clone() if out is None else out.copy_(signal_tables[0])
         weights = self.modality_weights(graph, shares).unbind(dim=1)
         for table, weight in zip(signal_tables[1:], weights, strict=True):
             encoder.addcmul_(table, weight.unsqueeze(1))

@@ -44,7 +44,7 @@ class ItemTables(Tables):
         Args:
             item: Z with rows of length one, ``[I, d]``.
             bias: ``[I]``.
-            columns: Z, C and the M_m, ``[I, d]`` each.
+            columns: Z, C and the M_m, ``[I, d]`` each; not copied where they are side by side.
             inference: The one pass.
             linear: The linear path, whose factors are appended; None for none.
         """
@@ -52,7 +52,7 @@ class ItemTables(Tables):
         if linear is not None:
             item = torch.cat([item, linear.item.to(item.dtype)], dim=1)
             columns = [*columns, linear.row_encoder.to(item.dtype)]
-        row_encoder = torch.cat(columns, dim=1)
+        row_encoder = side_by_side(columns)
         return cls(
             item=item, bias=bias, row_encoder=row_encoder, channels=channels, inference=inference
         )
@@ -73,3 +73,21 @@ class ItemTables(Tables):
     def signal_tables(self) -> Tensor:
         """C and the M_m side by side, ``[I, (1 + M) * d]``."""
         return self.split(self.row_encoder)[1]
+
+
+def side_by_side(tables: list[Tensor]) -> Tensor:
+    """Return tables ``[I, d]`` next to each other, ``[I, n * d]``; a view where they already are.
+
+    Example:
+        >>> whole = torch.arange(12.0).view(2, 3, 2)
+        >>> joined = side_by_side(list(whole.unbind(dim=1)))
+        >>> torch.equal(joined, whole.flatten(1)), joined.data_ptr() == whole.data_ptr()
+        (True, True)
+    """
+    first, width = tables[0], sum(table.size(1) for table in tables)
+    place, size = first.data_ptr(), first.element_size()
+    for table in tables:
+        if table.stride() != (width, 1) or table.data_ptr() != place:
+            return torch.cat(tables, dim=1)
+        place += size * table.size(1)
+    return first.as_strided((first.size(0), width), (width, 1))

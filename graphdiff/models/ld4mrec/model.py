@@ -153,7 +153,7 @@ class LD4MRec(Recommender):
         self.heads = CosineHeads(num_heads)
         self.reconstruction = SoftReconstruction(graph.num_items, config.objective)
         if gate is None:
-            gate = ModalityGate(len(graph.modalities), channels).requires_grad_(config.gated)
+            gate = ModalityGate(len(graph.modalities), channels, config.gated)
         self.gate = gate
         self.process = build_process(config, schedule) if process is None else process
         uniform = 0.1 if config.diffusion.importance_sampling else 1.0
@@ -236,7 +236,8 @@ class LD4MRec(Recommender):
         hide = passing.hide_targets and passing.num_layers > 0
         withheld = position[~draw.visible] if hide else None
         loss = self.row_losses(rows, draw, withheld)
-        self.steps.update(draw.t, loss)
+        if self.config.diffusion.importance_sampling:
+            self.steps.update(draw.t, loss)
         return (draw.step_weight * loss).mean()
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:
