@@ -308,7 +308,10 @@ class StepSampler(torch.nn.Module):
 
     @torch.no_grad()
     def update(self, t: Tensor, loss: Tensor) -> None:
-        """Record the losses ``[B]``, not weighted, of the steps ``t``, long ``[B]``."""
+        """Record the losses ``[B]``, not weighted, of the steps ``t``, long ``[B]``; not where all
+        draws are uniform."""
+        if self.uniform == 1:
+            return
         count = torch.zeros_like(self.squared_loss).index_add_(0, t, torch.ones_like(loss))
         total = torch.zeros_like(self.squared_loss).index_add_(0, t, loss.detach().square())
         seen = count > 0

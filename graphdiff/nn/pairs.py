@@ -38,6 +38,7 @@ class Pairs:
     def __init__(self, row: Tensor, place: Tensor, num_rows: int, num_places: int) -> None:
         self.row, self.place = row, place
         self.num_rows, self.num_places = num_rows, num_places
+        self._stacked: dict[int, Pairs] = {}
 
     def __len__(self) -> int:
         return self.row.numel()
@@ -63,6 +64,11 @@ class Pairs:
         """Return the pairs repeated for each head: of rows ``[H * B]`` and places ``[H * J]``."""
         if num_heads == 1:
             return self
+        if num_heads not in self._stacked:
+            self._stacked[num_heads] = self._repeated(num_heads)
+        return self._stacked[num_heads]
+
+    def _repeated(self, num_heads: int) -> Pairs:
         head = torch.arange(num_heads, device=self.row.device).unsqueeze(1)
         stacked = Pairs(
             (self.row + self.num_rows * head).flatten(),

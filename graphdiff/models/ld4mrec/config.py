@@ -151,6 +151,11 @@ class LD4MRecConfig(ModelConfig):
     shrinkage: float = Field(
         3.0, ge=0, description="κ: the embedding of an item with n interactions times n / (n + κ)."
     )
+    spectral_start: bool = Field(
+        True,
+        description="Start the item embeddings from a truncated SVD of the interactions, where "
+        "there are at most four million; otherwise from random values.",
+    )
     modality_shares: Literal["agreement", "equal"] = Field(
         "agreement",
         description="Global weights of the modalities: by the similarity of a user's items in "

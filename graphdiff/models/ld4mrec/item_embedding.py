@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
+from graphdiff.models.ld4mrec.spectral_start import DEVIATION, spectral_start
 
 
 class ItemEmbedding(torch.nn.Module):
@@ -27,6 +28,8 @@ class ItemEmbedding(torch.nn.Module):
         channels: Width d.
         content_rank: Principal directions R of each modality; 0 for no linear term.
         shrinkage: :math:`\kappa`.
+        spectral: Start training from a truncated SVD of the interactions; see
+            :func:`~graphdiff.models.ld4mrec.spectral_start.spectral_start`.
 
     Example:
         >>> graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=3)
@@ -37,9 +40,19 @@ class ItemEmbedding(torch.nn.Module):
         (True, 0)
     """
 
-    def __init__(self, graph: RecGraph, channels: int, content_rank: int, shrinkage: float) -> None:
+    started: Tensor
+
+    def __init__(
+        self,
+        graph: RecGraph,
+        channels: int,
+        content_rank: int,
+        shrinkage: float,
+        spectral: bool = False,
+    ) -> None:
         super().__init__()
-        self.shrinkage = shrinkage
+        self.shrinkage, self.spectral = shrinkage, spectral
+        self.register_buffer("started", torch.tensor(False))
         self.weight = torch.nn.Parameter(torch.zeros(graph.num_items, channels))
         self.content = (
             ContentEmbedding(graph, channels, content_rank)
@@ -49,14 +62,22 @@ class ItemEmbedding(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the embeddings and the maps of features; they are zero before."""
-        torch.nn.init.normal_(self.weight, std=0.1)
+        torch.nn.init.normal_(self.weight, std=DEVIATION)
+        self.started.fill_(False)
         if self.content is not None:
             self.content.reset_parameters()
 
+    @torch.no_grad()
     def start(self, graph: RecGraph, generator: torch.Generator) -> None:
-        """Read the features; see :meth:`ContentEmbedding.start`."""
+        """Read features and interactions; does nothing the second time. See
+        :meth:`ContentEmbedding.start`."""
         if self.content is not None:
             self.content.start(graph, generator)
+        if self.spectral and not self.started:
+            table = spectral_start(graph, self.weight.size(1), generator)
+            if table is not None:
+                self.weight.copy_(table)
+            self.started.fill_(True)
 
     def forward(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
         """Return E, ``[I, d]``, or its rows ``index``, long ``[n]``."""

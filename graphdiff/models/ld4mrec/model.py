@@ -21,7 +21,6 @@ from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
 from graphdiff.models.ld4mrec.draws import Draw, draw_step, training_process
 from graphdiff.models.ld4mrec.explain import explain_row
 from graphdiff.models.ld4mrec.inference import InferencePass
-from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
 from graphdiff.models.ld4mrec.item_messages import ItemMessages, Propagated
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.linear_path import LinearPath
@@ -30,7 +29,12 @@ from graphdiff.models.ld4mrec.objective import (
     item_popularity,
     training_loss,
 )
-from graphdiff.models.ld4mrec.parts import check_parts, noise_schedule, with_steps
+from graphdiff.models.ld4mrec.parts import (
+    check_parts,
+    item_embedding,
+    noise_schedule,
+    with_steps,
+)
 from graphdiff.models.ld4mrec.process_settings import build_process
 from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
 from graphdiff.models.ld4mrec.row_diffusion import diffuse
@@ -145,7 +149,7 @@ class LD4MRec(Recommender):
         self.given_parts = given
         channels, num_heads, passing = config.hidden_channels, config.num_heads, config.propagation
         path, num_steps = config.linear_path, config.diffusion.num_steps
-        self.items = ItemEmbedding(graph, channels, config.content_rank, config.shrinkage)
+        self.items = item_embedding(config, graph)
         self.messages = ItemMessages(
             passing.num_layers, passing.num_item_layers, passing.content_weight, passing.every
         )
@@ -236,8 +240,7 @@ class LD4MRec(Recommender):
         hide = passing.hide_targets and passing.num_layers > 0
         withheld = position[~draw.visible] if hide else None
         loss = self.row_losses(rows, draw, withheld)
-        if self.config.diffusion.importance_sampling:
-            self.steps.update(draw.t, loss)
+        self.steps.update(draw.t, loss)
         return (draw.step_weight * loss).mean()
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:

@@ -1,11 +1,13 @@
-"""Checks of parts that are given to LD4MRec in place of its own."""
+"""Parts of LD4MRec made from its settings, and checks of parts that are given in their place."""
 
 from __future__ import annotations
 
 import torch
 
 from graphdiff.errors import ConfigError
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
+from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
 from graphdiff.nn.diffusion import Schedule
 from graphdiff.nn.processes import Process
 
@@ -24,6 +26,17 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "cnet": (),
     "gate": (),
 }
+
+
+def item_embedding(config: LD4MRecConfig, graph: RecGraph) -> ItemEmbedding:
+    """Return the item embeddings of a model with the given settings."""
+    return ItemEmbedding(
+        graph,
+        config.hidden_channels,
+        config.content_rank,
+        config.shrinkage,
+        config.spectral_start,
+    )
 
 
 def check_parts(**parts: object) -> tuple[str, ...]:
