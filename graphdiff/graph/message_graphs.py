@@ -87,8 +87,7 @@ def item_to_user_graph(graph: RecGraph, normalized: bool = True) -> FixedGraph:
         if normalized
         else torch.ones_like(graph.col, dtype=torch.float32)
     )
-    edge_index = torch.stack([graph.col, graph.user])
-    return FixedGraph(edge_index, weight, graph.num_items, graph.num_users)
+    return FixedGraph((graph.col, graph.user), weight, graph.num_items, graph.num_users)
 
 
 def item_to_user_graph_without(graph: RecGraph, interaction: Tensor) -> FixedGraph:
@@ -137,11 +136,14 @@ def similarity_graph(graph: RecGraph, shares: Mapping[str, float]) -> FixedGraph
                 [0.5000, 0.0000]])
     """
     graphs = [(share, *graph.similar(name)) for name, share in dict(shares).items()]
+    size = (graph.num_items, graph.num_items)
+    if len(graphs) == 1:  # without copying the edges
+        share, edge_index, weight = graphs[0]
+        return FixedGraph(edge_index, share * weight, *size)
     return FixedGraph(
         torch.cat([edge_index for _, edge_index, _ in graphs], dim=1),
         torch.cat([share * weight for share, _, weight in graphs]),
-        graph.num_items,
-        graph.num_items,
+        *size,
     )
 
 

@@ -25,7 +25,8 @@ class FixedGraph:
     step, halves the time of an epoch.
 
     Args:
-        edge_index: Long ``[2, E]``, sources in row 0 and targets in row 1.
+        edge_index: Long ``[2, E]``, sources in row 0 and targets in row 1, or a pair of them. Edges
+            that are sorted by target are not copied.
         edge_weight: Float ``[E]``.
         num_sources: Number of source nodes.
         num_targets: Number of target nodes.
@@ -43,7 +44,7 @@ class FixedGraph:
 
     def __init__(
         self,
-        edge_index: Tensor,
+        edge_index: Tensor | tuple[Tensor, Tensor],
         edge_weight: Tensor,
         num_sources: int,
         num_targets: int,
@@ -56,14 +57,14 @@ class FixedGraph:
         self._transposed: Any = None
         self._places: tuple[Tensor, Tensor] | None = None
         # Other devices (MPS) have no sparse matrices: messages are passed along the edges there.
-        if edge_index.device.type in SPARSE_DEVICES:
+        source, target = edge_index
+        if source.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
                 use_torch_sparse = WITH_TORCH_SPARSE
-            source, target = edge_index
             size = (num_targets, num_sources)
             self.matrix = _sparse(target, source, edge_weight, size, use_torch_sparse)
         else:
-            self.edge_index, self.edge_weight = edge_index, edge_weight
+            self.edge_index, self.edge_weight = torch.stack([source, target]), edge_weight
 
     @property
     def transposed(self) -> Any:

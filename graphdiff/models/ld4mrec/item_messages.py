@@ -139,7 +139,6 @@ class ItemMessages(torch.nn.Module):
             smoothing = self.smoothing(encoder, graph, shares, smooth, withheld)
             return Propagated(encoder, shift, signal_tables, smoothing)
         if self._last is None or self._steps_since >= every:
-            self._last = None  # its memory is needed for the new ones
             with torch.no_grad():
                 encoder, signal_tables = self(items, graph, shares)
                 smoothing = self.smoothing(encoder, graph, shares, smooth)
@@ -167,7 +166,8 @@ class ItemMessages(torch.nn.Module):
         self, items: Tensor, graph: RecGraph, shares: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Return Z, ``[I, d]``, and the signal tables C and M_m, ``[I, d]`` each, without
-        gradients."""
+        gradients. The tables of earlier training steps are discarded."""
+        self.invalidate()  # Their memory is needed.
         # Side by side and filled one by one: they take most of the memory on a large catalogue.
         table = items.new_empty(items.size(0), 2 + len(graph.modalities), items.size(1))
         for column, signal_table in enumerate(self._signal_tables(items, graph), 1):
