@@ -32,7 +32,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
 from graphdiff.errors import ConfigError, GraphDiffError
-from graphdiff.evaluation.ranking import evaluate
+from graphdiff.evaluation.ranking import rank
 from graphdiff.experiments.machine import machine
 from graphdiff.experiments.workers import in_own_process, warm_up
 from graphdiff.files import make_folder, write_text
@@ -126,7 +126,7 @@ def measure(
         model = ImplicitModel(name, data, seed)
         model.fit()
         steps = 1
-        mark({"epoch": 1, **evaluate(model, data, "val")})
+        mark({"epoch": 1, **rank(model, data, "val").mean()})
     else:
         recommender = get_model(name).from_data(data, **settings)
         steps = steps_per_epoch(recommender)
