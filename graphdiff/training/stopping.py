@@ -19,6 +19,8 @@ STARTED = 1.25
 ENOUGH_EPOCHS = 120
 #: It has declined, and may end at once, when its last values are below this share of its best ones.
 DECLINED = 0.97
+#: A curve that has not started may end after a decline that lasts this many times the patience.
+LONG_AGO = 4
 
 
 def is_past(
@@ -34,7 +36,8 @@ def is_past(
     - ``min_steps`` training steps are done. Fewer suffice for a curve that has *started*, with a
       best value a quarter above the mean of those before it, the first three at most: 120 epochs,
       or any number where it has *declined* since, by more than 3 % in the mean of half of
-      ``patience`` validations.
+      ``patience`` validations. A curve that has not started may end when it has declined and its
+      best value is four times ``patience`` validations ago.
 
     Args:
         curve: Values of the metric in the order of the validations; higher is better.
@@ -52,11 +55,15 @@ def is_past(
         True
     """
     best = max(range(len(curve)), key=curve.__getitem__)
-    if len(curve) - 1 - best < patience:
+    since = len(curve) - 1 - best
+    if since < patience:
         return False
     if steps < min_steps:
         started = best > 0 and curve[best] > STARTED * fmean(curve[: min(best, 3)])
-        if not (started and (epochs >= ENOUGH_EPOCHS or _declined(curve, best, patience))):
+        enough = started and epochs >= ENOUGH_EPOCHS
+        # Before a curve has started, a decline may be the dip that its rise begins with.
+        believed = started or since >= LONG_AGO * patience
+        if not enough and not (believed and _declined(curve, best, patience)):
             return False
     return not _rising(curve, patience)
 

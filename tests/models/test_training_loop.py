@@ -39,7 +39,7 @@ def train(model, epochs, start=True, seed=0):
 
 def test_the_loop_computes_what_fit_does():
     data = SyntheticMultimedia(num_users=300, num_items=120, seed=0)[0]
-    settings = {"hidden_channels": 64, "batch_size": 64, "ema_decay": 0.0, "spectral_start": False}
+    settings = {"hidden_channels": 64, "batch_size": 64, "ema_decay": 0.0}
     fitted = LD4MRec.from_data(data, **settings)
     result = fit(fitted, data, epochs=3, eval_every=3, seed=5, progress=False, accelerator="cpu")
     model = LD4MRec.from_data(data, **settings)

@@ -83,6 +83,11 @@ def test_a_curve_that_declines_ends_after_patience(steps):
     assert 55 <= end(curve, steps) <= 60
 
 
+def test_a_long_decline_ends_a_training_that_began_well():
+    curve = [0.19 + 0.001 * n for n in range(20)] + [0.21 - 0.0002 * n for n in range(300)]
+    assert 4 * 30 <= end(curve, 4) <= 150
+
+
 def test_a_curve_that_has_levelled_off_ends_after_enough_epochs():
     curve = [0.1 + 0.005 * min(n, 24) for n in range(400)]
     assert end(curve, 4) == 120
@@ -92,4 +97,4 @@ def test_a_curve_that_has_levelled_off_ends_after_enough_epochs():
 def test_a_rise_after_a_dip_is_followed():
     curve = [0.08, 0.06] + [0.03 + 0.0004 * n for n in range(100)] + [0.07] * 60
     assert end(curve, 30) > 110
-    assert end(curve[:60], 30, patience=4) == 50  # 1500 steps; too few values for a trend
+    assert end(curve, 30, patience=4, min_steps=0) == 5  # too few values for a trend

@@ -152,7 +152,7 @@ class LD4MRecConfig(ModelConfig):
         3.0, ge=0, description="κ: the embedding of an item with n interactions times n / (n + κ)."
     )
     spectral_start: bool = Field(
-        True,
+        False,
         description="Start the item embeddings from a truncated SVD of the interactions, where "
         "there are at most four million; otherwise from random values.",
     )

@@ -103,7 +103,7 @@ def test_every_process_equals_dense_rows_in_double_precision(diffusion, every):
 
 
 def test_propagation_is_repeated_after_some_steps():
-    model = make(propagation={"every": 2}, spectral_start=False)
+    model = make(propagation={"every": 2})
     rows = model.graph.rows(torch.arange(12))
     seen = []
     for _ in range(4):
