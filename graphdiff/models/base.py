@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from graphdiff.models.changes import ChangeableModel
 from graphdiff.models.config import BaseConfig, ModelConfig
 from graphdiff.models.conversion import as_flag, as_integer
 from graphdiff.models.explanation import Explanation
+from graphdiff.models.exploration import explored
 from graphdiff.models.frames import Frames
 from graphdiff.models.query import Query
 from graphdiff.models.registry import explain_abstract, register
@@ -103,6 +105,7 @@ class Recommender(Frames, ChangeableModel):
         exclude_index: Any = None,
         candidates: Any = None,
         candidate_index: Any = None,
+        explore: float = 0.0,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """Return the top-k items of each user over the whole catalogue.
@@ -122,6 +125,8 @@ class Recommender(Frames, ChangeableModel):
                 a position in the request.
             candidates: Raw ids of the only items that may be recommended. All by default.
             candidate_index: The same as item indices, or as a bool mask ``[I]``.
+            explore: Share of the list that items without training interactions take at least, from
+                0 (best recall now) to 1; see :func:`~graphdiff.models.exploration.explored`.
             **options: Further arguments of the model's :meth:`user_vectors` or :meth:`scorer`.
 
         Returns:
@@ -144,14 +149,9 @@ class Recommender(Frames, ChangeableModel):
                 if query.rows.num
                 else self._no_scores
             )
-        score, item = topk_blocks(
-            score_block,
-            query.rows.num,
-            self.num_items,
-            as_integer(k, "k"),
-            exclude=self.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude),
-            allowed=allowed,
-        )
+        excluded = self.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude)
+        best = partial(topk_blocks, score_block, query.rows.num, self.num_items, exclude=excluded)
+        score, item = explored(best, as_integer(k, "k"), explore, self.graph, allowed)
         return item, score
 
     def _no_scores(self, start: int, stop: int) -> Tensor:

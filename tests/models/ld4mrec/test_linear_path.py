@@ -58,3 +58,10 @@ def test_it_is_solved_once_and_grows():
     path.change(None, 3)
     assert path.row_encoder.shape == path.item.shape == (15, 4)
     assert not path.item[12:].any()
+    kept = torch.arange(15) != 3
+    expected = path.item[kept]
+    path.change(kept, 1)
+    assert torch.equal(path.item[:14], expected)
+    assert path.row_encoder.shape == (15, 4)
+    path.discard()
+    assert not path.item.any()
