@@ -14,12 +14,12 @@ from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedGraph, mean_layer, propagate
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Tables
-from graphdiff.models.mgcn import MGCN
-from graphdiff.models.multiview import MultiViewConfig, nodes_with_views
+from graphdiff.models.mgcn import MGCN, MGCNConfig
+from graphdiff.models.multiview import nodes_with_views
 from graphdiff.nn.losses import bpr_loss, info_nce_loss, l2_penalty
 
 
-class GUMEConfig(MultiViewConfig):
+class GUMEConfig(MGCNConfig):
     """Settings of :class:`GUME`; the defaults are the authors' for Amazon Baby."""
 
     num_layers: int = Field(3, ge=0, description="Layers on the enhanced user-item graph.")
