@@ -90,12 +90,13 @@ def describe(data: HeteroData) -> dict[str, int]:
 def correlation(measured: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the rank correlations of the models' test means under both splits, per metric.
 
-    Models that one split lacks are left out; with fewer than two there is none.
+    Models that one split lacks are left out; there is none of fewer than two models, nor where
+    all are equal.
     """
     found = {}
     for metric in METRICS:
         pairs = list(zip(*both(measured, metric).values(), strict=True))
-        if not pairs or len(pairs[0]) < 2:
+        if any(len(set(values)) < 2 for values in pairs) or not pairs:
             continue
         found[metric] = {
             "models": len(pairs[0]),
