@@ -178,6 +178,15 @@ class ModelHooks(torch.nn.Module, ABC):
             "batch_over = 'nothing' and define solve()"
         )
 
+    def calibrate(self, pairs: Tensor) -> None:
+        """Set what validation decides beside the epoch, before this epoch is validated.
+
+        Nothing by default. It must not change the weights that training goes on with.
+
+        Args:
+            pairs: Validation pairs (user, item), long ``[2, P]``.
+        """
+
     def solve(self) -> None:
         """Compute the weights of a model over nothing from its graph."""
         if self.batch_over != "nothing":

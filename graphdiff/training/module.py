@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.errors import RunError, TrainingError
 from graphdiff.evaluation.ranking import rank
 from graphdiff.models.base import ModelConfig, Recommender
-from graphdiff.schema import fingerprint
+from graphdiff.schema import INTERACTS, fingerprint
 from graphdiff.seeds import torch_seed
 from graphdiff.training.batches import ShuffledBatches, describe_batch
 from graphdiff.training.interrupts import StopRequest
@@ -209,6 +209,7 @@ class RecommenderModule(L.LightningModule):
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Rank the catalogue for all validation users; the batch only triggers it."""
         with CountWork() if self._by_cost and not self._eval_every else nullcontext() as counted:
+            self.model.calibrate(self.data[INTERACTS].val_edge_label_index.to(self.device))
             metrics = rank(self.model, self.data, "val").mean()
         if counted is not None and self._step_work is not None:
             epoch = self._step_work * len(self.batches)

@@ -66,9 +66,14 @@ def test_a_new_item_with_the_features_of_another_has_its_content_embedding():
     torch.testing.assert_close(content[9:], content[:2])
 
 
-@pytest.mark.parametrize("linear_rank", [0, 8])
-def test_scores_of_existing_items_do_not_change(linear_rank):
-    model = make(linear_path={"rank": linear_rank})
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+def test_scores_of_existing_items_do_not_change(linear, kept):
+    model = make(linear_path={"enabled": linear})
+    if linear:
+        model.linear.weight.fill_(0.5)
+        if kept:
+            model.linear.keep(model.graph, torch.tensor(0.5))
     users = torch.arange(12)
     before = model(users)
     model.add_items(NEW)
@@ -152,14 +157,14 @@ def test_models_without_content_cannot_add_items():
         model.explain(0, user_index=0)
 
 
-@pytest.mark.parametrize(("linear_rank", "content_rank"), [(0, 4), (8, 4), (0, 0)])
+@pytest.mark.parametrize(("linear", "content_rank"), [(False, 4), (True, 4), (True, 0), (False, 0)])
 @pytest.mark.parametrize("features", [{}, {"image": 6}, {"image": 6, "text": 5}])
-def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
+def test_the_parts_of_a_score_sum_to_it(features, linear, content_rank):
     torch.manual_seed(0)
     settings = {
         "hidden_channels": 8,
         "num_neighbors": 3,
-        "linear_path.rank": linear_rank,
+        "linear_path.enabled": linear,
         "content_rank": content_rank,
     }
     model = LD4MRec.from_data(random_data(features=features), **settings).eval()
@@ -167,12 +172,14 @@ def test_the_parts_of_a_score_sum_to_it(features, linear_rank, content_rank):
     with torch.no_grad():
         for p in model.parameters():
             p += 0.2 * torch.randn_like(p)
+    if linear:
+        model.linear.weight.fill_(0.5)
     scores = model(torch.tensor([3]))
     explanation = model.explain(7, user_index=3)
     assert explanation.score == pytest.approx(scores[0, 7].item(), abs=1e-5)
     assert sum(explanation.parts.values()) == pytest.approx(explanation.score, abs=1e-5)
     expected = {"behaviour", "collaborative", "remainder"}
-    expected |= {"linear"} if linear_rank else set()
+    expected |= {"linear"} if linear else set()
     expected |= {f"features_{name}" for name in features} if content_rank else set()
     assert set(explanation.parts) == expected | {f"preference_{name}" for name in features}
     mine = model.graph.rows(torch.tensor([3])).item.tolist()

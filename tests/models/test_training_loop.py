@@ -8,6 +8,7 @@ import torch
 from graphdiff import LD4MRec, evaluate, fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.models import MODELS
+from graphdiff.schema import INTERACTS
 from graphdiff.training.batches import ShuffledBatches
 from tests.conftest import TRAINED, make_model, random_data
 
@@ -47,6 +48,7 @@ def test_the_loop_computes_what_fit_does():
     model.reset_parameters()
     losses = train(model, epochs=3, seed=5)
     assert sum(losses[-5:]) < sum(losses[:5])
+    model.calibrate(data[INTERACTS].val_edge_label_index)
     assert evaluate(model, data, "val")["recall@20"] == result.val["recall@20"]
     for name, p in fitted.named_parameters():
         assert torch.equal(p, model.get_parameter(name)), name
@@ -61,9 +63,9 @@ def test_a_forgotten_start_of_the_first_epoch_changes_nothing(name, multimodal_d
     assert torch.equal(model(users), forgetful(users))
 
 
-def test_features_are_read_and_the_linear_path_is_solved_without_start_epoch():
+def test_features_are_read_and_the_linear_path_is_started_without_start_epoch():
     data = random_data(features={"image": 6})
-    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"rank": 8})
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True})
     assert not model.items.content.started
     train(model, epochs=1, start=False)
     assert model.items.content.started

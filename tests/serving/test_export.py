@@ -34,7 +34,8 @@ def make(features=None, seed=0, num_items=50, **settings):
     torch.nn.init.normal_(model.gate.weight)
     torch.nn.init.normal_(model.bias)
     if model.linear is not None:
-        model.linear.solve(model.graph)
+        model.linear.start(model.graph, torch.Generator().manual_seed(seed))
+        model.linear.weight.fill_(0.5)
     return model, data
 
 
@@ -55,10 +56,10 @@ def same(found, expected):
     torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("linear_rank", [0, 16])
+@pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("features", [{}, {"image": 6, "text": 5}], ids=len)
-def test_a_torch_program_returns_what_the_model_does(features, linear_rank, tmp_path):
-    model, _ = make(features, linear_path={"rank": linear_rank})
+def test_a_torch_program_returns_what_the_model_does(features, linear, tmp_path):
+    model, _ = make(features, linear_path={"enabled": linear, "rank": 16})
     export(model, tmp_path / "model.pt2", "torch", k=10)
     about = {"graphdiff.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=about).module()
@@ -70,7 +71,7 @@ def test_a_torch_program_returns_what_the_model_does(features, linear_rank, tmp_
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A model with two modalities and a linear path, and its ONNX program."""
-    model, _ = make({"image": 6, "text": 5}, linear_path={"rank": 16})
+    model, _ = make({"image": 6, "text": 5}, linear_path={"enabled": True, "rank": 16})
     model.catalogue.item_ids = [f"item {n}" for n in range(50)]
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export(model, path, k=10)
@@ -166,7 +167,7 @@ def test_tables_in_few_bits_are_near(precision, error):
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_programs_in_few_bits(precision, tmp_path):
-    settings = {"num_items": 2000, "hidden_channels": 64, "linear_path.rank": 64}
+    settings = {"num_items": 2000, "hidden_channels": 64, "linear_path.enabled": True}
     model, data = make({"image": 6, "text": 5}, **settings)
     path = tmp_path / "model.onnx"
     export(model, path, precision=precision)

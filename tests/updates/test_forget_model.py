@@ -8,9 +8,9 @@ from graphdiff.schema.details import ItemDetails
 from tests.updates.samples import FEATURES, NEW, contents, interactions, trained
 
 
-@pytest.mark.parametrize("linear_rank", [0, 8])
-def test_forgotten_users_and_items_leave_the_graph_and_the_tables(linear_rank):
-    model = trained(linear_path={"rank": linear_rank})
+@pytest.mark.parametrize("linear", [False, True])
+def test_forgotten_users_and_items_leave_the_graph_and_the_tables(linear):
+    model = trained(linear_path={"enabled": linear})
     model.catalogue.details = ItemDetails(25, {"title": [f"title of i{n}" for n in range(25)]})
     state = model.update(NEW, FEATURES, passes=1).state
     before = interactions(model)

@@ -138,16 +138,18 @@ def test_a_model_without_features_takes_new_items():
 
 
 def test_the_linear_path_follows_the_interactions():
-    model = trained(linear_path={"rank": 8})
+    model = trained(linear_path={"enabled": True, "rank": 8})
     model.start_epoch(torch.Generator())
-    before = model.linear.item.clone()
+    model.linear.keep(model.graph, torch.tensor(0.5))
+    before = model.linear.basis.clone()
     model.update(NEW, FEATURES, passes=1)
-    assert model.linear.item.shape == (27, 8)
+    assert len(model.linear.basis) == len(model.linear.bias) == 27
+    assert model.linear.best < 0
     fresh = copy.deepcopy(model.linear)
     fresh.discard()
-    fresh.solve(model.graph)
-    torch.testing.assert_close(fresh.item, model.linear.item)
-    assert not torch.equal(model.linear.item[:25], before)
+    fresh.start(model.graph, torch.Generator())
+    assert torch.equal(fresh.basis, model.linear.basis)
+    assert not torch.equal(model.linear.basis[:25], before)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,15 @@ from graphdiff.graph.store import RecGraph
 if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
 
+#: Parameters with one row for each item.
+ITEM_PARAMETERS = (
+    "items.weight",
+    "bias",
+    "reconstruction.bias",
+    "linear.items.weight",
+    "linear.bias",
+)
+
 
 @torch.no_grad()
 def adopt(model: LD4MRec, graph: RecGraph, kept: Tensor | None = None) -> None:
@@ -35,7 +44,7 @@ def adopt(model: LD4MRec, graph: RecGraph, kept: Tensor | None = None) -> None:
         model.items.keep(kept)
     model.items.grow(graph)
     if model.linear is not None:
-        model.linear.change(kept, num)
+        model.linear.change(graph, kept, num, like)
     model.graph = graph
     model.invalidate_tables()
     model.messages.invalidate()

@@ -115,16 +115,18 @@ class ObjectiveConfig(BaseConfig):
 
 
 class LinearPathConfig(BaseConfig):
-    """The linear item-item model whose scores are added at inference."""
+    """The linear scores beside the network."""
 
-    rank: int = Field(
-        default=0,
-        ge=0,
-        description="K of the linear path, a multiple of hidden_channels; 0 for none.",
+    enabled: bool | None = Field(
+        default=None,
+        description="Train a linear path; by default where users have at least 10 interactions on "
+        "average.",
     )
-    ridge: float = Field(default=2000.0, gt=0, description="λ: ridge of its regression.")
-    weight: float = Field(
-        default=0.5, ge=0, description="ω: standard deviation of its scores for each user."
+    rank: int = Field(
+        default=255, ge=1, description="K: eigenvalues that are kept of the item-item graph."
+    )
+    num_sampled: int = Field(
+        default=4096, ge=1, description="Items that a step compares with 0; all of fewer items."
     )
 
 
@@ -173,16 +175,11 @@ class LD4MRecConfig(ModelConfig):
     )
     linear_path: LinearPathConfig = Field(
         default_factory=LinearPathConfig,
-        description="The linear item-item model added at inference.",
+        description="The linear scores beside the network.",
     )
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:
-        if self.linear_path.rank % self.hidden_channels:
-            raise ValueError(
-                f"linear_path.rank={self.linear_path.rank} is no multiple of "
-                f"hidden_channels={self.hidden_channels}"
-            )
         if self.hidden_channels % self.num_heads:
             raise ValueError(
                 f"hidden_channels={self.hidden_channels} cannot be divided among "
@@ -205,6 +202,4 @@ SEARCH_SPACE: dict[str, list[Any]] = {
     "propagation.content_weight": [1.0, 2.0, 4.0],
     "content_rank": [0, 64],
     "gated": [False, True],
-    "linear_path.rank": [0, 512],
-    "linear_path.ridge": [50.0, 300.0, 2000.0],
 }

@@ -34,6 +34,7 @@ class ContentEmbedding(torch.nn.Module):
         graph: The graph whose item features are read; it has at least one modality.
         channels: Width d of the embeddings.
         rank: Largest number R of principal directions of a modality.
+        scale: Factor of the initial maps.
 
     Example:
         >>> rowptr, col = torch.tensor([0, 2, 4]), torch.tensor([0, 1, 2, 3])
@@ -49,8 +50,9 @@ class ContentEmbedding(torch.nn.Module):
     agreement: Tensor
     started: Tensor
 
-    def __init__(self, graph: RecGraph, channels: int, rank: int) -> None:
+    def __init__(self, graph: RecGraph, channels: int, rank: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.modalities = list(graph.modalities)
         width = {name: graph.features(name)[0].size(1) for name in self.modalities}
         self.ranks = [min(rank, width[name]) for name in self.modalities]
@@ -86,7 +88,7 @@ class ContentEmbedding(torch.nn.Module):
         """Draw the maps, scaled by the agreements; they are zero before :meth:`start`."""
         torch.nn.init.normal_(self.weight, generator=generator)
         rank = torch.tensor(self.ranks, device=self.weight.device)
-        self.weight.mul_(self.agreement.repeat_interleave(rank).unsqueeze(1))
+        self.weight.mul_(self.scale * self.agreement.repeat_interleave(rank).unsqueeze(1))
 
     def forward(self, index: Tensor | None = None) -> Tensor:
         """Return the embeddings of all items, ``[I, d]``, or of those at ``index``, long

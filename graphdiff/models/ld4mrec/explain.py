@@ -21,19 +21,17 @@ if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
 
 
-def explain_row(
-    model: LD4MRec, item: int, rows: Rows, tables: ItemTables, num_items: int
-) -> Explanation:
+def explain_row(model: LD4MRec, item: int, rows: Rows, num_items: int) -> Explanation:
     """Split the score of one item for one row into parts; see :meth:`LD4MRec.explain`.
 
     Args:
         model: The model, in evaluation mode.
         item: Index of the item.
         rows: One row.
-        tables: The model's item tables.
         num_items: Largest number of items of the history to name.
     """
-    shares = model.shares()
+    tables, shares = model.cached_tables(), model.shares()
+    assert isinstance(tables, ItemTables)
     encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
     signals, behaviour = model.signals(signal_tables, rows), encode_entries(encoder, rows)
     hidden = model.hidden(behaviour, rows.item.new_zeros(1), signals)
@@ -115,14 +113,14 @@ def decompose(
     value = row_scale(rows, hidden.dtype)
     each = {name: value * (part @ direction) for name, part in summands.items()}
     score = hidden @ direction
-    linear_query = tables.inference.linear
+    linear_query, linear_bias = tables.inference.linear, 0.0
     if linear_query is not None:
-        linear = tables.split(tables.row_encoder[rows.item])[2]
-        length = linear.sum(dim=0).norm().clamp(min=1e-12)
-        each["linear"] = linear_query.weight * (linear @ linear_item) / length
+        columns = tables.split(tables.row_encoder[rows.item])[2]
+        each["linear"], linear_bias = linear_query.decompose(columns, linear_item)
         score = score + each["linear"].sum()
     assert tables.bias is not None
-    remainder = {"cnet": (network @ direction).item(), "bias": tables.bias[item].item()}
+    bias = tables.bias[item].item() + linear_bias
+    remainder = {"cnet": (network @ direction).item(), "bias": bias}
     parts = {name: part.sum().item() for name, part in each.items()}
     history, unnamed = _contributions(rows.item, each, num_items)
     return Explanation(

@@ -30,6 +30,8 @@ class ItemEmbedding(torch.nn.Module):
         shrinkage: :math:`\kappa`.
         spectral: Start training from a truncated SVD of the interactions; see
             :func:`~graphdiff.models.ld4mrec.spectral_start.spectral_start`.
+        scale: Factor of all initial values; with 1, embeddings from interactions have a standard
+            deviation of 0.1.
 
     Example:
         >>> graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=3)
@@ -49,20 +51,21 @@ class ItemEmbedding(torch.nn.Module):
         content_rank: int,
         shrinkage: float,
         spectral: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.shrinkage, self.spectral = shrinkage, spectral
+        self.shrinkage, self.spectral, self.scale = shrinkage, spectral, scale
         self.register_buffer("started", torch.tensor(False))
         self.weight = torch.nn.Parameter(torch.zeros(graph.num_items, channels))
         self.content = (
-            ContentEmbedding(graph, channels, content_rank)
+            ContentEmbedding(graph, channels, content_rank, scale)
             if content_rank and graph.modalities
             else None
         )
 
     def reset_parameters(self) -> None:
         """Draw the embeddings and the maps of features; they are zero before."""
-        torch.nn.init.normal_(self.weight, std=DEVIATION)
+        torch.nn.init.normal_(self.weight, std=DEVIATION * self.scale)
         self.started.fill_(False)
         if self.content is not None:
             self.content.reset_parameters()

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from graphdiff.models.base import Tables
 from graphdiff.models.ld4mrec.inference import InferencePass
-from graphdiff.models.ld4mrec.linear_path import LinearPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +16,10 @@ class ItemTables(Tables):
     """Item tables of LD4MRec, the same for all users.
 
     ``item`` is Z with rows of length one, ``[I, d]``, and beside it the linear path's item
-    factors, ``[I, K]``.
+    vectors, ``[I, K]``.
 
     Attributes:
-        row_encoder: Z, C, the M_m and the linear path's row factors side by side, so that a row is
+        row_encoder: Z, C, the M_m and the linear path's columns side by side, so that a row is
             encoded by all of them at once, ``[I, (2 + M) * d + K]``.
         channels: d.
         inference: From encoded rows to user vectors, with the weights of the same moment.
@@ -37,7 +36,7 @@ class ItemTables(Tables):
         bias: Tensor,
         columns: list[Tensor],
         inference: InferencePass,
-        linear: LinearPath | None,
+        linear: tuple[Tensor, Tensor] | None,
     ) -> ItemTables:
         """Return tables.
 
@@ -46,12 +45,13 @@ class ItemTables(Tables):
             bias: ``[I]``.
             columns: Z, C and the M_m, ``[I, d]`` each; not copied where they are side by side.
             inference: The one pass.
-            linear: The linear path, whose factors are appended; None for none.
+            linear: Tables of the linear path, ``[I, K]`` each, which are appended: what encodes
+                rows, and item vectors; None for none.
         """
         channels = item.size(1)
         if linear is not None:
-            item = torch.cat([item, linear.item.to(item.dtype)], dim=1)
-            columns = [*columns, linear.row_encoder.to(item.dtype)]
+            columns = [*columns, linear[0].to(item.dtype)]
+            item = torch.cat([item, linear[1].to(item.dtype)], dim=1)
         row_encoder = side_by_side(columns)
         return cls(
             item=item, bias=bias, row_encoder=row_encoder, channels=channels, inference=inference

@@ -1,4 +1,4 @@
-"""A linear item-item model of low rank, as two item tables."""
+"""A masked linear autoencoder with a graph score, trained beside LD4MRec's network."""
 
 from __future__ import annotations
 
@@ -6,117 +6,337 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphdiff.graph.item_graph import scaled_interactions
+from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.config import LD4MRecConfig
+from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
+from graphdiff.nn.reconstruction import sum_rows
 from graphdiff.nn.spectral import right_singular_vectors
 
-# Directions in which the item factors vary by less than this share of the largest are noise.
-_FLAT = 1e-9
+#: Factor of the initial embeddings, so that the initial scores are close to zero.
+INITIAL_SCALE = 0.3
+#: The two weights of the score move this many times as fast as embeddings.
+PACE = 5.0
+#: Mean length of rows from which on the path is trained by default.
+LONG_ROWS = 10
+#: Validations without improvement after which the path is complete.
+PATIENCE = 8
+#: Slope of the error below a target of zero.
+SLOPE = 0.1
 
 
 class LinearPath(torch.nn.Module):
-    r"""EASEᴿ (`arXiv 1905.03375 <https://arxiv.org/abs/1905.03375>`_) of low rank.
-
-    With the singular values :math:`s_k` and right singular vectors V of the interaction matrix X,
-    :math:`P = (X^\top X + \lambda \mathrm{I})^{-1}` is
+    r"""Scores that are linear in the row, for data with long rows.
 
     .. math::
-        \lambda P = \mathrm{I} - V F V^\top, \qquad
-        F = \mathrm{diag}\Big(\frac{s_k^2}{s_k^2 + \lambda}\Big),
+        s_{ui} = w\, \Big(\frac{1}{|N_u|} \sum_{j \in N_u} \mathbf{e}_j\Big) \cdot \mathbf{e}_i
+        + g\, \sum_{j \in N_u} A_{ji} + b_i
 
-    and EASE's prediction of an item that the user does not have,
-    :math:`-(\mathbf{x}_u P)_j / P_{jj}`, is an inner product of :math:`\mathbf{x}_u V F^{1/2}` and
-    :math:`\mathbf{w}_j = F^{1/2} \mathbf{v}_j / (1 - \mathbf{v}_j F \mathbf{v}_j^\top)`. The
-    largest K singular values are kept. With all of them it is EASE, except for the items that the
-    user has; with few, it needs no matrix ``[I, I]``.
+    with item embeddings E (:class:`~graphdiff.models.ld4mrec.item_embedding.ItemEmbedding`) as
+    encoder and decoder, and the item-item graph :math:`A = R^\top R / \lambda_1` of
+    :func:`~graphdiff.graph.item_graph.scaled_interactions`. A is truncated to its K largest
+    eigenvalues, :math:`A \approx V \Lambda V^\top`, so that s is an inner product of a query with
+    :math:`(\mathbf{e}_i, \mathbf{v}_i, b_i)` and no matrix ``[I, I]`` is needed. With all
+    eigenvalues it is exact.
 
-    Both factors are rotated and scaled so that the covariance of the :math:`\mathbf{w}_j` over the
-    catalogue is the identity. The scores of a user then have a standard deviation over the
-    catalogue equal to the length of the user's vector. That is ours, to mix them with other scores.
+    *Objective.* A part of the row is hidden, and its scores are compared with 1, those of all items
+    that the row lacks with 0, by a squared error that is one-sided for the latter: below zero it
+    counts :math:`0.1^2` times. What matters for a ranking is that items without interaction do not
+    score high; how far below zero they are is free.
 
-    In LD4MRec the factors are computed when training begins, and the scores are added at inference.
-    They take no part in training: the linear model is smooth where the network is sharp, which the
-    likelihood of training rows does not reward. It improves accuracy on dense data.
+    The parts are those of GiffCF (`arXiv 2311.08744 <https://arxiv.org/abs/2311.08744>`_) that our
+    controls found to matter on dense data: hiding, one table, the graph score, and the curvature of
+    its output network, of which the one-sided error is the plain form. Its diffusion is left out;
+    see ``docs/lab-notes/dense-data.md``. Embeddings from features, and sampled items where the
+    catalogue is large, are ours.
+
+    *Beside the network.* It has its own parameters and loss, and its scores are added to the
+    network's with the weight :math:`\mu`, which validation sets: see
+    :mod:`graphdiff.models.ld4mrec.calibration`. Until then :math:`\mu` is 0.
 
     Args:
-        num_items: I.
-        rank: K. Where there are fewer singular values, the last columns are zero.
-        ridge: λ, in users of an item.
-        weight: ω, the length of user vectors.
-
-    Example:
-        >>> graph = RecGraph(torch.tensor([0, 2, 4]), torch.tensor([0, 1, 1, 2]), num_items=3)
-        >>> path = LinearPath(num_items=3, rank=2, ridge=1.0, weight=0.5)
-        >>> path.solve(graph)
-        >>> query = path.query(path.row_encoder[:2].sum(dim=0, keepdim=True))  # user 0
-        >>> (query @ path.item.t()).std(correction=0)
-        tensor(0.5000)
+        graph: Training interactions and item content.
+        channels: Width d of the embeddings.
+        rank: K, or the number of users or items where that is less.
+        num_sampled: Items that a training step compares with 0; all where there are no more.
+        content_rank: See :class:`~graphdiff.models.ld4mrec.item_embedding.ItemEmbedding`.
+        shrinkage: Likewise.
     """
 
-    row_encoder: Tensor
-    item: Tensor
+    basis: Tensor
+    eigenvalues: Tensor
     solved: Tensor
+    weight: Tensor
+    kept_table: Tensor
+    kept_bias: Tensor
+    kept_pace: Tensor
+    best: Tensor
+    looks: Tensor
 
-    def __init__(self, num_items: int, rank: int, ridge: float, weight: float) -> None:
+    def __init__(
+        self,
+        graph: RecGraph,
+        channels: int,
+        rank: int,
+        num_sampled: int,
+        content_rank: int,
+        shrinkage: float,
+    ) -> None:
         super().__init__()
-        self.ridge = ridge
-        self.query = LinearQuery(weight)
-        self.register_buffer("row_encoder", torch.zeros(num_items, rank))
-        self.register_buffer("item", torch.zeros(num_items, rank))
+        num_items = graph.num_items
+        self.rank = min(rank, graph.num_users, num_items)
+        # Columns of zeros fill up the width d + K + 1 to whole blocks of d columns, which the
+        # tables of exported models consist of.
+        rank = self.rank + -(self.rank + 1) % channels
+        self.num_sampled = num_sampled
+        self.items = ItemEmbedding(graph, channels, content_rank, shrinkage, scale=INITIAL_SCALE)
+        self.bias = torch.nn.Parameter(torch.zeros(num_items))
+        self.pace = torch.nn.Parameter(torch.empty(2))
+        self.register_buffer("basis", torch.zeros(num_items, rank))
+        self.register_buffer("eigenvalues", torch.zeros(rank))
         self.register_buffer("solved", torch.tensor(False))
+        self.register_buffer("weight", torch.tensor(0.0))
+        # The weights of the best epoch so far, its recall, and the looks since then.
+        self.register_buffer("kept_table", torch.zeros(num_items, channels))
+        self.register_buffer("kept_bias", torch.zeros(num_items))
+        self.register_buffer("kept_pace", torch.zeros(2))
+        self.register_buffer("best", torch.tensor(-1.0))
+        self.register_buffer("looks", torch.tensor(0))
 
     @torch.no_grad()
-    def solve(self, graph: RecGraph) -> None:
-        """Compute the factors of a graph's interactions, in float64; does nothing the second
-        time."""
+    def reset_parameters(self) -> None:
+        """Draw the embeddings and set the rest to initial values."""
+        self.items.reset_parameters()
+        torch.nn.init.zeros_(self.bias)
+        torch.nn.init.constant_(self.pace, 1 / PACE)
+        self.weight.zero_()
+        self.best.fill_(-1)
+        self.looks.zero_()
+
+    @torch.no_grad()
+    def start(self, graph: RecGraph, generator: torch.Generator) -> None:
+        """Read the features and decompose the item graph; the second time, do nothing."""
+        self.items.start(graph, generator)
         if self.solved:
             return
-        matrix = graph.to_scipy()
-        rank = self.row_encoder.size(1)
-        vectors = right_singular_vectors(matrix, min(rank, *matrix.shape)).double()
-        squares = torch.from_numpy(matrix @ vectors.numpy()).square().sum(dim=0)
-        share = squares / (squares + self.ridge)
-        encoder = vectors * share.sqrt()
-        item = encoder / (1 - (vectors.square() @ share)).unsqueeze(1)
-        variance, axes = torch.linalg.eigh(torch.cov(item.t(), correction=0).view(len(share), -1))
-        kept = variance > _FLAT * variance.max().clamp(min=_FLAT)
-        deviation, axes = variance[kept].sqrt(), axes[:, kept]
-        self.row_encoder[:, : len(deviation)] = encoder @ axes * deviation
-        self.item[:, : len(deviation)] = item @ axes / deviation
+        matrix = scaled_interactions(graph)
+        basis = right_singular_vectors(matrix, self.rank)
+        square = torch.from_numpy(matrix @ basis.double().numpy()).square().sum(dim=0)
+        largest = square.max().clamp(min=torch.finfo(square.dtype).tiny)
+        self.basis[:, : self.rank] = basis
+        self.eigenvalues[: self.rank] = square / largest
         self.solved.fill_(True)
 
-    def freeze(self) -> LinearQuery:
-        """Return the map from encoded rows to user vectors, without the tables."""
-        return LinearQuery(self.query.weight)
+    def _query(self, mean: Tensor, total: Tensor) -> Tensor:
+        """Return queries ``[B, d + K + 1]`` from the mean embedding of each row's items and the sum
+        of Λ times their basis vectors."""
+        w, g = PACE * self.pace
+        return torch.cat([w * mean, g * total, mean.new_ones(mean.size(0), 1)], dim=1)
+
+    def tables(self, graph: RecGraph, kept: bool = True) -> tuple[Tensor, Tensor]:
+        """Return the inference tables, ``[I, d + K + 1]`` each: the columns that a row is encoded
+        by, which are E, VΛ and ones that count its items; and the item vectors, which are E, V
+        and b.
+
+        Args:
+            graph: Training interactions.
+            kept: Use the weights that :meth:`keep` kept, if any.
+        """
+        table, bias, _ = self._values(graph, kept)
+        basis = self.basis.to(table.dtype)
+        ones = torch.ones_like(table[:, :1])
+        row_encoder = torch.cat([table, basis * self.eigenvalues.to(table.dtype), ones], dim=1)
+        return row_encoder, torch.cat([table, basis, bias.unsqueeze(1)], dim=1)
+
+    def _values(self, graph: RecGraph, kept: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return E, b and the two weights."""
+        if kept and self.best >= 0:
+            return self.kept_table, self.kept_bias, PACE * self.kept_pace
+        return self.items(graph), self.bias, PACE * self.pace
+
+    @property
+    def complete(self) -> bool:
+        """Whether training has stopped, as the last validations brought no improvement."""
+        return bool(self.looks >= PATIENCE)
+
+    @torch.no_grad()
+    def keep(self, graph: RecGraph, recall: Tensor) -> None:
+        """Keep the weights for inference, if their recall is the best so far.
+
+        The path is at its best after a few epochs, long before the network, and then fits noise.
+        """
+        self.looks += 1
+        if recall > self.best:
+            self.best.copy_(recall)
+            self.looks.zero_()
+            self.kept_table = self.items(graph).clone()
+            self.kept_bias.copy_(self.bias)
+            self.kept_pace.copy_(self.pace)
+
+    def loss(
+        self, graph: RecGraph, rows: Rows, visible: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return the error of each row, ``[B]``.
+
+        Args:
+            graph: Training interactions.
+            rows: B rows with nnz items in all.
+            visible: Bool ``[nnz]``, items that the encoder sees; the others are targets.
+            generator: Draws the sampled items.
+        """
+        table = self.items(graph)
+        basis = self.basis.to(table.dtype)
+        factors = torch.cat([table, basis, self.bias.unsqueeze(1)], dim=1)
+        own = factors.index_select(0, rows.item)
+        seen = visible.to(own.dtype).unsqueeze(1)
+        seen_sum, count = (
+            sum_rows(seen * own, rows.row, rows.num),
+            sum_rows(seen, rows.row, rows.num),
+        )
+        channels, rank = table.size(1), basis.size(1)
+        mean, total, _ = seen_sum.tensor_split([channels, channels + rank], dim=1)
+        degree = rows.degree().to(own.dtype).unsqueeze(1)
+        # The graph score is a sum; what is hidden is made up for.
+        total = total * self.eigenvalues.to(own.dtype) * degree / count.clamp(min=1)
+        query = self._query(mean / count.clamp(min=1), total)
+        sampled = self._sample(factors.size(0), generator)
+        error = one_sided(query @ factors.index_select(0, sampled).t())
+        repeats = factors.size(0) / sampled.numel()
+        # An item of the row that was sampled counts as an item that the row lacks; take it out.
+        drawn = torch.zeros_like(self.bias).index_fill(0, sampled, repeats)
+        score = (query.index_select(0, rows.row) * own).sum(dim=1)
+        target = torch.where(visible, 0.0, (1 - score).square())
+        correction = target - drawn[rows.item] * one_sided(score)
+        return repeats * error.sum(dim=1) + sum_rows(
+            correction.unsqueeze(1), rows.row, rows.num
+        ).squeeze(1)
+
+    def _sample(self, num_items: int, generator: torch.Generator) -> Tensor:
+        if num_items <= self.num_sampled:
+            return torch.arange(num_items, device=self.bias.device)
+        order = torch.rand(num_items, generator=generator, device=self.bias.device)
+        return order.topk(self.num_sampled).indices
+
+    def freeze(self, kept: bool = True, weight: Tensor | None = None) -> LinearQuery:
+        """Return the map from encoded rows to user vectors, without the tables.
+
+        Args:
+            kept: As in :meth:`tables`.
+            weight: μ; by default the current one.
+        """
+        pace = self.kept_pace if kept and self.best >= 0 else self.pace
+        weight = self.weight if weight is None else weight
+        return LinearQuery(weight, PACE * pace.detach(), self.basis.size(1))
 
     def discard(self) -> None:
-        """Set all factors to zero, so that :meth:`solve` computes them again."""
-        self.row_encoder.zero_()
-        self.item.zero_()
+        """Forget the basis, so that :meth:`start` computes it again, and the weights that were
+        kept."""
+        self.basis.zero_()
+        self.kept_table.zero_()
+        self.kept_bias.zero_()
         self.solved.fill_(False)
+        self.best.fill_(-1)
+        self.looks.zero_()
 
-    def change(self, kept: Tensor | None, num: int) -> None:
-        """Leave out all items but ``kept``, bool ``[I]`` (default: none), and append ``num`` items
-        without interactions."""
-        for name in ("row_encoder", "item"):
-            table = getattr(self, name) if kept is None else getattr(self, name)[kept]
-            setattr(self, name, F.pad(table, (0, 0, 0, num)))
+    @torch.no_grad()
+    def change(self, graph: RecGraph, kept: Tensor | None, num: int, like: Tensor) -> None:
+        """Follow a change of the catalogue.
 
-    def extra_repr(self) -> str:
-        """Return the sizes for ``print(model)``."""
-        return f"rank={self.row_encoder.size(1)}, ridge={self.ridge:g}"
+        Args:
+            graph: The new graph.
+            kept: Items that stay, bool ``[I]``; all by default.
+            num: Number of new items, which are known by their features.
+            like: Items whose mean bias new items get, bool ``[I]``.
+        """
+        stay: Tensor | slice = slice(None) if kept is None else kept
+        new = self.bias.new_zeros(num) + self.bias[like].mean()
+        new_kept = self.kept_bias.new_zeros(num) + self.kept_bias[like].mean()
+        if kept is not None:
+            self.items.keep(kept)
+        self.items.grow(graph)
+        self.bias = torch.nn.Parameter(torch.cat([self.bias[stay], new]))
+        self.basis = F.pad(self.basis[stay], (0, 0, 0, num))
+        added = self.items(graph)[len(self.basis) - num :]
+        self.kept_table = torch.cat([self.kept_table[stay], added.to(self.kept_table.dtype)])
+        self.kept_bias = torch.cat([self.kept_bias[stay], new_kept])
+
+
+def linear_path(graph: RecGraph, config: LD4MRecConfig) -> LinearPath | None:
+    """Return a linear path with the settings of a model, or None where it is off.
+
+    By default it is on where users have at least 10 interactions on average. Where rows are
+    shorter, features and neighbours matter more than the row's own items.
+    """
+    settings = config.linear_path
+    enabled = settings.enabled
+    if enabled is None:
+        enabled = graph.num_interactions >= LONG_ROWS * graph.num_users
+    if not enabled:
+        return None
+    return LinearPath(
+        graph,
+        config.hidden_channels,
+        settings.rank,
+        settings.num_sampled,
+        config.content_rank,
+        config.shrinkage,
+    )
+
+
+def one_sided(score: Tensor) -> Tensor:
+    """Return the squared distance of scores from zero, which counts 0.01 times below zero.
+
+    Example:
+        >>> one_sided(torch.tensor([2.0, -2.0]))
+        tensor([4.0000, 0.0400])
+    """
+    return F.leaky_relu(score, SLOPE).square()
 
 
 class LinearQuery(torch.nn.Module):
-    """User vectors of a linear path: encoded rows, scaled to one length.
+    """User vectors of a linear path from encoded rows.
 
     Args:
-        weight: ω, the length.
+        weight: μ.
+        coefficients: w and g, ``[2]``.
+        rank: K.
     """
 
-    def __init__(self, weight: float) -> None:
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, weight: Tensor, coefficients: Tensor, rank: int) -> None:
         super().__init__()
-        self.weight = weight
+        self.rank = rank
+        self.register_buffer("scale", weight * coefficients)
+        self.register_buffer("weight", weight.clone())
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Scale ``[B, K]``; rows of zeros stay zero."""
-        return self.weight * F.normalize(encoded, dim=-1)
+        """Return ``[B, d + K + 1]``.
+
+        Args:
+            encoded: Rows scaled by :math:`1 / \\sqrt{|N_u|}`, times :meth:`LinearPath.row_encoder`,
+                ``[B, d + K + 1]``.
+        """
+        stop = encoded.size(1) - 1
+        table, basis, root = encoded.tensor_split([stop - self.rank, stop], dim=1)
+        # The last column is the root of the number of items, which turns the scaled sums into a
+        # mean and a sum.
+        mean, total = table / root.clamp(min=1), basis * root
+        w, g = self.scale.to(encoded.dtype)
+        one = self.weight.to(encoded.dtype).expand_as(root)
+        return torch.cat([w * mean, g * total, one], dim=1)
+
+    def decompose(self, columns: Tensor, item: Tensor) -> tuple[Tensor, float]:
+        """Split a score into the contributions of the items of the row, ``[n]``, and the bias.
+
+        Args:
+            columns: The tables' columns that encode these items, ``[n, d + K + 1]``.
+            item: The vector of the scored item, ``[d + K + 1]``.
+        """
+        stop = item.numel() - 1
+        products = (columns * item).tensor_split([stop - self.rank, stop], dim=1)
+        w, g = self.scale.to(item.dtype)
+        each = w * products[0].sum(dim=1) / len(columns) + g * products[1].sum(dim=1)
+        return each, (self.weight * item[-1]).item()

@@ -16,14 +16,15 @@ from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.catalogue import check_new_items
 from graphdiff.models.conversion import as_count
 from graphdiff.models.explanation import Explanation
-from graphdiff.models.ld4mrec.adoption import adopt
+from graphdiff.models.ld4mrec.adoption import ITEM_PARAMETERS, adopt
+from graphdiff.models.ld4mrec.calibration import HeldOut, calibrate
 from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
 from graphdiff.models.ld4mrec.draws import Draw, draw_step, training_process
 from graphdiff.models.ld4mrec.explain import explain_row
 from graphdiff.models.ld4mrec.inference import InferencePass
 from graphdiff.models.ld4mrec.item_messages import ItemMessages, Propagated
 from graphdiff.models.ld4mrec.item_tables import ItemTables
-from graphdiff.models.ld4mrec.linear_path import LinearPath
+from graphdiff.models.ld4mrec.linear_path import linear_path
 from graphdiff.models.ld4mrec.objective import (
     SoftReconstruction,
     item_popularity,
@@ -76,27 +77,24 @@ class LD4MRec(Recommender):
         s_{ui} &= \mathrm{mean}_\eta \cos(\mathbf{h}^\eta, \mathbf{z}^\eta_i) / \tau + b_i .
 
     *Modality preference.* The gate :math:`g_{um}` is initialised to the global weights
-    :math:`a_m` and keeps them unless it is trained (``gated``). Training it improves accuracy where
-    users differ in their preference, as on the synthetic data, and makes no difference on the real
-    datasets of the benchmarks.
+    :math:`a_m` and keeps them unless it is trained (``gated``), which improves accuracy on the
+    synthetic data and makes no difference on the real datasets of the benchmarks.
 
     *Diffusion.* In training :math:`\mathbf{x}_t = \sqrt{\bar\alpha_t}\tilde{\mathbf{x}}_u +
     \sqrt{1 - \bar\alpha_t}\,\sigma_u \epsilon`, with :math:`t` drawn uniformly, or by importance
-    as in the paper, which makes no difference in the benchmarks; a part of the row is hidden as
-    well. :math:`t = 0` is the observed row, with its own learned time embedding.
-    :math:`\sigma_u = \lVert\tilde{\mathbf{x}}_u\rVert / \sqrt{I}` makes a noise level comparable
-    between catalogues. Other corruptions than noise are available (``diffusion.process``); see
-    :mod:`graphdiff.nn.processes`. Inference is one pass on the observed row, without noise or
-    reverse chain.
+    as in the paper; a part of the row is hidden as well. :math:`t = 0` is the observed row, with
+    its own learned time embedding. :math:`\sigma_u = \lVert\tilde{\mathbf{x}}_u\rVert / \sqrt{I}`
+    makes a noise level comparable between catalogues. :mod:`graphdiff.nn.processes` has other
+    corruptions (``diffusion.process``). Inference is one pass on the observed row, without noise.
 
     *Objective.* Soft reconstruction of the row over the whole catalogue
     (:class:`~graphdiff.models.ld4mrec.objective.SoftReconstruction`) and a softmax over shared
     negatives on the scores s (:func:`~graphdiff.nn.losses.sampled_log_partition`). The items of a
     row that are hidden from the encoder are its targets.
 
-    The width is divided among H heads :math:`\eta`, which are trained independently and averaged:
-    see :mod:`graphdiff.nn.heads`. A linear item-item model, off by default, can add its scores to s
-    at inference: see :class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`.
+    The width is divided among H heads :math:`\eta`, trained independently and averaged: see
+    :mod:`graphdiff.nn.heads`. Where rows are long, scores linear in the row are trained beside the
+    network (:class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`) and validation weighs them.
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
@@ -128,7 +126,7 @@ class LD4MRec(Recommender):
     folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
     updatable: ClassVar[bool] = True
-    item_parameters: ClassVar[tuple[str, ...]] = ("items.weight", "bias", "reconstruction.bias")
+    item_parameters: ClassVar[tuple[str, ...]] = ITEM_PARAMETERS
     part_names: ClassVar[tuple[str, ...]] = ("schedule", "process", "cnet", "gate")
     config: LD4MRecConfig
     process: Process
@@ -148,7 +146,7 @@ class LD4MRec(Recommender):
         super().__init__(config, graph)
         self.given_parts = given
         channels, num_heads, passing = config.hidden_channels, config.num_heads, config.propagation
-        path, num_steps = config.linear_path, config.diffusion.num_steps
+        num_steps = config.diffusion.num_steps
         self.items = item_embedding(config, graph)
         self.messages = ItemMessages(
             passing.num_layers, passing.num_item_layers, passing.content_weight, passing.every
@@ -164,9 +162,7 @@ class LD4MRec(Recommender):
         self.steps = StepSampler(num_steps + 1, uniform=uniform)
         blocks = config.num_blocks
         self.cnet = CNet(channels, num_heads, blocks, num_steps) if cnet is None else cnet
-        self.linear = (
-            LinearPath(graph.num_items, path.rank, path.ridge, path.weight) if path.rank else None
-        )
+        self.linear = linear_path(graph, config)
         self.reset_parameters()
 
     @classmethod
@@ -189,22 +185,33 @@ class LD4MRec(Recommender):
         reset(self.gate)
         reset(self.cnet)
         self.steps.reset_parameters()
+        if self.linear is not None:
+            self.linear.reset_parameters()
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Discard the propagated tables; the first time, also read features."""
         self.messages.invalidate()
         self.items.start(self.graph, generator)
         if self.linear is not None:
-            self.linear.solve(self.graph)
+            self.linear.start(self.graph, generator)
 
     @torch.no_grad()
     def tables(self) -> ItemTables:
         """Propagate over all graphs and freeze the parts."""
         shares, channels = self.shares(), self.config.hidden_channels
         encoder, signal_tables = self.messages(self.items(self.graph), self.graph, shares)
-        inference = InferencePass(self.gate, shares, self.cnet, self.heads, channels, self.linear)
+        # A linear path that does not count is left out.
+        linear = self.linear if self.linear is not None and self.linear.weight else None
+        inference = InferencePass(self.gate, shares, self.cnet, self.heads, channels, linear)
         item = self.heads.normalize(encoder)
-        return ItemTables.build(item, self.bias, [encoder, *signal_tables], inference, self.linear)
+        beside = None if linear is None else linear.tables(self.graph)
+        return ItemTables.build(item, self.bias, [encoder, *signal_tables], inference, beside)
+
+    @torch.no_grad()
+    def calibrate(self, pairs: Tensor) -> None:
+        """Set the weight of the linear path; see :mod:`graphdiff.models.ld4mrec.calibration`."""
+        if self.linear is not None:
+            calibrate(self, self.linear, HeldOut(self.graph, pairs))
 
     def propagated(self, withheld: Tensor | None = None) -> Propagated:
         """Return the item tables of a training step; see :meth:`ItemMessages.for_step`."""
@@ -241,7 +248,11 @@ class LD4MRec(Recommender):
         withheld = position[~draw.visible] if hide else None
         loss = self.row_losses(rows, draw, withheld)
         self.steps.update(draw.t, loss)
-        return (draw.step_weight * loss).mean()
+        loss = (draw.step_weight * loss).mean()
+        if self.linear is not None and not self.linear.complete:
+            # The two share no parameter, so they need no balance.
+            loss = loss + self.linear.loss(self.graph, rows, draw.visible, generator).mean()
+        return loss
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:
         """Draw the random values of a training step on ``rows``, which are not all empty."""
@@ -306,7 +317,8 @@ class LD4MRec(Recommender):
         rows = self.query(
             user_index, user_id=user_id, history=history, history_index=history_index
         ).rows
-        tables = self._item_tables()
+        tables = self.cached_tables()
+        assert isinstance(tables, ItemTables)
         encoded = tables.split(encode_scaled_rows(tables.row_encoder, rows))[1]
         gate = row_signals(encoded, self.gate, self.shares()).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
@@ -352,9 +364,7 @@ class LD4MRec(Recommender):
                 f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
             )
         with self.evaluation_mode():
-            return explain_row(
-                self, int(item), rows, self._item_tables(), as_count(num_items, "num_items")
-            )
+            return explain_row(self, int(item), rows, as_count(num_items, "num_items"))
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
@@ -387,12 +397,7 @@ class LD4MRec(Recommender):
         adopt(self, graph, kept)
 
     def start_update(self, generator: torch.Generator) -> None:
-        """Solve the linear path of the new interactions, and start as an epoch does."""
+        """Decompose the item graph of the new interactions, and start as an epoch does."""
         if self.linear is not None:
             self.linear.discard()
         self.start_epoch(generator)
-
-    def _item_tables(self) -> ItemTables:
-        tables = self.cached_tables()
-        assert isinstance(tables, ItemTables)
-        return tables

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from graphdiff.models import Popularity
 from graphdiff.models.ld4mrec.inference import InferencePass
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_signals import row_signals
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.heads import CosineHeads
 from graphdiff.nn.signals import ModalityGate
+from tests.conftest import make_model, random_data
 
 CHANNELS, TEMPERATURE = 16, 0.3
 
@@ -66,15 +67,18 @@ def test_the_gate_residual_is_the_difference_to_the_global_weights():
     torch.testing.assert_close(signals.collaborative, encoded[:, :CHANNELS])
 
 
-def test_the_linear_path_stands_beside_it_with_one_length():
+def test_the_linear_path_stands_beside_it():
     gate, shares, cnet, heads = parts(2, 1, 2)
-    path = LinearPath(num_items=4, rank=3, ridge=1.0, weight=0.7)
+    graph = make_model(Popularity, random_data(20, 10)).graph
+    path = LinearPath(graph, 4, rank=3, num_sampled=8, content_rank=0, shrinkage=1.0).double()
+    path.reset_parameters()
+    path.weight.fill_(0.7)
     one_pass = InferencePass(gate, shares, cnet, heads, CHANNELS, path)
-    encoded = torch.randn(5, 4 * CHANNELS + 3, dtype=torch.float64)
+    encoded = torch.randn(5, 4 * CHANNELS + 8, dtype=torch.float64)
     alone = InferencePass(gate, shares, cnet, heads, CHANNELS)
     vectors = one_pass(encoded)
-    torch.testing.assert_close(vectors[:, :-3], alone(encoded[:, :-3]))
-    torch.testing.assert_close(vectors[:, -3:], 0.7 * F.normalize(encoded[:, -3:], dim=1))
+    torch.testing.assert_close(vectors[:, :-8], alone(encoded[:, :-8]))
+    torch.testing.assert_close(vectors[:, -8:], path.freeze()(encoded[:, -8:]))
 
 
 @pytest.mark.parametrize("num_heads", [1, 2])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from dense_reference import chain_on_rows, dense_losses, dense_rows
 
-from graphdiff import LD4MRec, fit
+from graphdiff import LD4MRec
 from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
@@ -171,7 +171,8 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
 @pytest.mark.parametrize("diffusion", PROCESSES, ids=str)
 def test_training_never_makes_a_tensor_of_batch_times_items(diffusion):
     num_users, num_items = 23, 71
-    settings = {"objective": {"num_negatives": 10}, "diffusion": diffusion}
+    path = {"enabled": True, "rank": 5, "num_sampled": 10}
+    settings = {"objective": {"num_negatives": 10}, "diffusion": diffusion, "linear_path": path}
     model = make(num_users=num_users, num_items=num_items, **settings)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters())
@@ -261,33 +262,9 @@ def test_a_head_is_trained_as_if_it_were_the_only_one():
             torch.testing.assert_close(2 * there[name][:1], gradient)
 
 
-def test_the_linear_path_adds_scores_of_a_given_deviation(tmp_path):
-    data = random_data(30, 25, FEATURES)
-    plain = LD4MRec.from_data(data, hidden_channels=8)
-    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"rank": 16, "weight": 0.7})
-    assert not model.linear.solved
-    fit(model, data, epochs=1, progress=False)
-    assert model.linear.solved
-    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "linear" not in k})
-    users = torch.arange(30)
-    added = model.eval()(users) - plain.eval()(users)
-    torch.testing.assert_close(added.std(dim=1, correction=0), torch.full((30,), 0.7))
-    graph = model.graph
-    encoded = torch.from_numpy(graph.to_scipy().toarray()).float() @ model.linear.row_encoder
-    expected = 0.7 * F.normalize(encoded, dim=1) @ model.linear.item.t()
-    torch.testing.assert_close(added, expected, rtol=1e-4, atol=1e-4)
-    # Folded-in users, and the model loaded from disk.
-    before = model.recommend([3, 4], k=5)
-    lists = [graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
-    model.save_pretrained(tmp_path / "model")
-    for again in (model, LD4MRec.from_pretrained(tmp_path / "model")):
-        found = again.recommend(history_index=lists, k=5)
-        assert torch.equal(found[0], before[0])
-        torch.testing.assert_close(found[1], before[1])
-    with pytest.raises(ConfigError, match="no multiple of"):
-        LD4MRec.from_data(data, hidden_channels=8, **{"linear_path.rank": 12})
+def test_widths_that_cannot_be_divided_are_refused():
     with pytest.raises(ConfigError, match="cannot be divided among"):
-        LD4MRec.from_data(data, hidden_channels=8, num_heads=3)
+        LD4MRec.from_data(random_data(30, 25), hidden_channels=8, num_heads=3)
 
 
 def test_no_parameter_depends_on_the_number_of_users():

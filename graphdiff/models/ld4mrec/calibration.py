@@ -1,0 +1,135 @@
+"""Validation sets how much LD4MRec's linear path counts, and which of its epochs is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.linear_path import LinearPath
+from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
+from graphdiff.models.query import Query
+
+if TYPE_CHECKING:
+    from graphdiff.models.ld4mrec.model import LD4MRec
+
+#: Shares of the linear scores that are tried, both scores brought to one standard deviation.
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: μ at the share 1, in ratios of the deviations: there the network only breaks ties.
+ALONE = 1000.0
+#: Length of the recommendation lists.
+LENGTH = 20
+#: Largest number of users that are looked at.
+MOST_USERS = 2048
+#: Users whose scores are held at a time.
+BLOCK = 256
+
+#: Scores ``[stop - start, I]`` of the users from ``start`` to ``stop``.
+Scorer = Callable[[int, int], Tensor]
+
+
+class HeldOut:
+    """Users with their histories and held-out items.
+
+    Args:
+        graph: Training interactions.
+        pairs: Held-out pairs (user, item), long ``[2, P]``. Of the users, at most 2,048 are drawn,
+            with a fixed seed.
+    """
+
+    def __init__(self, graph: RecGraph, pairs: Tensor) -> None:
+        users = pairs[0].unique()
+        if users.numel() > MOST_USERS:
+            generator = torch.Generator().manual_seed(0)
+            chosen = torch.randperm(users.numel(), generator=generator)[:MOST_USERS]
+            users = users[chosen.sort().values.to(users.device)]
+        self.user = users
+        self.seen = graph.rows(users)
+        place = torch.searchsorted(users, pairs[0]).clamp(max=users.numel() - 1)
+        own = users[place] == pairs[0]
+        order = place[own].argsort(stable=True)
+        self.target = Rows(place[own][order], pairs[1][own][order], users.numel())
+        self.num_items = graph.num_items
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return the bounds of blocks of users."""
+        num = self.user.numel()
+        return [(start, min(start + BLOCK, num)) for start in range(0, num, BLOCK)]
+
+    def recall(self, scorer: Scorer) -> Tensor:
+        """Return the recall@20 of scores, a scalar."""
+        total = torch.zeros((), device=self.user.device)
+        for start, stop in self.blocks():
+            total += self._recall(scorer(start, stop), start, stop)
+        return total / self.user.numel()
+
+    def recall_of_mixes(self, network: Scorer, path: Scorer) -> tuple[Tensor, Tensor]:
+        """Return μ for each share and the recall@20 of the network's scores plus μ times the
+        path's, ``[S]`` each."""
+        recall = torch.zeros(len(SHARES), device=self.user.device)
+        weight = recall
+        for start, stop in self.blocks():
+            by_network, by_path = network(start, stop), path(start, stop)
+            if start == 0:
+                # The ratio of the first users stands for all, so that μ is one number.
+                deviation = by_path.std(dim=1).mean().clamp(min=torch.finfo(by_path.dtype).tiny)
+                share = torch.tensor(SHARES, device=deviation.device)
+                odds = torch.where(share < 1, share / (1 - share), ALONE)
+                weight = odds * by_network.std(dim=1).mean() / deviation
+            for n, one in enumerate(weight):
+                recall[n] += self._recall(by_network + one * by_path, start, stop)
+        return weight, recall / self.user.numel()
+
+    def _recall(self, score: Tensor, start: int, stop: int) -> Tensor:
+        """Return the sum of the recalls of one block."""
+        score.masked_fill_(self._block(self.seen, start, stop), -torch.inf)
+        target = self._block(self.target, start, stop)
+        top = score.topk(min(LENGTH, self.num_items), dim=1).indices
+        return (target.gather(1, top).sum(dim=1) / target.sum(dim=1)).sum()
+
+    def _block(self, rows: Rows, start: int, stop: int) -> Tensor:
+        low, high = torch.searchsorted(rows.row, rows.row.new_tensor([start, stop])).tolist()
+        row, item = rows.row[low:high] - start, rows.item[low:high]
+        shape = (stop - start, self.num_items)
+        dense = torch.zeros(shape, dtype=torch.bool, device=row.device)
+        dense[row, item] = True
+        return dense
+
+
+def calibrate(model: LD4MRec, path: LinearPath, held_out: HeldOut) -> None:
+    """Keep the path's weights if they are the best so far, and set μ.
+
+    Args:
+        model: The model; its other weights are taken as they are.
+        path: Its linear path.
+        held_out: Users to look at.
+    """
+    graph = model.graph
+    path.weight.zero_()
+    tables = model.tables()
+    vectors = model.user_vectors(Query(held_out.seen), tables)
+
+    def network(start: int, stop: int) -> Tensor:
+        score = vectors[start:stop] @ tables.item.t()
+        return score if tables.bias is None else score + tables.bias
+
+    if not path.complete:
+        recall = held_out.recall(_scorer(path, graph, held_out.seen, kept=False))
+        path.keep(graph, recall)
+    kept = _scorer(path, graph, held_out.seen, kept=True)
+    weight, recall = held_out.recall_of_mixes(network, kept)
+    path.weight.copy_(weight[recall.argmax()])
+    model.invalidate_tables()
+
+
+def _scorer(path: LinearPath, graph: RecGraph, rows: Rows, kept: bool) -> Scorer:
+    """Return the scores of the path with μ = 1."""
+    row_encoder, item = path.tables(graph, kept)
+    vectors = path.freeze(kept, weight=torch.ones_like(path.weight))(
+        encode_scaled_rows(row_encoder, rows)
+    )
+    return lambda start, stop: vectors[start:stop] @ item.t()

@@ -1,0 +1,113 @@
+"""Validation sets the weight of the linear path."""
+
+import pytest
+import torch
+
+from graphdiff import evaluate, fit
+from graphdiff.models import LD4MRec, Popularity
+from graphdiff.models.ld4mrec import calibration
+from graphdiff.models.ld4mrec.calibration import SHARES, HeldOut
+from graphdiff.schema import INTERACTS
+from tests.conftest import make_model, random_data
+
+
+def held_out(num_items=30):
+    data = random_data(50, num_items)
+    graph = make_model(Popularity, data).graph
+    return graph, data, HeldOut(graph, data[INTERACTS].val_edge_label_index)
+
+
+def test_recall_is_that_of_the_evaluation():
+    graph, data, users = held_out()
+    model = make_model(Popularity, data)
+    model.solve()
+    popularity = graph.item_degree().float()
+    # Ties would be ranked in another order.
+    score = popularity + torch.arange(graph.num_items) / 1000
+
+    class Fixed:
+        def recommend(self, user_index, *, k, exclude_seen=True, exclude_index=None):
+            block = score.repeat(len(user_index), 1)
+            rows = graph.rows(user_index)
+            block[rows.row, rows.item] = -torch.inf
+            top = block.topk(k, dim=1)
+            return top.indices, top.values
+
+    expected = evaluate(Fixed(), data, "val")["recall@20"]
+    found = users.recall(lambda start, stop: score.repeat(stop - start, 1))
+    assert 0 < expected < 1
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_scores_that_know_the_answer_get_all_the_weight():
+    users = held_out(num_items=60)[2]
+    answer = users.target.dense(60)
+    noise = torch.rand(users.user.numel(), 60, generator=torch.Generator().manual_seed(7))
+    blocks = {
+        name: lambda start, stop, all_scores=scores: all_scores[start:stop].clone()
+        for name, scores in {"answer": answer + noise / 100, "noise": noise}.items()
+    }
+    weight, recall = users.recall_of_mixes(blocks["noise"], blocks["answer"])
+    assert weight[0] == 0
+    assert recall.argmax() > 0
+    assert recall[-1] == 1
+    assert recall[0] < 0.9
+    weight, recall = users.recall_of_mixes(blocks["answer"], blocks["noise"])
+    assert recall.argmax() == 0
+    assert recall[0] == 1
+    assert len(weight) == len(SHARES)
+
+
+def test_fit_sets_the_weight_and_a_saved_model_has_it(tmp_path):
+    data = random_data(60, 60, {"image": 6})
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True, "rank": 8})
+    assert model.linear.weight == 0
+    assert model.cached_tables().item.shape == (60, 8)
+    fit(model, data, epochs=6, progress=False, eval_every=2)
+    assert model.linear.best > 0
+    model.linear.weight.fill_(0.7)
+    model.invalidate_tables()
+    assert model.cached_tables().item.shape == (60, 8 + 8 + 15 + 1)
+    before = model.recommend([3, 4], k=5)
+    lists = [model.graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
+    model.save_pretrained(tmp_path / "model")
+    for again in (model, LD4MRec.from_pretrained(tmp_path / "model")):
+        found = again.recommend(history_index=lists, k=5)
+        assert torch.equal(found[0], before[0])
+        torch.testing.assert_close(found[1], before[1])
+
+
+def test_the_path_adds_its_scores_times_the_weight():
+    data = random_data(40, 60)
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True, "rank": 8})
+    fit(model, data, epochs=2, progress=False)
+    users = torch.arange(40)
+    scores = []
+    for weight in (0.0, 0.5, 1.0):
+        model.linear.weight.fill_(weight)
+        scores.append(model.eval()(users))
+    torch.testing.assert_close(scores[2] - scores[0], 2 * (scores[1] - scores[0]))
+    assert (scores[2] - scores[0]).std() > 0
+
+
+def test_calibration_changes_no_parameter():
+    data = random_data(40, 60)
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True, "rank": 8})
+    model.start_epoch(torch.Generator().manual_seed(0))
+    before = [p.detach().clone() for p in model.parameters()]
+    model.calibrate(data[INTERACTS].val_edge_label_index)
+    assert model.linear.best > 0
+    for p, value in zip(model.parameters(), before, strict=True):
+        assert torch.equal(p, value)
+
+
+def test_a_large_validation_set_is_sampled_the_same_way_each_time(monkeypatch):
+    graph, data, everyone = held_out()
+    monkeypatch.setattr(calibration, "MOST_USERS", 20)
+    pairs = data[INTERACTS].val_edge_label_index
+    one, two = HeldOut(graph, pairs), HeldOut(graph, pairs.flip(1))
+    assert torch.equal(one.user, two.user)
+    assert one.user.numel() == 20 < everyone.user.numel()
+    for n, user in enumerate(one.user):
+        own = pairs[1][pairs[0] == user].sort().values
+        assert torch.equal(one.target.item[one.target.row == n].sort().values, own)
