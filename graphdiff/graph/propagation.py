@@ -316,8 +316,10 @@ def _transposed(matrix: Any) -> Any:
 
 
 def _of_scipy(csr: Any, like: Tensor, use_torch_sparse: bool) -> Any:
-    parts = [torch.from_numpy(part).to(like.device) for part in (csr.indptr, csr.indices, csr.data)]
-    return _of_parts(*parts, csr.shape, use_torch_sparse)
+    rowptr, col, value = (
+        torch.from_numpy(part).to(like.device) for part in (csr.indptr, csr.indices, csr.data)
+    )
+    return _of_parts(rowptr, col, value, csr.shape, use_torch_sparse)
 
 
 def _of_parts(

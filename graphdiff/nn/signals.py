@@ -184,7 +184,8 @@ class FrozenModalityGate(torch.nn.Module):
         # A product with LN(p) is one of the centred weight with p, over the deviation of p.
         weight = gate.weight.detach()
         self.register_buffer("weight", weight - weight.mean(dim=1, keepdim=True))
-        self.register_buffer("bias", gate.bias.detach() + shares.log())
+        bias = shares.log()
+        self.register_buffer("bias", gate.bias.detach() + bias if gate.trained else bias)
 
     def forward(self, preference: Tensor) -> Tensor:
         """As :meth:`ModalityGate.forward`, with the fixed global weights."""
