@@ -19,13 +19,18 @@ BLOCK_ENTRIES = 2**23
 
 
 class IALSConfig(BaseConfig):
-    """Settings of :class:`IALS`; the defaults are the revisited paper's for MovieLens-20M, with a
-    smaller width."""
+    """Settings of :class:`IALS`.
+
+    The revisited paper has λ = 0.003 and α₀ = 0.1 on MovieLens-20M. On sparser data the best α₀ is
+    smaller and the best λ larger: these defaults are from 12 trainings of 64 channels on the
+    validation pairs of TikTok (recall@20 .105, against .078 with the paper's) and Last.fm-2K (.428,
+    against .382).
+    """
 
     hidden_channels: int = Field(128, ge=1, description="Width d of the factors.")
-    regularization: float = Field(3e-3, gt=0, description="Penalty λ.")
+    regularization: float = Field(0.03, gt=0, description="Penalty λ.")
     unobserved_weight: float = Field(
-        0.1, gt=0, description="Weight α₀ of all pairs; that of observed ones is one more."
+        0.01, gt=0, description="Weight α₀ of all pairs; that of observed ones is one more."
     )
     frequency_exponent: float = Field(
         1.0, ge=0, description="Exponent ν of the frequencies that scale the penalty."
@@ -83,11 +88,11 @@ class IALS(ClosedForm):
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:
-        """Return the values that tuning tries, around those of the revisited paper."""
+        """Return the values that tuning tries: the revisited paper's and those of sparser data."""
         return {
             "hidden_channels": [64, 128, 256],
-            "regularization": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
-            "unobserved_weight": [0.01, 0.03, 0.1, 0.3, 1.0],
+            "regularization": [3e-3, 0.01, 0.03, 0.1, 0.3],
+            "unobserved_weight": [1e-3, 3e-3, 0.01, 0.03, 0.1],
             "num_iterations": [8, 16, 32],
         }
 
