@@ -32,7 +32,7 @@ class UpdateConfig(Section):
     """Settings of :meth:`~graphdiff.models.changes.ChangeableModel.update`."""
 
     passes: Integer = Field(
-        default=10, ge=1, description="How often each user with new interactions is trained on."
+        default=5, ge=1, description="How often each user with new interactions is trained on."
     )
     replay: float = Field(
         default=0.5,
@@ -42,7 +42,9 @@ class UpdateConfig(Section):
         "learned before is not forgotten.",
     )
     lr: float | None = Field(
-        default=None, gt=0, description="Learning rate; None for that of the model's settings."
+        default=None,
+        gt=0,
+        description="Learning rate; None for a third of that of the model's settings.",
     )
     seed: Annotated[int, BeforeValidator(as_seed)] = Field(
         default=0, description="Seed of everything random: a non-negative integer of any size."
@@ -188,10 +190,11 @@ def _train(
     settings, seed = model.config, torch_seed(config.seed)
     generator = torch.Generator(model.device).manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
+    lr = config.lr or settings.lr / 3
     learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(
         model.parameter_groups(),
-        lr=config.lr or settings.lr,
+        lr=lr,
         weight_decay=settings.weight_decay,
         fused=model.device.type in ("cpu", "cuda"),
     )
@@ -210,7 +213,7 @@ def _train(
                 if not loss.isfinite():
                     raise TrainingError(
                         f"the loss is not finite in step {steps + 1} of the update; lower the "
-                        f"learning rate (now {config.lr or settings.lr:g})"
+                        f"learning rate (now {lr:g})"
                     )
                 optimizer.zero_grad()
                 loss.backward()

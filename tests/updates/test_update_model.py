@@ -91,11 +91,13 @@ def test_an_update_leaves_the_global_generator_alone():
 
 def test_the_optimizer_continues_from_its_state():
     steady, fresh = trained(), trained()
-    state = steady.update(NEW, FEATURES).state
-    fresh.update(NEW, FEATURES)
+    state = steady.update(NEW, FEATURES, passes=10).state
+    fresh.update(NEW, FEATURES, passes=10)
     assert state["items.weight/step"].item() == 10
-    after = steady.update(frame(("u3", "i9"), ("u3", "i8"), ("u9", "later")), state=state).state
-    fresh.update(frame(("u3", "i9"), ("u3", "i8"), ("u9", "later")))
+    after = steady.update(
+        frame(("u3", "i9"), ("u3", "i8"), ("u9", "later")), state=state, passes=10
+    ).state
+    fresh.update(frame(("u3", "i9"), ("u3", "i8"), ("u9", "later")), passes=10)
     assert after["items.weight/step"].item() == 20
     assert after["items.weight/exp_avg"].shape == steady.items.weight.shape
     assert not torch.equal(steady.items.weight, fresh.items.weight)
