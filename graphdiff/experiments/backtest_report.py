@@ -71,6 +71,10 @@ def markdown(result: dict[str, Any], figure: str | None = None) -> str:
         "",
         *(f"- {line}" for line in summary(result)),
         "",
+        *(
+            f"{what}: {_written(result[key])}."
+            for what, key in (("Data", "options"), ("Model", "settings"), ("Updates", "update"))
+        ),
         f"Machine: {result['machine']['processor']}, {result['machine']['threads']} thread(s).",
     ]
     if figure:
@@ -101,6 +105,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axes.set_xticks(numbers)
         axes.legend()
     write_figure(figure, path)
+
+
+def _written(settings: dict[str, Any]) -> str:
+    """Return settings as text."""
+    return ", ".join(f"`{name}={value}`" for name, value in settings.items()) or "as by default"
 
 
 def _arms(result: dict[str, Any]) -> list[str]:

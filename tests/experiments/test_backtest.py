@@ -134,6 +134,7 @@ def test_the_table_and_the_plot_of_a_backtest(result, tmp_path):
     assert means["updated"]["recall@20"] == pytest.approx(np.mean(rows))
     page = backtest_report.markdown(result, "plot.svg")
     assert page.count("| updated |") == 3
+    assert "Data: `seed=2`, `num_users=60`" in page
     assert "![Recall and seconds at each cut-off](plot.svg)" in page
     share = means["updated"]["recall@20"] / means["retrained"]["recall@20"]
     assert f"updated: {share:.1%} of the retrained model's recall@20" in page
