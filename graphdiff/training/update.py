@@ -32,7 +32,7 @@ class UpdateConfig(Section):
     """Settings of :meth:`~graphdiff.models.changes.ChangeableModel.update`."""
 
     passes: Integer = Field(
-        default=10, ge=1, description="How often each user with new interactions is trained on."
+        default=5, ge=1, description="How often each user with new interactions is trained on."
     )
     replay: float = Field(
         default=0.5,
