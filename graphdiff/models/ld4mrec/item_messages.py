@@ -140,7 +140,7 @@ class ItemMessages(torch.nn.Module):
             return Propagated(encoder, shift, signal_tables, smoothing)
         if self._last is None or self._steps_since >= every:
             with torch.no_grad():
-                encoder, signal_tables = self(items, graph, shares)
+                encoder, signal_tables = self(items, graph, shares, joined=False)
                 smoothing = self.smoothing(encoder, graph, shares, smooth)
                 self._last = encoder.sub_(items), signal_tables, smoothing
             self._steps_since = 0
@@ -163,17 +163,28 @@ class ItemMessages(torch.nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, items: Tensor, graph: RecGraph, shares: Tensor
+        self, items: Tensor, graph: RecGraph, shares: Tensor, joined: bool = True
     ) -> tuple[Tensor, list[Tensor]]:
         """Return Z, ``[I, d]``, and the signal tables C and M_m, ``[I, d]`` each, without
-        gradients. The tables of earlier training steps are discarded."""
+        gradients. The tables of earlier training steps are discarded.
+
+        Args:
+            items: E, ``[I, d]``.
+            graph: Over the same items.
+            shares: Global weights of the modalities, ``[M]``.
+            joined: Return Z as a column of one tensor with the signal tables; otherwise it is
+                contiguous, and faster to read as a whole.
+        """
         self.invalidate()  # Their memory is needed.
-        # Side by side and filled one by one: they take most of the memory on a large catalogue.
-        table = items.new_empty(items.size(0), 2 + len(graph.modalities), items.size(1))
-        for column, signal_table in enumerate(self._signal_tables(items, graph), 1):
+        # Filled one by one: the tables take most of the memory on a large catalogue.
+        columns = joined + 1 + len(graph.modalities)
+        table = items.new_empty(items.size(0), columns, items.size(1))
+        for column, signal_table in enumerate(self._signal_tables(items, graph), int(joined)):
             table[:, column] = signal_table
-        encoder, *signal_tables = table.unbind(dim=1)
-        return self._encoder(signal_tables, graph, shares, encoder), signal_tables
+        tables = list(table.unbind(dim=1))
+        signal_tables = tables[joined:]
+        encoder = self._encoder(signal_tables, graph, shares, tables[0] if joined else None)
+        return encoder, signal_tables
 
     def _encoder(
         self,
