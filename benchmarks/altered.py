@@ -12,10 +12,9 @@ import options as shared
 from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
-from graphdiff.experiments.compare import model_classes
+from graphdiff.experiments.compare import named_models
 from graphdiff.experiments.tuned import tuned_settings
-from graphdiff.models.base import Recommender
-from graphdiff.models.config import flat_settings
+from graphdiff.models.presets import NamedModel
 from graphdiff.models.registry import MODELS
 
 METRICS = ("recall@20", "ndcg@20")
@@ -56,7 +55,7 @@ def measure(
     """
     experiment = shared.cell_list(options)
     experiment.result["read"] = options.read
-    models = model_classes(options.models or multimodal())
+    models = named_models(options.models or multimodal())
     found = forms(experiment.data)
     experiment.run(_cells(experiment.data, options, models, label, found))
     experiment.save()
@@ -66,7 +65,7 @@ def measure(
 def _cells(
     data: HeteroData,
     options: argparse.Namespace,
-    models: list[type[Recommender]],
+    models: list[NamedModel],
     label: str,
     forms: Mapping[Any, Alter],
 ) -> Iterator[Cell]:
@@ -74,11 +73,10 @@ def _cells(
     for (name, alter), seed in product(forms.items(), range(options.seeds)):
         graph = cache(partial(alter, data, seed))
         for model in models:
-            settings = {} if options.defaults else tuned_settings(options.dataset, model.__name__)
-            settings = flat_settings(model.configure(**settings))
-            yield Cell(
-                model, settings, seed, graph, {label: name}, {"test": options.read == "test"}
-            )
+            tuned = {} if options.defaults else tuned_settings(options.dataset, model.name)
+            labels, measured = {label: name}, {"test": options.read == "test"}
+            settings = model.settings(tuned)
+            yield Cell(model.model, settings, seed, graph, labels, measured, model.preset)
 
 
 def rows(result: dict[str, Any], label: str, metric: str) -> tuple[list[str], list[list[str]]]:

@@ -22,11 +22,10 @@ import options as shared
 from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
-from graphdiff.experiments.compare import model_classes
+from graphdiff.experiments.compare import named_models
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_text
-from graphdiff.models.base import Recommender
-from graphdiff.models.config import flat_settings
+from graphdiff.models.presets import NamedModel
 from graphdiff.transforms import InjectNoise
 
 #: Which models score: a heading, and the name of the figures in a cell.
@@ -44,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(options: argparse.Namespace) -> CellList:
     """Measure all models and seeds."""
-    experiment, models = shared.cell_list(options), model_classes(options.models)
+    experiment, models = shared.cell_list(options), named_models(options.models)
     experiment.result |= {"noise": options.noise, "folds": options.folds}
     experiment.run(cells(experiment.data, options, models))
     experiment.result["models"] = means(experiment.requested(), models)
@@ -53,27 +52,28 @@ def run(options: argparse.Namespace) -> CellList:
 
 
 def cells(
-    data: HeteroData, options: argparse.Namespace, models: list[type[Recommender]]
+    data: HeteroData, options: argparse.Namespace, models: list[NamedModel]
 ) -> Iterator[Cell]:
     """Yield all seeds and models; the graph of a seed is made once."""
     for seed in range(options.seeds):
         graph = cache(partial(InjectNoise(options.noise, "add", seed), data))
         for model in models:
-            settings = tuned_settings(options.dataset, model.__name__)
+            settings = tuned_settings(options.dataset, model.name)
             yield Cell(
-                model,
-                flat_settings(model.configure(**settings)),
+                model.model,
+                model.settings(settings),
                 seed,
                 graph,
                 {"noise": options.noise, "folds": options.folds},
                 {"noise": True, "folds": options.folds},
+                model.preset,
             )
 
 
-def means(measured: list[dict[str, Any]], models: list[type[Recommender]]) -> list[dict[str, Any]]:
+def means(measured: list[dict[str, Any]], models: list[NamedModel]) -> list[dict[str, Any]]:
     """Return means over seeds, the best at scoring unseen interactions first."""
     found = []
-    for name in (model.__name__.lower() for model in models):
+    for name in (model.name for model in models):
         of_model = summary(measured, model=name)
         if of_model is not None and "noise" in of_model["mean"]:
             mean = of_model["mean"]

@@ -117,4 +117,4 @@ def chain_on_rows(model: LD4MRec, rows: Rows, x_t: Tensor) -> Tensor:
         x_0 = torch.where(observed > 0, 1, predicted) / count.sqrt()
         if step > 1:
             x_t = model.schedule.step(x_0, x_t, t)
-    return model.heads(hidden)
+    return model.scoring()[0](hidden)

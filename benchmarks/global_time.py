@@ -24,10 +24,9 @@ from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
 from graphdiff.experiments.cells import Cell, CellList, summary
-from graphdiff.experiments.compare import model_classes
+from graphdiff.experiments.compare import named_models
 from graphdiff.files import write_text
-from graphdiff.models.base import Recommender
-from graphdiff.models.config import flat_settings
+from graphdiff.models.presets import NamedModel
 from graphdiff.schema import INTERACTS, fingerprint
 
 METRICS = ("recall@20", "ndcg@20")
@@ -51,22 +50,21 @@ def run(options: argparse.Namespace) -> CellList:
     later = datasets.load(options.dataset, options.root, **arguments)[0]
     graphs = {USUAL: experiment.data, GLOBAL_TIME: later}
     experiment.result["splits"] = {name: describe(data) for name, data in graphs.items()}
-    models = model_classes(options.models)
+    models = named_models(options.models)
     experiment.run(cells(graphs, models, options.seeds))
     experiment.result["correlation"] = correlation(experiment.requested())
     experiment.save()
     return experiment
 
 
-def cells(
-    graphs: dict[str, HeteroData], models: list[type[Recommender]], seeds: int
-) -> Iterator[Cell]:
+def cells(graphs: dict[str, HeteroData], models: list[NamedModel], seeds: int) -> Iterator[Cell]:
     """Yield all splits, seeds and models; settings found on one split would favour it, so all
     models have their defaults."""
     for name, data in graphs.items():
         graph, labels = partial(_same, data), {"split": name, "data": fingerprint(data)}
         for seed, model in product(range(seeds), models):
-            yield Cell(model, flat_settings(model.configure()), seed, graph, labels)
+            settings = model.settings({})
+            yield Cell(model.model, settings, seed, graph, labels, preset=model.preset)
 
 
 def describe(data: HeteroData) -> dict[str, int]:

@@ -23,12 +23,11 @@ import options as shared
 from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
-from graphdiff.experiments.compare import model_classes
+from graphdiff.experiments.compare import named_models
 from graphdiff.experiments.plots import COLOURS, MARKERS, add_legend, open_figure, svg
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_bytes, write_text
-from graphdiff.models.base import Recommender
-from graphdiff.models.config import flat_settings
+from graphdiff.models.presets import NamedModel
 from graphdiff.transforms import InjectNoise
 
 METRICS = ("recall@20", "ndcg@20")
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(options: argparse.Namespace) -> CellList:
     """Measure all levels, models and seeds."""
-    experiment, models = shared.cell_list(options), model_classes(options.models)
+    experiment, models = shared.cell_list(options), named_models(options.models)
     experiment.result["mode"] = options.mode
     shares = sorted(set(options.noise))
     experiment.run(cells(experiment.data, options, models, shares))
@@ -58,33 +57,34 @@ def run(options: argparse.Namespace) -> CellList:
 def cells(
     data: HeteroData,
     options: argparse.Namespace,
-    models: list[type[Recommender]],
+    models: list[NamedModel],
     shares: list[float],
 ) -> Iterator[Cell]:
     """Yield all levels, seeds and models; the graph of a level and a seed is made once."""
     for share, seed in product(shares, range(options.seeds)):
         graph = cache(partial(InjectNoise(share, options.mode, seed), data))
         for model in models:
-            settings = tuned_settings(options.dataset, model.__name__)
+            settings = tuned_settings(options.dataset, model.name)
             yield Cell(
-                model,
-                flat_settings(model.configure(**settings)),
+                model.model,
+                model.settings(settings),
                 seed,
                 graph,
                 {"noise": share, "mode": options.mode},
                 {"noise": True},
+                model.preset,
             )
 
 
 def levels(
     measured: list[dict[str, Any]],
-    models: list[type[Recommender]],
+    models: list[NamedModel],
     shares: list[float],
     mode: str,
 ) -> list[dict[str, Any]]:
     """Return the mean over seeds of each model at each level, with its loss against level 0."""
     found = []
-    for name in (model.__name__.lower() for model in models):
+    for name in (model.name for model in models):
         clean = summary(measured, model=name, noise=0.0, mode=mode)
         for share in shares:
             of_level = summary(measured, model=name, noise=share, mode=mode)

@@ -29,7 +29,7 @@ from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.ranking import check_evaluation, describe_masking, evaluate
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
-from graphdiff.models.registry import get_model, saved_class
+from graphdiff.models.registry import find_model, saved_class
 from graphdiff.models.storage import (
     CONFIG,
     IDS,
@@ -82,15 +82,15 @@ def train_run(
             f"`graphdiff train --resume {folder}`, replace it with --overwrite, or give another "
             "folder"
         )
-    cls = get_model(config.model.name)
-    cls.configure(**config.model.settings)
+    named = find_model(config.model.name)
+    cls, settings = named.model, named.settings(config.model.settings)
     check_monitor(config.training.monitor)
     if cls.batch_over != "nothing":
         check_accelerator(config.training)
     dataset = config.dataset
     data = datasets.load(dataset.name, dataset.root, **dataset.options)[0]
     _check_before_training(data, config)
-    recommender = cls.from_data(data, **config.model.settings)
+    recommender = cls.from_data(data, **settings)
     make_folder(folder)
     for name in existing:
         (folder / name).unlink()

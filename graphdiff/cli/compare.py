@@ -35,7 +35,10 @@ def compare(
     option: Option = None,
     models: Annotated[
         list[str] | None,
-        typer.Option(help="Names, or package.module:Class; all registered models by default."),
+        typer.Option(
+            help="Names, MODEL-PRESET, or package.module:Class; all registered models and their "
+            "presets by default."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from 0.")] = 1,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,

@@ -40,8 +40,12 @@ def train(
     features: Features = None,
     option: Option = None,
     model: Annotated[
-        str, typer.Option(help="Name of the model, or package.module:Class.")
+        str, typer.Option(help="Name of the model, MODEL-PRESET, or package.module:Class.")
     ] = "ld4mrec",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset of the model that settings start from, such as paper."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings of the model.")
     ] = None,
@@ -103,6 +107,7 @@ def train(
             changes = {name: context.params[name] for name in given}
             results = resume_run(folder, root, progress=progress, **changes)
         else:
+            model = model if preset is None else f"{model}-{preset}"
             defaults = tuned_settings(dataset, model) if tuned else {}
             run = run_config(
                 {

@@ -14,7 +14,9 @@ from graphdiff.options import dataset_options, parse_options
 
 
 def tune(
-    model: Annotated[str, typer.Option(help="Name of the model, or package.module:Class.")],
+    model: Annotated[
+        str, typer.Option(help="Name of the model, MODEL-PRESET, or package.module:Class.")
+    ],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "synthetic",
     root: Root = None,
     features: Features = None,
@@ -67,10 +69,10 @@ def tune(
     from graphdiff.experiments.protocol import Protocol
     from graphdiff.experiments.tune import Budget
     from graphdiff.experiments.tune import tune as search
-    from graphdiff.models.registry import get_model
+    from graphdiff.models.registry import find_model
 
     # All that can be checked before the data is loaded, which can take long.
-    model_class = get_model(model)
+    named = find_model(model)
     budget = Budget(trials, hours, seed, jobs, earlier_runs)
     protocol = Protocol(epochs, patience, min_steps, eval_every, monitor)
     fixed = parse_options(fix or [], "--fix")
@@ -79,7 +81,7 @@ def tune(
     search(
         dataset,
         data,
-        model_class,
+        named,
         out,
         budget=budget,
         protocol=protocol,

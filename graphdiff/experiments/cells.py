@@ -32,6 +32,7 @@ from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.workers import in_own_process, one_by_one, side_by_side
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
+from graphdiff.models.presets import NamedModel
 from graphdiff.schema import fingerprint
 
 #: The figures of a cell and, per test user, its metrics.
@@ -49,6 +50,7 @@ class Cell:
         graph: Function that returns the graph. Cells that share a graph share the function.
         labels: What else distinguishes the cell from others, as JSON values.
         options: Further arguments of :func:`graphdiff.experiments.measure.run_cell`.
+        preset: The preset in the model's name; the settings are complete with it.
     """
 
     model: type[Recommender]
@@ -57,11 +59,12 @@ class Cell:
     graph: Callable[[], HeteroData]
     labels: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
 
     @property
     def name(self) -> str:
         """Name of the model."""
-        return self.model.__name__.lower()
+        return NamedModel(self.model, self.preset).name
 
     @property
     def key(self) -> dict[str, Any]:

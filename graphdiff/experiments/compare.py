@@ -16,7 +16,8 @@ from graphdiff.experiments.comparison import Contestant, ModelComparison
 from graphdiff.experiments.protocol import MASKS_VALIDATION, Protocol
 from graphdiff.experiments.result import ComparisonResult
 from graphdiff.models.base import Recommender
-from graphdiff.models.registry import MODELS, get_model
+from graphdiff.models.presets import NamedModel
+from graphdiff.models.registry import find_model, model_names
 from graphdiff.transforms import ColdItems, DropFeatures
 
 ModelLike = str | type[Recommender]
@@ -55,7 +56,8 @@ def compare(
 
     Args:
         data: Name of a dataset, or a graph that fits :mod:`graphdiff.schema`.
-        models: Names, classes, or ``"package.module:Class"``; ``"all"`` for all registered models.
+        models: Names, classes, or ``"package.module:Class"``; ``"all"`` for all registered models
+            and their presets.
         seeds: Number of seeds, counted from 0, or the seeds.
         root: Folder of the files of a named dataset.
         options: Further arguments of the class of a named dataset.
@@ -128,11 +130,12 @@ def compare(
     return ComparisonResult(comparison.compare())
 
 
-def model_classes(models: ModelLike | Iterable[ModelLike]) -> list[type[Recommender]]:
-    """Return the classes of models, without repetitions.
+def named_models(models: ModelLike | Iterable[ModelLike]) -> list[NamedModel]:
+    """Return models by name or class, without repetitions.
 
     Args:
-        models: Names, classes, or ``"package.module:Class"``; ``"all"`` for all registered models.
+        models: Names, classes, or ``"package.module:Class"``; ``"all"`` for all registered models
+            and their presets.
 
     Raises:
         ConfigError: If there is no such model.
@@ -142,9 +145,9 @@ def model_classes(models: ModelLike | Iterable[ModelLike]) -> list[type[Recommen
     found = []
     for one in models:
         if one == "all":
-            found += list(MODELS.values())
+            found += map(find_model, model_names())
         else:
-            found.append(get_model(one) if isinstance(one, str) else one)
+            found.append(find_model(one) if isinstance(one, str) else NamedModel(one))
     return list(dict.fromkeys(found))
 
 
@@ -160,8 +163,8 @@ def _contestants(
 ) -> list[Contestant]:
     folder = None if isinstance(tuned, bool) else Path(tuned)
     found = []
-    for model in model_classes(models):
-        if (given := settings.get(model.__name__.lower())) is not None:
+    for model in named_models(models):
+        if (given := settings.get(model.name)) is not None:
             found.append(Contestant(model, given))
         elif dataset is None or tuned is False:
             found.append(Contestant(model))

@@ -18,8 +18,7 @@ from graphdiff.experiments.evidence import UserValues, statistics
 from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.tuned import tuning_record
-from graphdiff.models.base import Recommender
-from graphdiff.models.config import flat_settings
+from graphdiff.models.presets import NamedModel
 from graphdiff.schema import fingerprint, modalities
 from graphdiff.transforms import DropFeatures
 
@@ -32,33 +31,31 @@ class Contestant:
     """A model that takes part in a comparison.
 
     Attributes:
-        model: Its class.
-        settings: Its settings that differ from the defaults.
+        model: Its class and preset.
+        settings: Its settings that differ from the preset's, or from the defaults.
         tuning: What tuning wrote about them; empty without tuning.
     """
 
-    model: type[Recommender]
+    model: NamedModel
     settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def tuned(
-        cls, model: type[Recommender], dataset: str, folder: Path | None = None
-    ) -> Contestant:
+    def tuned(cls, model: NamedModel, dataset: str, folder: Path | None = None) -> Contestant:
         """Return a model with the settings that tuning found, or the defaults without any.
 
         Args:
-            model: The class.
+            model: The model.
             dataset: Name of the dataset.
             folder: See :func:`graphdiff.experiments.tuned.tuned_settings`.
         """
-        found = tuning_record(dataset, model.__name__, folder)
+        found = tuning_record(dataset, model.name, folder)
         return cls(model, found.get("settings", {}), found)
 
     @property
     def name(self) -> str:
         """Name of the model."""
-        return self.model.__name__.lower()
+        return self.model.name
 
     def entry(self) -> dict[str, Any]:
         """Return what a comparison states about the model before it is measured.
@@ -67,9 +64,9 @@ class Contestant:
             ConfigError: If a setting does not exist or fit.
         """
         return {
-            "name": self.model.__name__,
-            "settings": flat_settings(self.model.configure(**self.settings)),
-            "tuning": budget(dict(self.tuning), searchable=bool(self.model.search_space())),
+            "name": self.model.title,
+            "settings": self.model.settings(self.settings),
+            "tuning": budget(dict(self.tuning), searchable=bool(self.model.model.search_space())),
             "seeds": [],
         }
 
@@ -190,7 +187,8 @@ class ModelComparison(Experiment):
         is_whole = section is self.result
         labels = {} if is_whole else {"transform": section["transform"]}
         for name, contestant in self.contestants.items():
-            if not is_whole and not contestant.model.uses_content:
+            model = contestant.model.model
+            if not is_whole and not model.uses_content:
                 continue  # Features that it does not read cannot be missed.
             if not is_whole and name not in self.result["models"]:
                 continue  # It was skipped on the whole data, with a reason.
@@ -204,7 +202,14 @@ class ModelComparison(Experiment):
                 self.report(f"{name}: {len(entry['seeds'])} finished earlier")
             for seed in self.seeds:
                 if not self._given_up(section, name):
-                    yield Cell(contestant.model, entry["settings"], seed, graph, labels)
+                    yield Cell(
+                        model,
+                        entry["settings"],
+                        seed,
+                        graph,
+                        labels,
+                        preset=contestant.model.preset,
+                    )
 
     def is_finished(self, cell: Cell) -> bool:
         """Return whether the cell's section holds it."""

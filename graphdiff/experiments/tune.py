@@ -35,6 +35,7 @@ from graphdiff.experiments.workers import in_own_process, side_by_side
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.config import flat_settings
+from graphdiff.models.presets import NamedModel, named
 
 if TYPE_CHECKING:
     import optuna
@@ -86,7 +87,7 @@ class Space(NamedTuple):
 def tune(
     dataset: str,
     data: HeteroData,
-    model: type[Recommender],
+    model: type[Recommender] | NamedModel,
     folder: Path,
     *,
     budget: Budget | None = None,
@@ -97,12 +98,12 @@ def tune(
 ) -> dict[str, Any]:
     """Search the settings of a model, and write the best ones to a file.
 
-    The defaults take part as the first trial.
+    The defaults take part as the first trial. The settings of a preset are not searched.
 
     Args:
         dataset: Name of the dataset.
         data: Its graph.
-        model: The class of the model.
+        model: The class of the model, or a model with its preset.
         folder: The result is written to ``folder/DATASET/MODEL.yaml``, with the study beside it.
         budget: Limits of the search.
         protocol: How trials are trained.
@@ -118,16 +119,18 @@ def tune(
         RunError: If no trial succeeded.
     """
     budget, protocol = budget or Budget(), protocol or Protocol()
-    check_importable(model)
-    name = model.__name__.lower()
-    space = search_space(model, fixed or {})
-    first = [defaults(model, list(space.searched))]
+    chosen = named(model)
+    cls, name = chosen.model, chosen.name
+    check_importable(cls)
+    preset = {} if chosen.preset is None else cls.preset_settings(chosen.preset)
+    space = search_space(cls, {**preset, **(fixed or {})})
+    first = [defaults(cls, list(space.searched))]
     if try_first:
-        _check_searched(model, space, try_first)
+        _check_searched(name, space, try_first)
         first.append({**first[0], **try_first})
     make_folder(folder / dataset)
     study = _study(name, folder / dataset / f".{name}.log")
-    search = Search(study, model, space, budget, protocol, report, first)
+    search = Search(study, cls, space, budget, protocol, report, first)
     with tempfile.TemporaryDirectory() as temporary:
         graph = Path(temporary) / "graph.safetensors"
         save_graph(data, graph)
@@ -346,18 +349,17 @@ def defaults(model: type[Recommender], names: list[str]) -> dict[str, Any]:
     return {name: found[name] for name in names}
 
 
-def _check_searched(model: type[Recommender], space: Space, given: Mapping[str, Any]) -> None:
+def _check_searched(name: str, space: Space, given: Mapping[str, Any]) -> None:
     """Check that settings to try are in the search space.
 
     Raises:
         ConfigError: If one is not.
     """
-    for name, value in given.items():
-        if value not in space.searched.get(name, []):
+    for setting, value in given.items():
+        if value not in space.searched.get(setting, []):
             raise ConfigError(
-                f"--try-first {name}={value} is not in the search space of "
-                f"{model.__name__.lower()}; give one of "
-                f"{space.searched.get(name, sorted(space.searched))}"
+                f"--try-first {setting}={value} is not in the search space of {name}; give one of "
+                f"{space.searched.get(setting, sorted(space.searched))}"
             )
 
 

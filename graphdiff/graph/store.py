@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -236,6 +236,14 @@ class RecGraph(torch.nn.Module):
         """Return the interactions as a matrix of ones, float64 ``[U, I]``, on the CPU."""
         rowptr, col = self.rowptr.cpu().numpy(), self.col.cpu().numpy()
         return csr_matrix((np.ones(col.size), col, rowptr), (self.num_users, self.num_items))
+
+    def to_normalized_scipy(self) -> csr_matrix:
+        r"""Return :meth:`to_scipy` with each entry divided by :math:`\sqrt{|N_u||N_i|}`."""
+        user, item = (
+            diags(degree.clamp(min=1).double().rsqrt().cpu().numpy())
+            for degree in (self.user_degree(), self.item_degree())
+        )
+        return (user @ self.to_scipy() @ item).tocsr()
 
     def cached(
         self, build: Callable[Concatenate[RecGraph, P], T], *args: P.args, **kwargs: P.kwargs

@@ -28,10 +28,13 @@ from .mmssl.model import MMSSL as MMSSL
 from .multvae import MultVAE as MultVAE
 from .pgl import PGL as PGL
 from .popularity import Popularity as Popularity
+from .presets import NamedModel as NamedModel
 from .puresvd import PureSVD as PureSVD
 from .query import Query as Query
 from .registry import MODELS as MODELS
+from .registry import find_model as find_model
 from .registry import get_model as get_model
+from .registry import model_names as model_names
 from .simgcl import SimGCL as SimGCL
 from .slmrec import SLMRec as SLMRec
 from .smore import SMORE as SMORE

@@ -62,24 +62,25 @@ class Recommender(Frames, ChangeableModel):
         self._cache = TableCache()
 
     @classmethod
-    def from_data(cls, data: HeteroData, **settings: Any) -> Self:
+    def from_data(cls, data: HeteroData, preset: str | None = None, **settings: Any) -> Self:
         """Build an untrained model for a dataset.
 
         Args:
             data: A graph that fits :mod:`graphdiff.schema`.
+            preset: One of :attr:`presets`, whose settings replace the defaults.
             **settings: Fields of the model's :attr:`Config`, and modules that replace its parts
                 (:attr:`part_names`).
 
         Raises:
             DataError: If ``data`` does not fit the schema.
-            ConfigError: If a setting does not exist or is out of range, or the class leaves
-                methods abstract.
+            ConfigError: If a setting or preset does not exist, a setting is out of range, or the
+                class leaves methods abstract.
         """
         if inspect.isabstract(cls):
             raise ConfigError(explain_abstract(cls))
         validate(data)
         parts = {name: settings.pop(name) for name in cls.part_names if name in settings}
-        config = cls.configure(**settings)
+        config = cls.configure(preset, **settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
         graph = RecGraph.from_data(
             data, cls.uses_content, num_neighbors, cls.uses_similarity, cls.weighted_similarity

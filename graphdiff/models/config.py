@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import (
@@ -80,6 +81,26 @@ def configure(config_class: type[C], settings: dict[str, Any], owner: str) -> C:
         raise ConfigError(f"{owner} does not accept these settings: {found}") from None
 
 
+def combined(settings: Mapping[str, Any], changes: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Return settings with changes, both in any form that :func:`configure` takes, with groups as
+    dictionaries.
+
+    Example:
+        >>> combined({"lr": 0.1, "diffusion.num_steps": 5}, {"diffusion": {"enabled": False}}, "")
+        {'lr': 0.1, 'diffusion': {'num_steps': 5, 'enabled': False}}
+    """
+    return _merged(_group(settings, owner), _group(changes, owner))
+
+
+def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for name, value in changes.items():
+        known = merged.get(name)
+        both = isinstance(known, dict) and isinstance(value, dict)
+        merged[name] = _merged(known, value) if both else value
+    return merged
+
+
 def setting_names(config_class: type[BaseModel], prefix: str = "") -> list[str]:
     """Return the names of all settings; those of groups are dotted."""
     names: list[str] = []
@@ -110,7 +131,7 @@ def _as_group(annotation: Any) -> type[BaseModel] | None:
     return annotation if is_group else None
 
 
-def _group(settings: dict[str, Any], owner: str) -> dict[str, Any]:
+def _group(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """Replace dotted names by nested dictionaries."""
     grouped: dict[str, Any] = {}
     # Whole groups first, so that a dotted name refines a group whatever the order.

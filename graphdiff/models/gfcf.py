@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from scipy.sparse import diags
 from torch import Tensor
 
 from graphdiff.graph.propagation import symmetric_norm
@@ -85,12 +84,7 @@ class GFCF(ClosedForm):
 
     def solution(self) -> dict[str, Tensor]:
         """Return V as ``directions``, ``[I, K]``."""
-        interactions = self.graph.to_scipy()
-        user, item = (
-            diags(degree.clamp(min=1).double().rsqrt().cpu().numpy())
-            for degree in (self.graph.user_degree(), self.graph.item_degree())
-        )
-        normed = (user @ interactions @ item).tocsr()
+        normed = self.graph.to_normalized_scipy()
         return {"directions": right_singular_vectors(normed, self.directions.size(1))}
 
     def tables(self) -> FilterTables:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.config import BaseConfig, ModelConfig, configure
+from graphdiff.models.config import BaseConfig, ModelConfig, combined, configure
 from graphdiff.models.query import Query
 from graphdiff.models.table_cache import Tables
 from graphdiff.nn.parts import build_part, describe_part
@@ -44,6 +44,9 @@ class ModelHooks(torch.nn.Module, ABC):
     weighted_similarity: ClassVar[bool] = False
     #: Names of constructor arguments that replace built-in parts of the model by other modules.
     part_names: ClassVar[tuple[str, ...]] = ()
+    #: Settings that have a name: by name of the preset, settings by (dotted) name. A model with a
+    #: preset is named ``<model>-<preset>``; see :mod:`graphdiff.models.presets`.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     _epoch_started = False
 
@@ -61,17 +64,35 @@ class ModelHooks(torch.nn.Module, ABC):
         self.given_parts: tuple[str, ...] = ()
 
     @classmethod
-    def configure(cls, **settings: Any) -> BaseConfig:
+    def configure(cls, preset: str | None = None, /, **settings: Any) -> BaseConfig:
         """Return checked settings of the model.
 
         Args:
+            preset: One of :attr:`presets`, whose settings replace the defaults.
             **settings: Fields of :attr:`Config`. Settings in groups are given as a dictionary or
                 by dotted name: ``**{"diffusion.num_steps": 10}``.
 
         Raises:
-            ConfigError: Naming the setting, the value found and the settings that exist.
+            ConfigError: If there is no such preset, or naming the setting, the value found and the
+                settings that exist.
         """
+        if preset is not None:
+            settings = combined(cls.preset_settings(preset), settings, cls.__name__)
         return configure(cls.Config, settings, cls.__name__)
+
+    @classmethod
+    def preset_settings(cls, preset: str) -> dict[str, Any]:
+        """Return the settings of a preset by name.
+
+        Raises:
+            ConfigError: If the model has no such preset.
+        """
+        if preset not in cls.presets:
+            raise ConfigError(
+                f"{cls.__name__} has no preset {preset!r}; it has "
+                f"{', '.join(cls.presets) or 'none'}"
+            )
+        return dict(cls.presets[preset])
 
     @classmethod
     def search_space(cls) -> dict[str, list[Any]]:

@@ -8,6 +8,9 @@ A model can be named, on the command line or in :func:`get_model`, if
 
 ``package.module:Class`` names a class whose module is imported when the user asks for it. Loading a
 saved model imports no module that a file names: see :func:`saved_class`.
+
+``<model>-<preset>`` names a model with settings that its class gives that name: see
+:func:`find_model` and :mod:`graphdiff.models.presets`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphdiff.errors import ConfigError
+from graphdiff.models.presets import NamedModel
 from graphdiff.plugins import declared, find_object, load_declared
 
 if TYPE_CHECKING:
@@ -63,8 +67,61 @@ def get_model(name: str, import_module: bool = True) -> type[Recommender]:
             then the module must have been imported already.
 
     Raises:
-        ConfigError: If there is no such model, the name is ambiguous, or the class is abstract.
+        ConfigError: If there is no such model, the name is ambiguous or that of a preset, or the
+            class is abstract.
     """
+    found = find_model(name, import_module)
+    if found.preset is not None:
+        raise ConfigError(
+            f"{name!r} is {found.model.__name__} with the preset {found.preset!r}; build it with "
+            f"{found.model.__name__}.from_data(data, preset={found.preset!r})"
+        )
+    return found.model
+
+
+def find_model(name: str, import_module: bool = True) -> NamedModel:
+    """Return a model as a name stands for it: its class, and the preset if there is one.
+
+    Args:
+        name: A name as for :func:`get_model`, or such a name with a preset after a hyphen.
+        import_module: As for :func:`get_model`.
+
+    Raises:
+        ConfigError: As :func:`get_model` does, or if the class has no such preset.
+    """
+    start = name.find(":") + 1
+    # Names of entry points may contain hyphens: the whole name comes first.
+    ends = [len(name), *(n for n in range(start, len(name)) if name[n] == "-")]
+    for end in (ends[1:2] or ends) if start else ends:
+        cls = _class_named(name[:end], import_module)
+        if cls is not None and end == len(name):
+            return NamedModel(cls)
+        if cls is not None:
+            preset = name[end + 1 :].lower()
+            cls.preset_settings(preset)
+            return NamedModel(cls, preset)
+    for cls in _registered.values():
+        if cls.__name__.lower() == name.lower():
+            raise ConfigError(explain_abstract(cls))
+    raise ConfigError(
+        f"no model {name!r}; there are {', '.join(model_names())}. A class of your own is found "
+        "once its module is imported, or as package.module:Class"
+    )
+
+
+def model_names() -> list[str]:
+    """Return the names of all models, each followed by those of its presets."""
+    names = []
+    for name in MODELS:
+        names.append(name)
+        # Presets of a distribution's model are known once it is loaded.
+        presets = () if name in _entry_points() else MODELS[name].presets
+        names += [f"{name}-{preset}" for preset in presets]
+    return names
+
+
+def _class_named(name: str, import_module: bool) -> type[Recommender] | None:
+    """Return the class that a name without a preset stands for, None for none."""
     if ":" in name:
         return _class_at(name, import_module)
     found = [cls for cls in _concrete() if cls.__name__.lower() == name.lower()]
@@ -74,15 +131,7 @@ def get_model(name: str, import_module: bool = True) -> type[Recommender]:
     if found:
         return found[0]
     point = _entry_points().get(name.lower())
-    if point is not None:
-        return _load_entry_point(point)
-    for cls in _registered.values():
-        if cls.__name__.lower() == name.lower():
-            raise ConfigError(explain_abstract(cls))
-    raise ConfigError(
-        f"no model {name!r}; there are {', '.join(MODELS)}. A class of your own is found once its "
-        "module is imported, or as package.module:Class"
-    )
+    return None if point is None else _load_entry_point(point)
 
 
 def saved_class(

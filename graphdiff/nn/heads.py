@@ -160,6 +160,41 @@ class CosineHeads(Part):
         return FrozenCosineHeads(self)
 
 
+class InnerProductHeads(torch.nn.Module):
+    r"""The query of a mean inner product over heads, :math:`\mathbf{q} = a \mathbf{h} / H`.
+
+    It is called as :class:`CosineHeads` is, with a constant scale: there is nothing to train.
+
+    Args:
+        num_heads: H.
+        scale: a, a scalar; it is copied.
+
+    Example:
+        >>> heads = InnerProductHeads(num_heads=2, scale=torch.tensor(3.0))
+        >>> heads(torch.tensor([[2.0, 4.0]]))
+        tensor([[3., 6.]])
+    """
+
+    scale: Tensor
+
+    def __init__(self, num_heads: int, scale: Tensor) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.register_buffer("scale", scale.detach() / num_heads)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the queries of hidden states ``[B, H * d]``, of the same shape."""
+        return self.scale * hidden
+
+    def normalize(self, table: Tensor) -> Tensor:
+        """Return the item vectors that queries are multiplied with: the table itself."""
+        return table
+
+    def freeze(self) -> InnerProductHeads:
+        """Return the inference form, which is the same."""
+        return self
+
+
 class FrozenCosineHeads(torch.nn.Module):
     """The inference form of :class:`CosineHeads`, in few operations.
 

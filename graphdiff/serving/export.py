@@ -100,6 +100,7 @@ class Program(torch.nn.Module):
         with model.evaluation_mode():
             tables = model.cached_tables()
         assert isinstance(tables, ItemTables)
+        assert tables.bias is not None
         self.inference = copy.deepcopy(tables.inference).float()
         # In blocks of d channels, each with a scale of its own where one is needed.
         blocks = self.num_items, -1, model.config.hidden_channels
@@ -108,7 +109,7 @@ class Program(torch.nn.Module):
         self.item = torch.nn.ModuleList(
             PackedTable(piece, precision) for piece in tables.item.reshape(blocks).split(BLOCK)
         )
-        bias = model.bias.detach().float()
+        bias = tables.bias.detach().float()
         self.register_buffer("bias", bias.masked_fill(~model.catalogue.available, -torch.inf))
         self.eval().requires_grad_(False)
 

@@ -103,3 +103,18 @@ def test_tuned_settings_come_with_the_package(tmp_path):
     assert expected["num_layers"] >= 1
     error = run(*TRAIN, "--model", "bprmf", "--tuned", "--out", out, expect=2).stderr
     assert "no tuned settings of 'bprmf' on 'synthetic'" in error
+
+
+def test_a_preset_is_recorded_as_plain_settings(tmp_path):
+    small = ["--set", "hidden_channels=8"]
+    run(*TRAIN, *small, "--preset", "paper", "--out", tmp_path / "one")
+    run(*TRAIN, *small, "--model", "ld4mrec-paper", "--out", tmp_path / "other")
+    one, other = (config_of(tmp_path / name)["model"] for name in ("one", "other"))
+    assert one["settings"] == other["settings"]
+    assert one["name"] == "LD4MRec"
+    assert one["settings"]["objective"]["ranking"] == 0
+    assert one["settings"]["hidden_channels"] == 8
+    run("train", "--resume", tmp_path / "one", "--epochs", "3", "--no-progress")
+    assert results_of(tmp_path / "one")["epochs"] == 3
+    wrong = run(*TRAIN, "--preset", "papr", "--out", tmp_path / "wrong", expect=2)
+    assert "LD4MRec has no preset 'papr'; it has paper" in wrong.stderr

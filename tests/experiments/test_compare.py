@@ -9,9 +9,9 @@ import pytest
 
 from graphdiff import EASE, LightGCN, Popularity, compare
 from graphdiff.errors import ConfigError
-from graphdiff.experiments.compare import model_classes
+from graphdiff.experiments.compare import named_models
 from graphdiff.experiments.tuned import tuned_settings
-from graphdiff.models import MODELS, registry
+from graphdiff.models import NamedModel, find_model, model_names, registry
 from tests.conftest import random_data
 from tests.experiments.conftest import compare_tiny
 
@@ -86,9 +86,10 @@ def test_arguments_that_do_not_fit_are_refused(arguments, message):
 
 
 def test_models_are_names_or_classes_without_repetitions():
-    assert model_classes(["EASE", EASE, "popularity"]) == [EASE, Popularity]
-    assert model_classes(EASE) == [EASE]
-    assert model_classes("all") == list(MODELS.values())
+    one, other = NamedModel(EASE), NamedModel(Popularity)
+    assert named_models(["EASE", EASE, "popularity"]) == [one, other]
+    assert named_models(EASE) == [one]
+    assert named_models("all") == [find_model(name) for name in model_names()]
 
 
 def test_the_example_runs():

@@ -7,6 +7,8 @@ from graphdiff.experiments import tune as tuning
 from graphdiff.experiments.budgets import budget
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.tune import Budget, tune
+from graphdiff.models import find_model
+from graphdiff.models.ld4mrec.presets import PAPER
 
 optuna = pytest.importorskip("optuna")
 
@@ -133,3 +135,14 @@ def test_an_interrupted_search_suggests_what_an_uninterrupted_one_does(search, h
     in_parts += [line.split(" -> ")[0] for line in search.lines[:-1]]
     assert in_parts == at_once
     assert len(set(at_once)) == 7
+
+
+def test_the_settings_of_a_preset_are_not_searched(data, tmp_path, here):
+    found = tune(
+        "synthetic", data, find_model("ld4mrec-paper"), tmp_path, budget=Budget(trials=1),
+        protocol=Protocol(epochs=1), fixed={"hidden_channels": 8, "batch_size": 64},
+    )  # fmt: skip
+    assert found["settings"].items() >= PAPER.items()
+    assert found["settings"]["hidden_channels"] == 8
+    assert set(found["search"]["fixed"]) == {*PAPER, "hidden_channels", "batch_size"}
+    assert (tmp_path / "synthetic" / "ld4mrec-paper.yaml").is_file()

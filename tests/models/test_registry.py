@@ -13,7 +13,17 @@ from graphdiff import fit
 from graphdiff.cli.main import app
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.ranking import evaluate
-from graphdiff.models import MODELS, LightGCN, Recommender, get_model, registry
+from graphdiff.models import (
+    MODELS,
+    LD4MRec,
+    LightGCN,
+    NamedModel,
+    Recommender,
+    find_model,
+    get_model,
+    model_names,
+    registry,
+)
 from graphdiff.runs import resume_run, train_run
 from graphdiff.training.config import run_config
 from tests.conftest import random_data
@@ -254,3 +264,34 @@ def test_the_view_of_the_registry():
     assert "lightgcn" in repr(MODELS)
     with pytest.raises(KeyError):
         MODELS["nothing"]
+
+
+def test_a_preset_is_named_after_its_model():
+    assert find_model("LD4MRec-Paper") == NamedModel(LD4MRec, "paper")
+    assert find_model("ld4mrec") == NamedModel(LD4MRec)
+    names = model_names()
+    assert names.index("ld4mrec-paper") == names.index("ld4mrec") + 1
+    assert set(MODELS) <= set(names)
+    assert (find_model("ld4mrec-paper").name, find_model("ld4mrec-paper").title) == (
+        "ld4mrec-paper",
+        "LD4MRec (paper)",
+    )
+    with pytest.raises(ConfigError, match="LD4MRec has no preset 'other'; it has paper"):
+        find_model("ld4mrec-other")
+    with pytest.raises(ConfigError, match="LightGCN has no preset 'paper'; it has none"):
+        find_model("lightgcn-paper")
+    with pytest.raises(ConfigError, match=r"no model 'nothing-paper'; there are .*ld4mrec-paper"):
+        find_model("nothing-paper")
+    with pytest.raises(ConfigError, match=r"build it with LD4MRec.from_data\(data, preset='paper'"):
+        get_model("ld4mrec-paper")
+
+
+def test_a_model_in_the_working_directory_has_presets_too(package):
+    source = package / "their_models.py"
+    source.write_text(SOURCE + '    presets = {"wide": {"hidden_channels": 32}}\n')
+    found = find_model("their_models:Factors-wide")
+    assert (found.name, found.configure({}).hidden_channels) == ("factors-wide", 32)
+    assert found == find_model("factors-wide")
+    assert found.settings({"hidden_channels": 5})["hidden_channels"] == 5
+    with pytest.raises(ConfigError, match="Factors has no preset 'deep'; it has wide"):
+        find_model("their_models:Factors-deep")

@@ -45,9 +45,9 @@ def adopt(model: LD4MRec, graph: RecGraph, kept: Tensor | None = None) -> None:
     model.items.grow(graph)
     if model.linear is not None:
         model.linear.change(graph, kept, num, like)
+    model.messages.change(graph, kept, num)
     model.graph = graph
     model.invalidate_tables()
-    model.messages.invalidate()
 
 
 def changed(

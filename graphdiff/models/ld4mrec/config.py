@@ -72,6 +72,16 @@ class DiffusionConfig(BaseConfig):
 class PropagationConfig(BaseConfig):
     """Message passing over the graphs."""
 
+    collaborative: Literal["smoothing", "svd"] = Field(
+        default="smoothing",
+        description="Collaborative table C: item embeddings smoothed over the user-item graph, or "
+        "a truncated SVD of the interactions.",
+    )
+    content: Literal["smoothing", "features"] = Field(
+        default="smoothing",
+        description="Content tables: item embeddings smoothed over the item-item graphs, or "
+        "learned linear maps of the features.",
+    )
     num_layers: int = Field(default=2, ge=0, description="Round trips L over the user-item graph.")
     num_item_layers: int = Field(default=1, ge=0, description="Layers on each item-item graph.")
     content_weight: float = Field(default=2.0, ge=0, description="w: weight of the content tables.")
@@ -86,6 +96,15 @@ class PropagationConfig(BaseConfig):
         description="Remove a batch's hidden items from message passing, where every step "
         "propagates; otherwise targets leak through the graph.",
     )
+
+    @model_validator(mode="after")
+    def _check_every(self) -> Self:
+        if self.content == "features" and self.every:
+            raise ValueError(
+                f"propagation.every={self.every}, but maps of features are trained in every step; "
+                "leave it out with propagation.content=features"
+            )
+        return self
 
 
 class ObjectiveConfig(BaseConfig):
@@ -148,7 +167,7 @@ class LD4MRecConfig(ModelConfig):
         64,
         ge=0,
         description="Principal directions R of a modality's features that item embeddings are "
-        "linear in; 0 for none.",
+        "linear in, or the content tables with propagation.content=features; 0 for none.",
     )
     shrinkage: float = Field(
         3.0, ge=0, description="κ: the embedding of an item with n interactions times n / (n + κ)."
@@ -161,7 +180,7 @@ class LD4MRecConfig(ModelConfig):
     modality_shares: Literal["agreement", "equal"] = Field(
         "agreement",
         description="Global weights of the modalities: by the similarity of a user's items in "
-        "each, or equal; equal where content_rank is 0.",
+        "each, or equal; equal where item embeddings are not linear in features.",
     )
     gated: bool = Field(False, description="Learn weights of the modalities for each user.")
     diffusion: DiffusionConfig = Field(
@@ -180,6 +199,11 @@ class LD4MRecConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:
+        if self.propagation.content == "features" and not self.content_rank:
+            raise ValueError(
+                "propagation.content=features maps the content_rank principal directions of the "
+                "features, and content_rank=0; give at least 1"
+            )
         if self.hidden_channels % self.num_heads:
             raise ValueError(
                 f"hidden_channels={self.hidden_channels} cannot be divided among "

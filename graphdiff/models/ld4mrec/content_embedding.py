@@ -96,14 +96,16 @@ class ContentEmbedding(torch.nn.Module):
         coordinates = self.coordinates if index is None else self.coordinates[index]
         return coordinates @ self.weight
 
-    def by_modality(self, index: Tensor) -> dict[str, Tensor]:
-        """Return each modality's summand ``[n, d]`` of the embeddings of the items at ``index``,
-        long ``[n]``."""
-        coordinates = self.coordinates[index].split(self.ranks, dim=1)
+    def by_modality(self, index: Tensor | None = None) -> dict[str, Tensor]:
+        """Return each modality's summand of the embeddings of all items, ``[I, d]``, or of those
+        at ``index``, long ``[n]``."""
+        coordinates = self.coordinates if index is None else self.coordinates[index]
         weights = self.weight.split(self.ranks)
         return {
             name: x @ weight
-            for name, x, weight in zip(self.modalities, coordinates, weights, strict=True)
+            for name, x, weight in zip(
+                self.modalities, coordinates.split(self.ranks, dim=1), weights, strict=True
+            )
         }
 
     @torch.no_grad()
@@ -115,6 +117,10 @@ class ContentEmbedding(torch.nn.Module):
             x, has = graph.features(name)
             new.append(self._coordinates_of(name, self._unit(x[known:]), has[known:]))
         self.coordinates = torch.cat([self.coordinates, torch.cat(new, dim=1)])
+
+    def keep(self, kept: Tensor) -> None:
+        """Leave out all items but ``kept``, bool ``[I]``."""
+        self.coordinates = self.coordinates[kept]
 
     def _unit(self, x: Tensor) -> Tensor:
         """Scale the rows of features ``[n, F]`` to length one."""

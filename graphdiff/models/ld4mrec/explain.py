@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.explanation import REMAINDER, Contribution, Explanation
@@ -15,33 +16,42 @@ from graphdiff.models.ld4mrec.item_messages import ItemMessages
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.row_encoding import encode_entries, row_scale
 from graphdiff.models.links import item_links
-from graphdiff.nn.heads import CosineHeads, split_heads
+from graphdiff.nn.heads import CosineHeads, InnerProductHeads, split_heads
 
 if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
 
 
-def explain_row(model: LD4MRec, item: int, rows: Rows, num_items: int) -> Explanation:
-    """Split the score of one item for one row into parts; see :meth:`LD4MRec.explain`.
+def explain_score(model: LD4MRec, item: Tensor, rows: Rows, num_items: int) -> Explanation:
+    """Split the score of one item for one row into parts; see ``LD4MRec.explain``.
 
     Args:
-        model: The model, in evaluation mode.
-        item: Index of the item.
+        model: The model.
+        item: Index of the item, long ``[1]``.
         rows: One row.
         num_items: Largest number of items of the history to name.
+
+    Raises:
+        ConfigError: If there is not exactly one item and one row.
     """
-    tables, shares = model.cached_tables(), model.shares()
-    assert isinstance(tables, ItemTables)
-    encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
-    signals, behaviour = model.signals(signal_tables, rows), encode_entries(encoder, rows)
-    hidden = model.hidden(behaviour, rows.item.new_zeros(1), signals)
+    if item.numel() != 1 or rows.num != 1:
+        raise ConfigError(
+            f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
+        )
+    with model.evaluation_mode():
+        tables, shares = model.cached_tables(), model.shares()
+        assert isinstance(tables, ItemTables)
+        encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
+        signals, behaviour = model.signals(signal_tables, rows), encode_entries(encoder, rows)
+        hidden = model.hidden(behaviour, rows.item.new_zeros(1), signals)
     summands = history_summands(
         rows, signal_tables, signals.gate[0], shares, model.items, model.messages, model.graph
     )
     network = hidden - behaviour - signals.gate_residual
     gate = dict(zip(model.graph.modalities, signals.gate[0].tolist(), strict=True))
-    parts = rows, summands, hidden, network, gate, model.heads, tables, num_items, model.graph
-    return decompose(item, *parts)
+    heads, _ = model.scoring()
+    parts = rows, summands, hidden, network, gate, heads, tables, num_items, model.graph
+    return decompose(int(item), *parts)
 
 
 def history_summands(
@@ -67,11 +77,13 @@ def history_summands(
     """
     channels = items.weight.size(1)
     collaborative, *content = signal_tables.split(channels, dim=1)
-    # A table is the mean of E and of its propagation along each number of edges.
-    num_terms = messages.collaborative.num_layers + 1
-    own = {name: part / num_terms for name, part in items.summands(graph, rows.item).items()}
+    summands = items.summands(graph, rows.item)
+    if messages.singular is None:
+        # A table is the mean of E and of its propagation along each number of edges.
+        num_terms = messages.collaborative.num_layers + 1
+        summands = {name: part / num_terms for name, part in summands.items()}
+        summands["collaborative"] = collaborative - sum(summands.values())
     weight = messages.modality_weights(graph, shares, rows.item) + gate - shares
-    summands = {**own, "collaborative": collaborative - sum(own.values())}
     for m, name in enumerate(graph.modalities):
         summands[f"preference_{name}"] = content[m] * weight[:, m : m + 1]
     return summands
@@ -84,7 +96,7 @@ def decompose(
     hidden: Tensor,
     network: Tensor,
     gate: dict[str, float],
-    heads: CosineHeads,
+    heads: CosineHeads | InnerProductHeads,
     tables: ItemTables,
     num_items: int,
     graph: RecGraph,

@@ -8,7 +8,7 @@ from torch import Tensor
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_signals import FrozenSignals
 from graphdiff.nn.cnet import freeze_cnet
-from graphdiff.nn.heads import CosineHeads
+from graphdiff.nn.heads import CosineHeads, InnerProductHeads
 
 
 class InferencePass(torch.nn.Module):
@@ -37,7 +37,7 @@ class InferencePass(torch.nn.Module):
         gate: torch.nn.Module,
         shares: Tensor,
         cnet: torch.nn.Module,
-        heads: CosineHeads,
+        heads: CosineHeads | InnerProductHeads,
         channels: int,
         linear: LinearPath | None = None,
     ) -> None:

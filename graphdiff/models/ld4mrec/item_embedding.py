@@ -136,7 +136,7 @@ class ItemEmbedding(torch.nn.Module):
         """Leave out all items but ``kept``, bool ``[I]``."""
         self.weight = torch.nn.Parameter(self.weight[kept])
         if self.content is not None:
-            self.content.coordinates = self.content.coordinates[kept]
+            self.content.keep(kept)
 
 
 def _degree_share(graph: RecGraph, shrinkage: float) -> Tensor:

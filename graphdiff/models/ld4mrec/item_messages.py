@@ -16,6 +16,8 @@ from graphdiff.graph.message_graphs import (
 )
 from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
+from graphdiff.models.ld4mrec.singular_signal import SingularSignal
 from graphdiff.nn.reconstruction import ItemTableSums, sum_item_table
 from graphdiff.nn.signals import CollaborativeSignal, ModalitySignal
 
@@ -60,6 +62,12 @@ class ItemMessages(torch.nn.Module):
     where :math:`a_{im}` are the global weights of the modalities, among those that item i has; see
     :meth:`modality_weights`.
 
+    Instead, C can be a truncated SVD of the interactions
+    (:class:`~graphdiff.models.ld4mrec.singular_signal.SingularSignal`), with
+    :math:`Z = E + \sum_m a_{im} M_m`; and the content tables can be learned linear maps of the
+    items' features, :math:`M_m = w\, D_I^{-1/2} \hat{X}_m P_m`, so that a row's product with
+    them aggregates features with the weights :math:`1/\sqrt{|N_u||N_i|}`, as in the paper.
+
     Message passing touches every interaction, a training step only those of its batch. On small
     graphs every training step propagates, and its gradient flows through. On large ones the tables
     are computed at the start of an epoch and every ``every`` steps, without a gradient. In between
@@ -77,7 +85,9 @@ class ItemMessages(torch.nn.Module):
         num_item_layers: Layers on each item-item graph.
         content_weight: w.
         every: Training steps between two propagations; 0 for one in every step. By default 0 on
-            small graphs and 100 on large ones.
+            small graphs and 100 on large ones. With ``features`` it is 0.
+        singular: The truncated SVD that is C in place of smoothed embeddings.
+        features: The linear maps of features that make the M_m in place of smoothed embeddings.
 
     Example:
         >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2]), num_items=3)
@@ -90,24 +100,58 @@ class ItemMessages(torch.nn.Module):
     """
 
     def __init__(
-        self, num_layers: int, num_item_layers: int, content_weight: float, every: int | None = None
+        self,
+        num_layers: int,
+        num_item_layers: int,
+        content_weight: float,
+        every: int | None = None,
+        singular: SingularSignal | None = None,
+        features: ContentEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.collaborative = CollaborativeSignal(num_layers)
         self.content = ModalitySignal(num_item_layers, content_weight)
         self.every = every
+        self.singular, self.features = singular, features
         self._last: tuple[Tensor, list[Tensor], Tensor | None] | None = None
         self._steps_since = 0
 
     def steps_between(self, graph: RecGraph) -> int:
         """Return the training steps between two propagations; 0 for one in every step, with its
         gradient."""
+        if self.features is not None:
+            return 0  # The maps of features are trained through the tables.
         if self.every is not None:
             return self.every
         similar = sum(graph.similar(name)[1].numel() for name in graph.modalities)
-        num_messages = 2 * self.collaborative.num_layers * graph.num_interactions
-        num_messages += self.content.num_layers * similar
+        num_messages = self.content.num_layers * similar
+        if self.singular is None:
+            num_messages += 2 * self.collaborative.num_layers * graph.num_interactions
         return 0 if num_messages <= SMALL_GRAPH else 100
+
+    def start(self, graph: RecGraph, generator: torch.Generator) -> None:
+        """Compute what is fixed during training: the SVD and the directions of features."""
+        if self.singular is not None:
+            self.singular.start(graph)
+        if self.features is not None:
+            self.features.start(graph, generator)
+
+    def reset_parameters(self) -> None:
+        """Draw the maps of features and discard the tables of earlier steps."""
+        self.invalidate()
+        if self.features is not None:
+            self.features.reset_parameters()
+
+    def change(self, graph: RecGraph, kept: Tensor | None, num: int) -> None:
+        """Leave out all items but ``kept``, bool ``[I]`` (default: none), and read the last ``num``
+        items of ``graph``, which are new."""
+        self.invalidate()
+        if self.singular is not None:
+            self.singular.change(kept, num)
+        if self.features is not None:
+            if kept is not None:
+                self.features.keep(kept)
+            self.features.grow(graph)
 
     def invalidate(self) -> None:
         """Discard the tables of earlier steps, so that the next training step propagates."""
@@ -134,7 +178,7 @@ class ItemMessages(torch.nn.Module):
         every = self.steps_between(graph)
         if every == 0:
             signal_tables = list(self._signal_tables(items, graph, withheld))
-            encoder = self._encoder(signal_tables, graph, shares)
+            encoder = self._encoder(items, signal_tables, graph, shares)
             shift = encoder.new_zeros(1, 1).expand_as(encoder)
             smoothing = self.smoothing(encoder, graph, shares, smooth, withheld)
             return Propagated(encoder, shift, signal_tables, smoothing)
@@ -182,19 +226,20 @@ class ItemMessages(torch.nn.Module):
         for column, signal_table in enumerate(self._signal_tables(items, graph), int(joined)):
             table[:, column] = signal_table
         tables = list(table.unbind(dim=1))
-        signal_tables = tables[joined:]
-        encoder = self._encoder(signal_tables, graph, shares, tables[0] if joined else None)
-        return encoder, signal_tables
+        signal_tables, out = tables[joined:], tables[0] if joined else None
+        return self._encoder(items, signal_tables, graph, shares, out), signal_tables
 
     def _encoder(
         self,
+        items: Tensor,
         signal_tables: list[Tensor],
         graph: RecGraph,
         shares: Tensor,
         out: Tensor | None = None,
     ) -> Tensor:
-        """Return Z, from C and the M_m, in ``out`` if it is given."""
-        encoder = signal_tables[0].clone() if out is None else out.copy_(signal_tables[0])
+        """Return Z, from E, C and the M_m, in ``out`` if it is given."""
+        base = signal_tables[0] if self.singular is None else items
+        encoder = base.clone() if out is None else out.copy_(base)
         weights = self.modality_weights(graph, shares).unbind(dim=1)
         for table, weight in zip(signal_tables[1:], weights, strict=True):
             encoder.addcmul_(table, weight.unsqueeze(1))
@@ -203,11 +248,17 @@ class ItemMessages(torch.nn.Module):
     def _signal_tables(
         self, items: Tensor, graph: RecGraph, withheld: Tensor | None = None
     ) -> Iterator[Tensor]:
-        if withheld is None:
-            interactions = graph.cached(item_to_user_graph)
+        if self.singular is not None:
+            yield self.singular()
+        elif withheld is None:
+            yield self.collaborative(items, graph.cached(item_to_user_graph))
         else:
-            interactions = item_to_user_graph_without(graph, withheld)
-        yield self.collaborative(items, interactions)
+            yield self.collaborative(items, item_to_user_graph_without(graph, withheld))
+        if self.features is not None:
+            damping = self.content.weight * graph.cached(_inverse_root_degree).to(items.dtype)
+            for table in self.features.by_modality().values():
+                yield damping * table
+            return
         for name in graph.modalities:
             _, has = graph.features(name)
             yield self.content(items, has, self._similar(graph, name))
@@ -234,6 +285,11 @@ class ItemMessages(torch.nn.Module):
         has = graph.cached(_has_modality)
         weight = (has if index is None else has[index]) * shares
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def _inverse_root_degree(graph: RecGraph) -> Tensor:
+    """Return 1/√n of each item's number of interactions, at least one, ``[I, 1]``."""
+    return graph.item_degree().clamp(min=1).float().rsqrt().unsqueeze(1)
 
 
 def _has_modality(graph: RecGraph) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.inits import reset
 
-from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
@@ -20,9 +19,9 @@ from graphdiff.models.ld4mrec.adoption import ITEM_PARAMETERS, adopt
 from graphdiff.models.ld4mrec.calibration import HeldOut, calibrate
 from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
 from graphdiff.models.ld4mrec.draws import Draw, draw_step, training_process
-from graphdiff.models.ld4mrec.explain import explain_row
+from graphdiff.models.ld4mrec.explain import explain_score
 from graphdiff.models.ld4mrec.inference import InferencePass
-from graphdiff.models.ld4mrec.item_messages import ItemMessages, Propagated
+from graphdiff.models.ld4mrec.item_messages import Propagated
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.linear_path import linear_path
 from graphdiff.models.ld4mrec.objective import (
@@ -33,9 +32,11 @@ from graphdiff.models.ld4mrec.objective import (
 from graphdiff.models.ld4mrec.parts import (
     check_parts,
     item_embedding,
+    item_messages,
     noise_schedule,
     with_steps,
 )
+from graphdiff.models.ld4mrec.presets import PRESETS
 from graphdiff.models.ld4mrec.process_settings import build_process
 from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
 from graphdiff.models.ld4mrec.row_diffusion import diffuse
@@ -47,7 +48,7 @@ from graphdiff.models.ld4mrec.row_encoding import (
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.diffusion import Schedule, StepSampler
-from graphdiff.nn.heads import CosineHeads
+from graphdiff.nn.heads import CosineHeads, InnerProductHeads
 from graphdiff.nn.pairs import distinct
 from graphdiff.nn.processes import Process
 from graphdiff.nn.signals import ModalityGate
@@ -100,7 +101,8 @@ class LD4MRec(Recommender):
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
     table with cosine scores, its heads, shrinking it, the linear term of features, collaborative
     smoothing in place of the truncated SVD, content tables made from it, hiding a part of the row,
-    the ranking term, σ_u, and the exact sparse form of everything.
+    the ranking term, σ_u, and the exact sparse form of everything. ``preset="paper"`` leaves out
+    what is ours, as far as the paper is known.
 
     *Parts.* Process, schedule, C-Net and gate can be given: ``LD4MRec.from_data(data, cnet=…)``. A
     part is any :class:`torch.nn.Module` that is called as the built-in one is. Its ``freeze()``, if
@@ -128,6 +130,7 @@ class LD4MRec(Recommender):
     updatable: ClassVar[bool] = True
     item_parameters: ClassVar[tuple[str, ...]] = ITEM_PARAMETERS
     part_names: ClassVar[tuple[str, ...]] = ("schedule", "process", "cnet", "gate")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: LD4MRecConfig
     process: Process
 
@@ -145,12 +148,10 @@ class LD4MRec(Recommender):
         config = with_steps(config, schedule, process)
         super().__init__(config, graph)
         self.given_parts = given
-        channels, num_heads, passing = config.hidden_channels, config.num_heads, config.propagation
+        channels, num_heads = config.hidden_channels, config.num_heads
         num_steps = config.diffusion.num_steps
         self.items = item_embedding(config, graph)
-        self.messages = ItemMessages(
-            passing.num_layers, passing.num_item_layers, passing.content_weight, passing.every
-        )
+        self.messages = item_messages(config, graph)
         self.bias = torch.nn.Parameter(torch.zeros(graph.num_items))
         self.heads = CosineHeads(num_heads)
         self.reconstruction = SoftReconstruction(graph.num_items, config.objective)
@@ -181,7 +182,7 @@ class LD4MRec(Recommender):
         torch.nn.init.zeros_(self.bias)
         self.heads.reset_parameters()
         self.reconstruction.reset_parameters()
-        self.messages.invalidate()
+        self.messages.reset_parameters()
         reset(self.gate)
         reset(self.cnet)
         self.steps.reset_parameters()
@@ -189,9 +190,10 @@ class LD4MRec(Recommender):
             self.linear.reset_parameters()
 
     def start_epoch(self, generator: torch.Generator) -> None:
-        """Discard the propagated tables; the first time, also read features."""
+        """Discard the propagated tables; the first time, also read features and decompose."""
         self.messages.invalidate()
         self.items.start(self.graph, generator)
+        self.messages.start(self.graph, generator)
         if self.linear is not None:
             self.linear.start(self.graph, generator)
 
@@ -202,10 +204,15 @@ class LD4MRec(Recommender):
         encoder, signal_tables = self.messages(self.items(self.graph), self.graph, shares)
         # A linear path that does not count is left out.
         linear = self.linear if self.linear is not None and self.linear.weight else None
-        inference = InferencePass(self.gate, shares, self.cnet, self.heads, channels, linear)
-        item = self.heads.normalize(encoder)
+        heads, bias = self.scoring()
+        inference = InferencePass(self.gate, shares, self.cnet, heads, channels, linear)
+        item = heads.normalize(encoder)
         beside = None if linear is None else linear.tables(self.graph)
-        return ItemTables.build(item, self.bias, [encoder, *signal_tables], inference, beside)
+        return ItemTables.build(item, bias, [encoder, *signal_tables], inference, beside)
+
+    def scoring(self) -> tuple[CosineHeads | InnerProductHeads, Tensor]:
+        """Return heads and biases of the scores; see :meth:`SoftReconstruction.scoring`."""
+        return self.reconstruction.scoring(self.heads, self.bias)
 
     @torch.no_grad()
     def calibrate(self, pairs: Tensor) -> None:
@@ -340,10 +347,10 @@ class LD4MRec(Recommender):
         With the length of h and the temperature taken as constant, a score is linear in h. The
         parts are the contributions to h of the user's items by their own embeddings, learned from
         interactions (``behaviour``) and from features of each modality (``features_<name>``, where
-        ``content_rank`` is not 0), through other users (``collaborative``) and through similar
-        items of each modality (``preference_<name>``, with the gate's residual), and by the linear
-        path (``linear``, where there is one). The ``remainder`` is what C-Net adds to h, and the
-        item's bias. The parts sum to the score.
+        they are linear in features), through other users (``collaborative``, where tables are
+        smoothed over them), by the content table of each modality (``preference_<name>``, with the
+        gate's residual) and by the linear path (``linear``, where there is one). The ``remainder``
+        is what C-Net adds to h, and the item's bias. The parts sum to the score.
 
         Args:
             item_index: The item.
@@ -359,12 +366,7 @@ class LD4MRec(Recommender):
         rows = self.query(
             user_index, user_id=user_id, history=history, history_index=history_index
         ).rows
-        if item.numel() != 1 or rows.num != 1:
-            raise ConfigError(
-                f"explain takes one item and one user; {item.numel()} and {rows.num} were given"
-            )
-        with self.evaluation_mode():
-            return explain_row(self, int(item), rows, as_count(num_items, "num_items"))
+        return explain_score(self, item, rows, as_count(num_items, "num_items"))
 
     @torch.no_grad()
     def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:

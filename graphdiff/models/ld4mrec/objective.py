@@ -9,7 +9,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.config import ObjectiveConfig
 from graphdiff.models.ld4mrec.draws import Draw, item_frequency
-from graphdiff.nn.heads import CosineHeads, item_length, split_heads
+from graphdiff.nn.heads import CosineHeads, InnerProductHeads, item_length, split_heads
 from graphdiff.nn.losses import Negatives, sampled_log_partition
 from graphdiff.nn.pairs import Pairs, pair_products
 from graphdiff.nn.reconstruction import ItemTableSums, Quadratic, reconstruction_error
@@ -48,6 +48,15 @@ class SoftReconstruction(torch.nn.Module):
     def scale(self) -> Tensor:
         """a."""
         return self.log_scale.exp()
+
+    def scoring(
+        self, heads: CosineHeads, bias: Tensor
+    ) -> tuple[CosineHeads | InnerProductHeads, Tensor]:
+        """Return heads and biases ``[I]`` of a model's scores: those given, which the ranking loss
+        trains, or without that loss those of the reconstructed rows."""
+        if self.config.ranking:
+            return heads, bias
+        return InnerProductHeads(heads.num_heads, self.scale), self.bias
 
     def forward(
         self,
@@ -145,6 +154,8 @@ def training_loss(
         # In 16 bits, rounding of the quadratic form would exceed the error itself.
         product = pair_products(h, z, Pairs(rows.row, own, rows.num, bias.numel()))
         error = reconstruction(sums, h, product, rows, draw.softened, weight, popularity)
+    if not config.ranking:
+        return (config.reconstruction * error).mean(dim=0)
     # Both losses need the same products: in the ranking, of vectors that are scaled.
     length, divisor = item_length(z), heads.divisor(h) / num_heads
     score = product / (divisor[..., 0].index_select(1, rows.row) * length.index_select(1, own))

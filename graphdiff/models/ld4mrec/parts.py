@@ -7,7 +7,10 @@ import torch
 from graphdiff.errors import ConfigError
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
+from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
+from graphdiff.models.ld4mrec.item_messages import ItemMessages
+from graphdiff.models.ld4mrec.singular_signal import SingularSignal
 from graphdiff.nn.diffusion import Schedule
 from graphdiff.nn.processes import Process
 
@@ -30,10 +33,11 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 def item_embedding(config: LD4MRecConfig, graph: RecGraph) -> ItemEmbedding:
     """Return the item embeddings of a model with the given settings."""
+    in_embeddings = config.propagation.content == "smoothing"
     return ItemEmbedding(
         graph,
         config.hidden_channels,
-        config.content_rank,
+        config.content_rank if in_embeddings else 0,
         config.shrinkage,
         config.spectral_start,
     )
@@ -60,6 +64,22 @@ def check_parts(**parts: object) -> tuple[str, ...]:
                     f"{', '.join(NEEDED[name])}"
                 )
     return tuple(name for name, part in parts.items() if part is not None)
+
+
+def item_messages(config: LD4MRecConfig, graph: RecGraph) -> ItemMessages:
+    """Return what makes the item tables."""
+    passing, channels = config.propagation, config.hidden_channels
+    by_svd, by_features = passing.collaborative == "svd", passing.content == "features"
+    return ItemMessages(
+        passing.num_layers,
+        passing.num_item_layers,
+        passing.content_weight,
+        passing.every,
+        singular=SingularSignal(graph.num_items, channels) if by_svd else None,
+        features=ContentEmbedding(graph, channels, config.content_rank)
+        if by_features and graph.modalities
+        else None,
+    )
 
 
 def noise_schedule(process: Process) -> Schedule:
