@@ -142,7 +142,7 @@ def named_models(models: ModelLike | Iterable[ModelLike]) -> list[NamedModel]:
     """
     if isinstance(models, str | type):
         models = [models]
-    found = []
+    found: list[NamedModel] = []
     for one in models:
         if one == "all":
             found += map(find_model, model_names())

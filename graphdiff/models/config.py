@@ -96,8 +96,9 @@ def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     merged = dict(settings)
     for name, value in changes.items():
         known = merged.get(name)
-        both = isinstance(known, dict) and isinstance(value, dict)
-        merged[name] = _merged(known, value) if both else value
+        if isinstance(known, dict) and isinstance(value, dict):
+            value = _merged(known, value)
+        merged[name] = value
     return merged
 
 
