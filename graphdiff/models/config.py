@@ -95,10 +95,9 @@ def combined(settings: Mapping[str, Any], changes: Mapping[str, Any], owner: str
 def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(settings)
     for name, value in changes.items():
-        known = merged.get(name)
-        if isinstance(known, dict) and isinstance(value, dict):
-            value = _merged(known, value)
-        merged[name] = value
+        known: Any = merged.get(name)
+        both = isinstance(known, dict) and isinstance(value, dict)
+        merged[name] = _merged(known, value) if both else value
     return merged
 
 

@@ -139,7 +139,7 @@ class LinearPathConfig(BaseConfig):
     enabled: bool | None = Field(
         default=None,
         description="Train a linear path; by default where users have at least 10 interactions on "
-        "average.",
+        "average and there are at most 100,000 items.",
     )
     rank: int = Field(
         default=255, ge=1, description="K: eigenvalues that are kept of the item-item graph."

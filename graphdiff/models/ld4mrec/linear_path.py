@@ -20,6 +20,8 @@ INITIAL_SCALE = 0.3
 PACE = 5.0
 #: Mean length of rows from which on the path is trained by default.
 LONG_ROWS = 10
+#: Largest catalogue on which it is: the decomposition of the item graph takes K columns.
+MOST_ITEMS = 100_000
 #: Validations without improvement after which the path is complete.
 PATIENCE = 8
 #: Slope of the error below a target of zero.
@@ -265,13 +267,15 @@ class LinearPath(torch.nn.Module):
 def linear_path(graph: RecGraph, config: LD4MRecConfig) -> LinearPath | None:
     """Return a linear path with the settings of a model, or None where it is off.
 
-    By default it is on where users have at least 10 interactions on average. Where rows are
-    shorter, features and neighbours matter more than the row's own items.
+    By default it is on where users have at least 10 interactions on average and there are at most
+    100,000 items. Where rows are shorter, features and neighbours matter more than the row's own
+    items.
     """
     settings = config.linear_path
     enabled = settings.enabled
     if enabled is None:
-        enabled = graph.num_interactions >= LONG_ROWS * graph.num_users
+        long = graph.num_interactions >= LONG_ROWS * graph.num_users
+        enabled = long and graph.num_items <= MOST_ITEMS
     if not enabled:
         return None
     return LinearPath(
