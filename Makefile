@@ -8,7 +8,7 @@ PYTEST ?= $(BIN)/python -m pytest
 # Processes of `make test`; each computes with one thread.
 TEST_JOBS ?= 2
 
-.PHONY: demo test fuzz gpu lint docs examples format sparse clean help
+.PHONY: demo test pictures fuzz gpu lint docs examples format sparse clean help
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -36,6 +36,10 @@ demo: $(VENV)/.installed ## train and compare on the embedded dataset, write dem
 
 test: $(VENV)/.installed-test ## run the tests
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_JOBS)
+
+pictures: $(VENV)/.installed-test ## write the figures of the docs and screenshots; needs Chromium
+	$(BIN)/python docs/pictures/explanation.py
+	$(BIN)/python docs/pictures/screenshots.py
 
 fuzz: $(VENV)/.installed-test ## feed damaged and hostile files to all readers for five minutes
 	$(BIN)/python -m tests.fuzz --seconds 285

@@ -24,13 +24,13 @@ REQUIREMENTS = [
 WITHOUT = """
 import importlib, pkgutil, sys
 from pathlib import Path
-for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "uvicorn", "httpx", "optuna",
-             "torch_sparse", "torch_scatter", "sentence_transformers", "torchvision",
-             "prometheus_client"):
+for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "fastapi_swagger", "uvicorn",
+             "httpx", "optuna", "torch_sparse", "torch_scatter", "sentence_transformers",
+             "torchvision", "prometheus_client"):
     sys.modules[name] = None
 import graphdiff
 for module in pkgutil.walk_packages(graphdiff.__path__, "graphdiff."):
-    if module.name != "graphdiff.serving.service":
+    if module.name.rpartition(".")[2] not in ("service", "routes", "pages", "middleware"):
         importlib.import_module(module.name)
 from graphdiff.errors import ConfigError
 from graphdiff.serving import RetrievalIndex

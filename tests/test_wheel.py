@@ -16,6 +16,7 @@ from graphdiff.doctor import DISTRIBUTION
 build = pytest.importorskip("hatchling.build")
 
 ROOT = Path(__file__).parents[1]
+SUFFIXES = {".py", ".pyi", ".yaml", ".jinja", ".html", ".js", ".css", ".svg", ".typed"}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,10 @@ def test_it_holds_the_package_the_cards_and_the_settings(wheel):
     expected = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "graphdiff").rglob("*")
-        if path.suffix in {".py", ".pyi", ".yaml", ".jinja", ".html", ".typed"}
+        if path.suffix
+        in {".py", ".pyi", ".yaml", ".jinja", ".html", ".js", ".css", ".svg", ".typed"}
     }
-    assert {"graphdiff/py.typed", "graphdiff/serving/page.html"} <= expected
+    assert {"graphdiff/py.typed", "graphdiff/serving/page/index.html"} <= expected
     assert expected - names == set()
     assert "graphdiff/experiments/report.html.jinja" in names
     assert "graphdiff/experiments/published.yaml" in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from graphdiff.cli.arguments import (
 from graphdiff.cli.output import print_metrics
 from graphdiff.console import print_table, print_text
 from graphdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from graphdiff.models.catalogue import Catalogue
 
 
 class Split(StrEnum):
@@ -89,6 +92,9 @@ def recommend(
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,
+    why: Annotated[
+        bool, typer.Option("--why", help="Give the reasons for each item; for LD4MRec.")
+    ] = False,
     model: ModelClass = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,35 +106,56 @@ def recommend(
         raise ConfigError("give either --user, the id of a training user, or --history, past items")
     trained = _load(run, model)
     asked: dict[str, Any]
+    known: dict[str, Any]
     if user is not None:
         index = int(trained.catalogue.user_index([user]))
         asked = {"user": trained.catalogue.user_id(index)}
-        items, scores = trained.recommend(index, k=k)
+        known = {"user_index": index}
     else:
         ids = _split_history(history or [])
         asked = {"history": ids}
-        items, scores = trained.recommend(history=[ids], k=k)
+        known = {"history": [ids]}
+    items, scores = trained.recommend(**known, k=k)
     catalogue = trained.catalogue
     found = [
-        {"item": catalogue.item_id(item), **catalogue.details.of(item), "score": score}
+        {**_described(catalogue, item), "score": score}
         for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
         if item >= 0
     ]
+    if why:
+        for row, item in zip(found, items[0].tolist(), strict=False):
+            reasons = trained.explain(item, **known).because()
+            row["because"] = [{**_described(catalogue, n), "why": words} for n, words in reasons]
     if as_json:
         print(json.dumps({**asked, "items": found}, indent=2))
         return
     shown = [name for name in ("title", "category") if name in catalogue.details.columns]
     print_table(
-        ["rank", "item", *shown, "score"],
+        ["rank", "item", *shown, "score", *(["because of"] if why else [])],
         [
             [
                 str(rank),
                 str(row["item"]),
                 *(row.get(name, "") for name in shown),
                 f"{row['score']:.4f}",
+                *([_in_words(row["because"])] if why else []),
             ]
             for rank, row in enumerate(found, start=1)
         ],
+    )
+
+
+def _described(catalogue: Catalogue, index: int) -> dict[str, Any]:
+    """Return id and details of an item, without pictures that are not at an address."""
+    details = catalogue.details.of(index)
+    shown = {name: text for name, text in details.items() if not text.startswith("data:")}
+    return {"item": catalogue.item_id(index), **shown}
+
+
+def _in_words(reasons: list[dict[str, Any]]) -> str:
+    """Return the reasons for an item as one text."""
+    return "; ".join(
+        f"{one.get('title') or one['item']}: {', '.join(one['why'])}" for one in reasons
     )
 
 
@@ -166,6 +193,13 @@ def serve(
             show_default="0, never",
         ),
     ] = 0,
+    image_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A host from which the page may load pictures of items; repeatable.",
+            show_default="none, so that no request leaves the machine",
+        ),
+    ] = None,
 ) -> None:
     """Answer over HTTP for any user whose history is given, with a page to try it.
 
@@ -186,6 +220,7 @@ def serve(
         allow_host=allow_host or (),
         runs=runs,
         watch=watch,
+        image_host=image_host or (),
         queue=queue,
         batch=batch,
         wait=wait_ms / 1000,

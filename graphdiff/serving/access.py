@@ -143,6 +143,17 @@ def _split(host: str) -> tuple[str, int | None] | None:
     return None if number is not None and number > 65535 else (name.lower(), number)
 
 
+def check_host(text: str) -> str:
+    """Return a host as ``name`` or ``name:port``, in lower case.
+
+    Raises:
+        ConfigError: If it is no host.
+    """
+    name, port = _host(text)
+    shown = f"[{name}]" if ":" in name else name
+    return shown if port is None else f"{shown}:{port}"
+
+
 def _host(text: str) -> tuple[str, int | None]:
     found = _split(f"[{text}]" if text.count(":") > 1 and "[" not in text else text)
     if found is None:

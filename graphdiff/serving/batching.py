@@ -44,6 +44,7 @@ class Batcher(Generic[Q, A]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="graphdiff-batcher")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._jobs = 0
 
     @property
     def waiting(self) -> int:
@@ -72,6 +73,22 @@ class Batcher(Generic[Q, A]):
     async def between(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the thread, after the present batch and before the next."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run ``work`` like :meth:`between`, unless too much waits already.
+
+        Raises:
+            Overloaded: If as many jobs wait as the queue is long, or :meth:`close` was called.
+        """
+        if self._closing:
+            raise Overloaded("the service is shutting down")
+        if self._jobs >= self._queue.maxsize:
+            raise Overloaded(f"{self._jobs} requests are waiting; try again")
+        self._jobs += 1
+        try:
+            return await self.between(work)
+        finally:
+            self._jobs -= 1
 
     async def close(self) -> None:
         """Take no more requests and return when all that wait are answered."""

@@ -7,19 +7,22 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import graphdiff
 from graphdiff.errors import ConfigError, DataError
-from graphdiff.serving.access import Access
+from graphdiff.serving.access import Access, check_host
 from graphdiff.serving.batching import Batcher
 from graphdiff.serving.messages import (
     AddItemsRequest,
+    ExplainRequest,
+    ExplainResponse,
     Limits,
     RecommendRequest,
     RecommendResponse,
-    ScoredItem,
+    SimilarResponse,
 )
 from graphdiff.serving.metrics import Metrics
 from graphdiff.serving.served import RankingRequest, Recommendations, Served, answer_batch
@@ -37,10 +40,19 @@ class Service:
         access: Who may change the service.
         watch: Seconds between two looks whether the RUN folder holds another model, which is then
             loaded; 0 for never.
+        image_hosts: Hosts from which the page loads pictures.
     """
 
-    def __init__(self, served: Served, limits: Limits, access: Access, watch: float = 0) -> None:
+    def __init__(
+        self,
+        served: Served,
+        limits: Limits,
+        access: Access,
+        watch: float = 0,
+        image_hosts: Sequence[str] = (),
+    ) -> None:
         self.served, self.limits, self.access, self.watch = served, limits, access, watch
+        self.image_hosts = [check_host(one) for one in image_hosts]
         self.loads = 1
         self.metrics = Metrics(lambda: self.batcher.waiting)
         self.metrics.follow(served)
@@ -60,8 +72,7 @@ class Service:
         _within("history", asked.history or asked.history_index, limits.history)
         _within("exclude", [*asked.exclude, *asked.exclude_index], limits.history)
         _within("candidates", asked.candidates or asked.candidate_index, limits.candidates)
-        if asked.k > limits.k:
-            raise DataError(f"k: {asked.k} is over the limit of {limits.k}")
+        _check_k(asked.k, limits)
         self.metrics.count_ids(served.item_ids, asked.history or ())
         candidates = None
         if asked.candidates is not None or asked.candidate_index is not None:
@@ -74,8 +85,46 @@ class Service:
             candidates,
         )
         answer = await self.batcher.submit(request)
-        scored = [ScoredItem(item=i, item_index=n, score=score) for i, n, score in answer.items]
-        return RecommendResponse(items=scored, gate=answer.gate, model=served.name)
+        return RecommendResponse(
+            items=[served.items.scored(index, score) for _, index, score in answer.items],
+            gate=answer.gate,
+            gate_is_personal=answer.gate_is_personal,
+            model=served.name,
+        )
+
+    async def explain(self, asked: ExplainRequest) -> ExplainResponse:
+        """Explain the scores of items for one user.
+
+        Raises:
+            ConfigError: If the model cannot explain its scores.
+            DataError: If a limit is exceeded or an item is unknown.
+            Overloaded: If too many requests wait.
+        """
+        limits, served = self.limits, self.served
+        _within("history", asked.history or asked.history_index, limits.history)
+        _within("items", asked.items or asked.item_index, limits.explained)
+        history = _indices(served, asked.history, asked.history_index)
+        items = _indices(served, asked.items, asked.item_index)
+        found = await self.batcher.run(partial(served.explain, history, items, asked.num_items))
+        return ExplainResponse(explanations=found, model=served.name)
+
+    async def similar(self, item: str | None, item_index: int | None, k: int) -> SimilarResponse:
+        """Return the items most similar to one.
+
+        Raises:
+            ConfigError: If the model has no item vectors.
+            DataError: If not exactly one known item is given, or a limit is exceeded.
+            Overloaded: If too many requests wait.
+        """
+        served = self.served
+        if (item is None) == (item_index is None):
+            raise DataError("give either item or item_index")
+        _check_k(k, self.limits)
+        (index,) = _indices(
+            served, None if item is None else [item], None if item_index is None else [item_index]
+        )
+        found = await self.batcher.run(partial(served.similar, index, k))
+        return SimilarResponse(items=found, model=served.name)
 
     async def add_items(self, new: AddItemsRequest) -> list[str]:
         """Add items until a model is loaded, and return their raw ids.
@@ -136,6 +185,8 @@ class Service:
             "users": model.num_users,
             "items": len(self.served.item_ids),
             "modalities": list(model.graph.modalities),
+            "explains": self.served.explains,
+            "image_hosts": self.image_hosts,
             "version": graphdiff.__version__,
             "loads": self.loads,
             "queue": self.batcher.waiting,
@@ -170,6 +221,11 @@ class Service:
 def _within(what: str, found: Sequence[Any] | None, limit: int) -> None:
     if len(found or ()) > limit:
         raise DataError(f"{what}: {len(found or ())} is over the limit of {limit}")
+
+
+def _check_k(k: int, limits: Limits) -> None:
+    if k > limits.k:
+        raise DataError(f"k: {k} is over the limit of {limits.k}")
 
 
 def _indices(served: Served, ids: list[str] | None, indices: list[int] | None) -> list[int]:

@@ -44,6 +44,7 @@ class Limits(BaseModel):
     k: int = Field(500, ge=1, description="Most items recommended.")
     new_items: int = Field(1000, ge=1, description="Most items added at once.")
     body: int = Field(2**21, ge=1, description="Bytes of a request's body.")
+    explained: int = Field(50, ge=1, description="Most items explained at once.")
     queue: int = Field(256, ge=1, description="Most requests that wait.")
     batch: int = Field(64, ge=1, description="Most requests answered in one call.")
     wait: float = Field(0.002, ge=0, description="Seconds that a request waits for others.")
@@ -103,12 +104,62 @@ class ReloadRequest(_Body):
     )
 
 
-class ScoredItem(BaseModel):
-    """An item and its score."""
+class ExplainRequest(_Body):
+    """A user and the items whose scores are to be explained."""
+
+    history: list[Text] | None = Field(
+        None, min_length=1, description="Raw ids of the items that the user interacted with."
+    )
+    history_index: list[StrictInt] | None = Field(
+        None, min_length=1, description="The same by index, instead of `history`."
+    )
+    items: list[Text] | None = Field(
+        None, min_length=1, description="Raw ids of the items to explain."
+    )
+    item_index: list[StrictInt] | None = Field(
+        None, min_length=1, description="The same by index, instead of `items`."
+    )
+    num_items: StrictInt = Field(
+        10, ge=1, le=100, description="Largest number of items of the history to name."
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> ExplainRequest:
+        if (self.history is None) == (self.history_index is None):
+            raise ValueError("give either history or history_index")
+        if (self.items is None) == (self.item_index is None):
+            raise ValueError("give either items or item_index")
+        return self
+
+
+class Card(BaseModel):
+    """What people see of an item."""
 
     item: str = Field(description="Raw id, as text.")
     item_index: int
+    title: str | None = None
+    category: str | None = None
+    image: str | None = Field(None, description="Address of a picture, as the data give it.")
+    new: bool = Field(False, description="Whether no training user has the item.")
+
+
+class ScoredItem(Card):
+    """An item and its score."""
+
     score: float
+
+
+class FoundItems(BaseModel):
+    """Items that a search found."""
+
+    items: list[Card]
+
+
+class SimilarResponse(BaseModel):
+    """Items by similarity, the most similar first; the score is a cosine."""
+
+    items: list[ScoredItem]
+    model: str
 
 
 class RecommendResponse(BaseModel):
@@ -116,8 +167,56 @@ class RecommendResponse(BaseModel):
 
     items: list[ScoredItem]
     gate: dict[str, float] | None = Field(
-        description="Share of each modality, if the model has shares."
+        description="Weight of each modality, if the model has weights."
     )
+    gate_is_personal: bool = Field(
+        False, description="Whether users differ in the weights of the modalities."
+    )
+    model: str
+
+
+class Reason(BaseModel):
+    """An item of the history that speaks for a recommendation."""
+
+    item: Card
+    why: list[str] = Field(description='Such as "similar image" and "7 users in common".')
+
+
+class ItemContribution(BaseModel):
+    """What one item of the history adds to a score."""
+
+    item: Card
+    value: float
+    parts: dict[str, float]
+
+
+class ItemLink(BaseModel):
+    """A connection of two items in the training data."""
+
+    source: str = Field(description="Raw id.")
+    target: str = Field(description="Raw id.")
+    relation: str = Field(description="A modality, or `users`.")
+    weight: float = Field(description="Cosine of the features, or number of common users.")
+
+
+class ExplainedItem(BaseModel):
+    """Why an item has its score."""
+
+    item: Card
+    score: float
+    parts: dict[str, float] = Field(description="They sum to the score.")
+    remainder: dict[str, float] = Field(description="They sum to the part `remainder`.")
+    because: list[Reason]
+    history: list[ItemContribution] = Field(description="Largest contribution first.")
+    unnamed: float = Field(description="Contribution of the history's other items.")
+    between: list[Card] = Field(description="Items of the links that are not of the history.")
+    links: list[ItemLink]
+
+
+class ExplainResponse(BaseModel):
+    """Explanations, in the order of the request."""
+
+    explanations: list[ExplainedItem]
     model: str
 
 

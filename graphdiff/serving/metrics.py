@@ -12,13 +12,16 @@ import numpy as np
 import torch
 
 from graphdiff.errors import GraphDiffError
-from graphdiff.serving.served import ItemIds, RankingRequest, Recommendations, Served
+from graphdiff.serving.items import ItemIds
+from graphdiff.serving.served import RankingRequest, Recommendations, Served
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Training users whose lists are the reference of scores, and the length of their lists.
 SAMPLE, LENGTH = 64, 20
 #: Paths with a label of their own; others are counted together, so that callers cannot add labels.
-PATHS = ("/", "/health", "/items", "/metrics", "/recommend", "/reload")
+PATHS = (
+    "/", "/explain", "/health", "/items", "/metrics", "/recommend", "/reload", "/similar",
+)  # fmt: skip
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 NUM_BINS = 10

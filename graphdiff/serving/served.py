@@ -1,89 +1,25 @@
-"""A model as a service holds it, with the raw ids of its items as text."""
+"""A model as a service holds it."""
 
 from __future__ import annotations
 
 import copy
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
 from graphdiff.models.base import Recommender
+from graphdiff.models.explanation import Explanation
 from graphdiff.models.storage import load_model
+from graphdiff.serving.items import ServedItems
+from graphdiff.serving.messages import ExplainedItem, ItemContribution, ItemLink, Reason, ScoredItem
 
-
-class ItemIds:
-    """The raw ids of a catalogue as text, which never changes.
-
-    Args:
-        ids: The raw id of each item, of any type.
-
-    Raises:
-        ConfigError: If two ids are the same text, or an id cannot be sent as JSON.
-    """
-
-    def __init__(self, ids: Iterable[Any]) -> None:
-        self.text = [str(one) for one in ids]
-        self._index = {one: index for index, one in enumerate(self.text)}
-        if len(self._index) < len(self.text):
-            twice = next(one for n, one in enumerate(self.text) if self._index[one] != n)
-            raise ConfigError(
-                f"two items have the raw id {twice!r} as text; a service knows items by their ids "
-                "as text, so each must have one of its own"
-            )
-        try:
-            "".join(self.text).encode()
-        except UnicodeEncodeError:
-            raise ConfigError(
-                "a raw id of an item is not valid Unicode (it has a lone surrogate), so no answer "
-                "could carry it; give such items other ids"
-            ) from None
-        self._sorted = sorted(self.text)
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-    def __contains__(self, item_id: str) -> bool:
-        """Whether there is such an item."""
-        return item_id in self._index
-
-    def index(self, item_id: str) -> int:
-        """Return the index of a raw id.
-
-        Raises:
-            DataError: If there is no such item.
-        """
-        index = self._index.get(item_id)
-        if index is None:
-            raise DataError(f"no item {item_id!r} among the {len(self)} items of this model")
-        return index
-
-    def checked(self, item_index: int) -> int:
-        """Return an index that is in range.
-
-        Raises:
-            DataError: If it is not.
-        """
-        if not 0 <= item_index < len(self):
-            raise DataError(
-                f"item index {item_index} is out of range; this model has items 0 to "
-                f"{len(self) - 1}"
-            )
-        return item_index
-
-    def starting_with(self, prefix: str, limit: int) -> list[str]:
-        """Return at most ``limit`` ids that start with a prefix, in the order of text; with an
-        empty prefix, the first ids of the catalogue."""
-        if not prefix:
-            return self.text[:limit]
-        first = bisect_left(self._sorted, prefix)
-        found = islice(self._sorted, first, first + limit)
-        return [one for one in found if one.startswith(prefix)]
+#: Training users whose weights of the modalities are compared, and the difference that counts.
+SAMPLE, NOTICEABLE = 256, 0.02
 
 
 class Served:
@@ -108,8 +44,9 @@ class Served:
             )
         self.model, self.run = model.eval(), run
         self.name = type(model).__name__
-        ids = model.catalogue.item_ids
-        self.item_ids = ItemIds(range(model.num_items) if ids is None else ids)
+        self.explains = type(model).explain is not Recommender.explain
+        self.items = ServedItems(model)
+        self.item_ids = self.items.ids
 
     @classmethod
     def open(cls, run: Path) -> Served:
@@ -204,11 +141,72 @@ class Served:
                     if item >= 0
                 ],
                 {name: share[n] for name, share in shares.items()} or None,
+                self.gate_is_personal,
             )
             for n, (one, found, score_row) in enumerate(
                 zip(requests, item_index.tolist(), scores.tolist(), strict=True)
             )
         ]
+
+    @cached_property
+    def gate_is_personal(self) -> bool:
+        """Whether training users differ in their weights of the modalities, measured on a sample;
+        False for a model without weights."""
+        preference = getattr(self.model, "modality_preference", None)
+        if preference is None:
+            return False
+        users = torch.linspace(0, self.model.num_users - 1, SAMPLE).long().unique()
+        weights = preference(user_index=users)
+        ends = torch.tensor([0.1, 0.9])
+        spread = [one.float().cpu().quantile(ends).diff().item() for one in weights.values()]
+        return max(spread, default=0.0) > NOTICEABLE
+
+    def similar(self, item_index: int, k: int) -> list[ScoredItem]:
+        """Return the k most similar items.
+
+        Raises:
+            ConfigError: If the model has no item vectors.
+        """
+        found, cosine = self.model.similar_items(item_index, k=min(k, self.model.num_items))
+        pairs = zip(found[0].tolist(), cosine[0].tolist(), strict=True)
+        return [self.items.scored(index, score) for index, score in pairs if index >= 0]
+
+    def explain(self, history: list[int], items: list[int], num_items: int) -> list[ExplainedItem]:
+        """Explain the scores of items for one user.
+
+        Raises:
+            ConfigError: If the model cannot explain its scores.
+        """
+        return [
+            self._explained(
+                self.model.explain(item_index=item, history_index=[history], num_items=num_items)
+            )
+            for item in items
+        ]
+
+    def _explained(self, why: Explanation) -> ExplainedItem:
+        if not all(map(isfinite, (why.score, *why.parts.values(), *why.remainder.values()))):
+            raise DataError(f"the score of item {why.item} is not finite, so it has no parts")
+        card, text = self.items.card, self.item_ids.text
+        named = {why.item, *(one.item for one in why.history)}
+        ends = dict.fromkeys(end for link in why.links for end in (link.source, link.target))
+        return ExplainedItem(
+            item=card(why.item),
+            score=why.score,
+            parts=why.parts,
+            remainder=why.remainder,
+            because=[Reason(item=card(item), why=words) for item, words in why.because()],
+            history=[
+                ItemContribution(item=card(one.item), value=one.value, parts=one.parts)
+                for one in why.history
+            ],
+            unnamed=why.unnamed,
+            between=[card(end) for end in ends if end not in named],
+            links=[
+                ItemLink(source=text[source], target=text[target], relation=name, weight=weight)
+                for source, target, name, weight in why.links
+            ],
+        )
 
 
 @dataclass(frozen=True)
@@ -236,11 +234,13 @@ class Recommendations:
 
     Attributes:
         items: Raw id as text, index and score, best first.
-        gate: The user's share of each modality, if the model has shares.
+        gate: The user's weight of each modality, if the model has weights.
+        gate_is_personal: Whether users differ in these weights.
     """
 
     items: list[tuple[str, int, float]]
     gate: dict[str, float] | None
+    gate_is_personal: bool = False
 
 
 def answer_batch(requests: list[RankingRequest]) -> list[Recommendations | Exception]:

@@ -7,20 +7,16 @@ Every caller that names an allowed host may ask for recommendations; changes nee
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from importlib.resources import files
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Security
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPBearer
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi.responses import JSONResponse
 
 import graphdiff
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
@@ -28,124 +24,12 @@ from graphdiff.models.base import Recommender
 from graphdiff.serving.access import TOKEN_VARIABLE, Access, find_token
 from graphdiff.serving.batching import Overloaded
 from graphdiff.serving.live import Service
-from graphdiff.serving.messages import (
-    AddItemsRequest,
-    Limits,
-    RecommendRequest,
-    RecommendResponse,
-    ReloadRequest,
-    faults,
-    parse_json,
-    sendable,
-)
-from graphdiff.serving.metrics import CONTENT_TYPE, Timed
+from graphdiff.serving.messages import Limits, faults, sendable
+from graphdiff.serving.metrics import Timed
+from graphdiff.serving.middleware import BodyLimit, HostCheck
+from graphdiff.serving.pages import pages
+from graphdiff.serving.routes import changing, reading
 from graphdiff.serving.served import Served
-
-PAGE_POLICY = (
-    "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
-    "style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
-)
-
-
-class HostCheck:
-    """Refuses requests that name a host, or come from pages of an origin, that is not allowed."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app, self.access = app, access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an allowed request on."""
-        if scope["type"] in ("http", "websocket"):
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await JSONResponse({"detail": refusal}, 403)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> str | None:
-        default = 443 if scope.get("scheme") in ("https", "wss") else 80
-        bound = (scope.get("server") or (None, None))[1] or default
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or not self.access.allows_host(hosts[0], default, bound):
-            return "this host is not allowed; the service can be started with --allow-host NAME"
-        for name, value in scope["headers"]:
-            if name == b"origin" and not self.access.allows_origin(value.decode("latin-1"), bound):
-                return "pages of this origin may not call the service; see --allow-host"
-        return None
-
-
-class BodyLimit:
-    """Refuses bodies over a number of bytes with 413, however they are sent."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count its body."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        refusal = f"the body is over the limit of {self.limit} bytes"
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        # int() refuses thousands of digits.
-        if length.isdigit() and (len(length) > 18 or int(length) > self.limit):
-            await JSONResponse({"detail": refusal}, 413)(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limit:
-                raise HTTPException(413, refusal)
-            return message
-
-        await self.app(scope, counted, send)
-
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class JsonRequest(Request):
-    """A request whose body is parsed by :func:`~graphdiff.serving.messages.parse_json`."""
-
-    async def json(self) -> Any:
-        """Parse the body."""
-        return parse_json(await self.body())
-
-
-class JsonRoute(APIRoute):
-    """A route whose requests are of :class:`JsonRequest`."""
-
-    def get_route_handler(self) -> Handler:
-        """Return the handler of a request."""
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            return await handler(JsonRequest(request.scope, request.receive))
-
-        return handle
-
-
-class TokenRoute(JsonRoute):
-    """A route that changes the service: without the token, not even its body is read."""
-
-    def get_route_handler(self) -> Handler:
-        """Return the handler of a request."""
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            access: Access = request.app.state.service.access
-            if not access.allows_change(request.headers.get("authorization", "")):
-                raise HTTPException(
-                    401,
-                    "changes need the service's token; send Authorization: Bearer TOKEN",
-                    {"WWW-Authenticate": "Bearer"},
-                )
-            return await handler(request)
-
-        return handle
 
 
 def create_app(
@@ -153,6 +37,7 @@ def create_app(
     limits: Limits | None = None,
     access: Access | None = None,
     watch: float = 0,
+    image_hosts: Sequence[str] = (),
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -163,15 +48,23 @@ def create_app(
             is ``app.state.service.access.token``)
         watch: Seconds between two looks whether the RUN folder holds another model, which is then
             loaded; 0 for never. (default: 0)
+        image_hosts: Hosts, as ``name`` or ``name:port``, from which the page may load pictures of
+            items. (default: none; pictures given as data URIs are always shown)
 
     Raises:
-        ConfigError: If the model does not fold users in.
+        ConfigError: If the model does not fold users in, or a host cannot be used.
         RunError: If there is no whole model in the folder.
     """
     served = Served(model) if isinstance(model, Recommender) else Served.open(Path(model))
     limits = limits or Limits.model_validate({})
-    service = Service(served, limits, access or Access(), watch)
-    app = FastAPI(title="graphdiff", version=graphdiff.__version__, lifespan=service.lifespan)
+    service = Service(served, limits, access or Access(), watch, image_hosts)
+    app = FastAPI(
+        title="graphdiff",
+        version=graphdiff.__version__,
+        lifespan=service.lifespan,
+        docs_url=None,  # FastAPI's own pages load scripts from other sites
+        redoc_url=None,
+    )
     app.state.service = service
     app.add_middleware(BodyLimit, limit=limits.body)
     app.add_middleware(HostCheck, access=service.access)
@@ -181,68 +74,10 @@ def create_app(
     app.add_exception_handler(GraphDiffError, _answering(500))
     app.add_exception_handler(Overloaded, _answering(503, {"Retry-After": "1"}))
     app.add_exception_handler(RequestValidationError, _refuse)
-    app.include_router(_reading(service))
-    app.include_router(_changing(service))
+    app.include_router(reading(service))
+    app.include_router(changing(service))
+    app.include_router(pages(service.image_hosts))
     return app
-
-
-def _reading(service: Service) -> APIRouter:
-    """Routes that every allowed caller may use."""
-    router = APIRouter(route_class=JsonRoute)
-    page = files("graphdiff.serving").joinpath("page.html").read_text(encoding="utf-8")
-
-    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def show() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
-
-    @router.get("/health")
-    async def health() -> dict[str, Any]:
-        """Return the served model, its sizes and the number of waiting requests."""
-        return service.health()
-
-    @router.get("/metrics")
-    async def metrics() -> Response:
-        """Return measurements for Prometheus."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
-
-    @router.post("/recommend")
-    async def recommend(asked: RecommendRequest) -> RecommendResponse:
-        """Return the best items of a user, given by their history alone."""
-        return await service.recommend(asked)
-
-    @router.get("/items")
-    async def find_items(
-        query: Annotated[str, Query(max_length=200)] = "",
-        limit: Annotated[int, Query(ge=1, le=100)] = 10,
-    ) -> dict[str, list[str]]:
-        """Return raw ids that start with a text."""
-        return {"items": service.served.item_ids.starting_with(query, limit)}
-
-    return router
-
-
-def _changing(service: Service) -> APIRouter:
-    """Routes that need the token."""
-    # The dependency is for the documentation; TokenRoute checks before anything is read.
-    token = [Security(HTTPBearer(auto_error=False))]
-    router = APIRouter(route_class=TokenRoute, dependencies=token)
-
-    @router.post("/items", status_code=201)
-    async def add_items(new: AddItemsRequest) -> dict[str, list[str]]:
-        """Add items by their features; needs the token."""
-        return {"items": await service.add_items(new)}
-
-    @router.post("/reload")
-    async def reload(other: ReloadRequest) -> dict[str, Any]:
-        """Serve another RUN folder, without a pause; needs the token."""
-        run = None if other.run is None else service.access.run_folder(other.run)
-        if run is None and service.served.run is None:
-            raise ConfigError("this model came from no folder; give run, the folder to load")
-        if not await service.try_reload(run):
-            raise RunError("not reloaded, the old model stays; the service's log says why")
-        return service.health()
-
-    return router
 
 
 def _answering(status: int, headers: dict[str, str] | None = None) -> Any:
@@ -265,6 +100,7 @@ def serve(
     allow_host: Sequence[str] = (),
     runs: Path | None = None,
     watch: float = 0,
+    image_host: Sequence[str] = (),
     **limits: Any,
 ) -> None:
     """Serve a RUN folder until SIGINT or SIGTERM; requests that are in are answered first.
@@ -282,6 +118,7 @@ def serve(
         runs: Folder in which RUN folders may be loaded by request; by default only ``run``.
         watch: Seconds between two looks whether ``run`` holds another model, which is then loaded;
             0 for never.
+        image_host: Hosts from which the page may load pictures of items.
         **limits: Fields of :class:`Limits`.
 
     Raises:
@@ -291,7 +128,7 @@ def serve(
     """
     token = find_token(token_file)
     access = Access(token, [*allow_host, *_named(host)], runs)
-    app = create_app(run, Limits(**limits), access, watch)
+    app = create_app(run, Limits(**limits), access, watch, image_host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listening:
         # An answer goes out in two writes; without this the second waits 40 ms for the first to be

@@ -40,6 +40,22 @@ def test_recommend_prints_titles_from_the_run(trained):
     assert row["category"] in shown
 
 
+def test_recommend_with_reasons(trained):
+    from graphdiff import LD4MRec
+
+    options = ("recommend", trained, "--history", "3,8,12", "-k", "2", "--why")
+    rows = json.loads(run(*options, "--json").stdout)["items"]
+    model = LD4MRec.from_pretrained(trained)
+    shown = run(*options).stdout
+    assert "because of" in shown
+    for row in rows:
+        expected = model.explain(row["item"], history=[3, 8, 12]).because()
+        assert [(one["item"], one["why"]) for one in row["because"]] == expected
+        for one in row["because"]:
+            assert f"{one['title']}: {', '.join(one['why'])}" in shown
+        assert "image" not in row  # a picture of its own, not an address
+
+
 def test_recommend_to_a_history(trained):
     def items(*history):
         options = [part for one in history for part in ("--history", one)]

@@ -1,11 +1,21 @@
 import json
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graphdiff.datasets import InteractionLog, RecBoleLayout, from_frame, to_parquet
+from graphdiff.datasets import (
+    InteractionLog,
+    RecBoleLayout,
+    SyntheticMultimedia,
+    from_frame,
+    to_parquet,
+)
+from graphdiff.datasets.published.synthetic_pictures import COLOURS, SHAPES, draw_styles
 from graphdiff.datasets.published.synthetic_truth import STYLES
 from graphdiff.datasets.published.synthetic_words import LOOKS, SOUNDS, SUBJECTS
 from graphdiff.errors import DataError
@@ -126,6 +136,23 @@ def test_fields_of_recbole(folder):
     assert data["item"].category[0] == "film"
 
 
-def test_there_is_a_name_for_every_style():
-    assert len(set(LOOKS)) == len(set(SOUNDS)) == STYLES
+def test_there_is_a_name_and_a_colour_for_every_style():
+    assert len(set(LOOKS)) == len(set(SOUNDS)) == len(set(COLOURS)) == STYLES
     assert len({name for group in SUBJECTS.values() for name in group}) == STYLES
+
+
+def test_pictures_are_drawn_from_the_style_of_the_image():
+    style = np.array([3, 11, 3])
+    one, other, none = draw_styles(style, np.array([True, True, False]))
+    assert none == ""
+    for picture, number in ((one, 3), (other, 11)):
+        kind, _, svg = picture.partition(",")
+        assert kind == "data:image/svg+xml"
+        root = ElementTree.fromstring(unquote(svg))
+        assert {part.get("fill") for part in root} == {COLOURS[number]}
+        assert root[1].get("d") == SHAPES[3]  # eight shapes for 32 styles
+
+
+def test_synthetic_items_have_a_picture_where_they_have_an_image():
+    data = SyntheticMultimedia(num_users=60, num_items=50)[0]
+    assert [bool(one) for one in data["item"].image] == data["item"].has_image.tolist()

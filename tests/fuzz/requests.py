@@ -86,10 +86,12 @@ def _caller() -> Caller:
 def _bodies() -> list[Sample]:
     ask = {"history": ["1", "2"], "k": 3, "exclude": ["4"], "candidates": ["1", "5", "6", "7"]}
     by_index = {"history_index": [0, 1], "exclude_index": [3], "candidate_index": [2, 4, 5]}
+    explain = {"history": ["1", "2"], "items": ["4", "5"], "num_items": 3}
     items = {"features": {"image": [[0.5, -1, 2e3], None]}, "item_id": ["new", "\u00fc"]}
     return [
         {"recommend": json.dumps(ask).encode()},
         {"recommend": json.dumps(by_index).encode()},
+        {"explain": json.dumps(explain).encode()},
         {"items": json.dumps(items).encode()},
         {"query": b"query=1&limit=5"},
     ]

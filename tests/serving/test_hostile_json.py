@@ -10,7 +10,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.serving.service import create_app
 from tests.serving.client import local, make
 
-ENDPOINTS = ["/recommend", "/items", "/reload"]
+ENDPOINTS = ["/recommend", "/explain", "/items", "/reload"]
 VECTOR = [0.5] * 6
 
 
@@ -99,6 +99,9 @@ def test_kind_g_a_hostile_body_is_refused_with_422(client, path, body):
         ("/recommend", '{"history": ["item-1"], "exclude_index": [X]}'),
         ("/recommend", '{"history": ["item-1"], "candidates": [X]}'),
         ("/recommend", '{"history": ["item-1"], "candidate_index": [X]}'),
+        ("/explain", '{"history": ["item-1"], "items": [X]}'),
+        ("/explain", '{"history": [X], "items": ["item-1"]}'),
+        ("/explain", '{"history": ["item-1"], "items": ["item-1"], "num_items": X}'),
         ("/items", '{"features": {"image": [[X, 0, 0, 0, 0, 0]]}, "item_id": [X]}'),
         ("/items", '{"features": {"image": [[1, 0, 0, 0, 0, 0]]}, "item_id": [X]}'),
         ("/items", '{"features": {"image": X}, "item_id": ["n"]}'),
@@ -213,6 +216,11 @@ bodies = {
     "/recommend": st.fixed_dictionaries(
         {}, optional=dict.fromkeys(FIELDS, lists) | {"k": leaves, "\ud800": values}
     ),
+    "/explain": st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(["history", "history_index", "items", "item_index"], lists)
+        | {"num_items": leaves, "more": values},
+    ),
     "/items": st.fixed_dictionaries(
         {"features": st.one_of(features, values)}, optional={"item_id": lists}
     ),
@@ -232,7 +240,10 @@ def test_kind_g_no_body_breaks_an_endpoint(client, path):
 
 @pytest.mark.parametrize("query", ["%ED%A0%80", "%ff", "%00", "%F0%9F%98%80", "%EF%BF%BE%00"])
 def test_kind_g_hostile_queries_are_answered(client, query):
-    for path in (f"/items?query={query}", f"/items?limit={query}", f"/{query}"):
+    for path in (
+        *(f"/items?query={query}", f"/items?limit={query}", f"/items?item={query}", f"/{query}"),
+        *(f"/similar?item={query}", f"/similar?item_index={query}", f"/similar?k={query}"),
+    ):
         answer = client.get(path)
         assert answer.status_code in (200, 404, 422)
         json.loads(answer.content)

@@ -13,7 +13,9 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.arguments import Integer, Number
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.published.synthetic_pictures import draw_styles
 from graphdiff.datasets.published.synthetic_truth import (
+    FEATURE_CHANNELS,
     Items,
     Users,
     log_preference,
@@ -30,6 +32,7 @@ LEAST, TAIL, MOST = 5.0, 1.4, 120
 VALIDATION, TEST = 0.2, 0.3  # held-out items per training item; at least one of each
 COLD = 0.03  # share of items without training interactions
 MISSING = 0.03  # share of the other items that lack a modality, for each
+IMAGE = list(FEATURE_CHANNELS).index("image")
 BLOCK = 512  # users who choose at a time, to bound memory
 
 
@@ -47,7 +50,7 @@ class SyntheticMultimedia(RecDataset):
     * A share ``noise`` of the *training* interactions is drawn by popularity instead of chosen.
       Held-out pairs are all chosen.
     * An item's title names its styles, as in "Golden Harbour Waltz": image, text and audio. Its
-      category is that of the text.
+      category is that of the text, and its picture, a data URI, that of the image.
     * 3 % of the items are cold (held-out only, reached by features alone), and 3 % of the others
       lack each modality.
 
@@ -146,7 +149,10 @@ class SyntheticMultimedia(RecDataset):
             chosen["validation"],
             chosen["test"],
             features,
-            details=describe_styles(style),
+            details={
+                **describe_styles(style),
+                "image": draw_styles(style[:, IMAGE], np.isfinite(features["image"][:, 0])),
+            },
         )
         is_noise = np.arange(train.shape[1]) >= chosen["training"].shape[1]
         data[INTERACTS].is_noise = torch.from_numpy(is_noise[order])
