@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +49,13 @@ def compare(
         typer.Option(help="JSON file of an earlier comparison: train nothing, write its pages."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML report to write.")] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="JSON file of a comparison on other data, for a plot of ranks in the report; "
+            "repeatable."
+        ),
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Markdown page to write.")] = None,
     latex: Annotated[Path | None, typer.Option(help="LaTeX tables to write, for booktabs.")] = None,
     epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
@@ -148,7 +157,7 @@ def compare(
                 "and --resume",
                 getattr(error, "signal", signal.SIGINT),
             ) from None
-    show(result, render or out, report, markdown, latex)
+    show(result, render or out, report, markdown, latex, also or [])
 
 
 def print_line(line: str) -> None:
@@ -163,6 +172,7 @@ def show(
     report: Path | None = None,
     markdown: Path | None = None,
     latex: Path | None = None,
+    also: Sequence[Path] = (),
 ) -> None:
     """Print the tables of a comparison and write its pages.
 
@@ -172,7 +182,9 @@ def show(
         report: HTML report to write.
         markdown: Markdown page to write.
         latex: LaTeX tables to write.
+        also: JSON files of comparisons on other data, for the report.
     """
+    from graphdiff.experiments.cells import read_results
     from graphdiff.experiments.report import (
         print_table,
         write_html,
@@ -181,11 +193,12 @@ def show(
     )
     from graphdiff.files import make_folder
 
+    others = [read_results(path) for path in also]
     # Tables are wide; a file that they are sent to is as wide as needed.
     print_table(result.content, Console(width=None if sys.stdout.isatty() else 150))
     print_text(f"figures: {source}")
     for path, write in (
-        (report, write_html),
+        (report, partial(write_html, others=others)),
         (markdown, write_markdown),
         (latex, write_latex),
     ):

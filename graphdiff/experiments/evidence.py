@@ -22,6 +22,8 @@ from graphdiff.experiments.measure import EVIDENCE
 from graphdiff.files import write_bytes
 
 RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED = 10_000, 0.95, 0
+#: Edges of the histograms of differences between two models; metrics are from 0 to 1.
+GAINS = tuple(round(one / 10, 1) for one in range(-10, 11))
 
 
 class UserValues:
@@ -86,8 +88,8 @@ def statistics(models: Mapping[str, Any], users: UserValues) -> dict[str, Any]:
 
     Returns:
         What was tested and how; ``metrics``: per metric and model the fields of
-        :class:`graphdiff.evaluation.significance.Comparison`; and ``left_out``: models without
-        values of all their cells.
+        :class:`graphdiff.evaluation.significance.Comparison`; ``gains``: likewise :func:`gains`
+        over the rival; and ``left_out``: models without values of all their cells.
     """
     found: dict[str, dict[str, np.ndarray]] = {metric: {} for metric in EVIDENCE}
     left_out = []
@@ -101,6 +103,10 @@ def statistics(models: Mapping[str, Any], users: UserValues) -> dict[str, Any]:
                 found[metric][name] = one
     if not found[EVIDENCE[0]]:
         return {}
+    compared = {
+        metric: compare_models(values, RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED)
+        for metric, values in found.items()
+    }
     return {
         "sample": "test users, mean over seeds",
         "users": len(users.arrays["user"]),
@@ -109,14 +115,44 @@ def statistics(models: Mapping[str, Any], users: UserValues) -> dict[str, Any]:
         "interval": f"bootstrap over users, percentile, {CONFIDENCE:.0%}, {RESAMPLES} resamples",
         "left_out": left_out,
         "metrics": {
-            metric: {
-                name: asdict(one)
-                for name, one in compare_models(
-                    values, RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED
-                ).items()
-            }
-            for metric, values in found.items()
+            metric: {name: asdict(one) for name, one in models.items()}
+            for metric, models in compared.items()
         },
+        "gains": {
+            metric: {
+                name: {"rival": one.rival, **gains(found[metric][name], found[metric][one.rival])}
+                for name, one in models.items()
+                if one.rival is not None
+            }
+            for metric, models in compared.items()
+        },
+    }
+
+
+def gains(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """Return how the users of two models differ.
+
+    Args:
+        a: Values of one model, float64 ``[n]``.
+        b: Values of another on the same users, float64 ``[n]``.
+
+    Returns:
+        ``better``, ``equal`` and ``worse``: numbers of users; ``counts``: users by ``a - b``
+        between the edges :data:`GAINS`, without those that are equal.
+
+    Example:
+        >>> found = gains(np.array([1.0, 0.5, 0.5]), np.array([0.0, 0.5, 0.55]))
+        >>> found["better"], found["equal"], found["worse"], sum(found["counts"])
+        (1, 1, 1, 2)
+    """
+    difference = a - b
+    difference[np.abs(difference) < 1e-9] = 0  # rounding of means over seeds
+    changed = difference[difference != 0]
+    return {
+        "better": int((changed > 0).sum()),
+        "equal": int(difference.size - changed.size),
+        "worse": int((changed < 0).sum()),
+        "counts": np.histogram(changed, GAINS)[0].tolist(),
     }
 
 

@@ -30,9 +30,10 @@ def notes(result: dict[str, Any]) -> list[str]:
     statistics = result.get("statistics") or {}
     if statistics:
         lines.append(
-            f"* at recall@20 and ndcg@20: differs from the best other model (the best model: from "
-            f"the second) with p < {LEVEL} by both tests, after correction: {statistics['tests']}; "
-            f"{statistics['correction']}; over {statistics['users']:,} {statistics['sample']}."
+            "At recall@20 and ndcg@20: * significantly better than the second best model, † "
+            f"significantly worse than the best, with p < {LEVEL} by both tests, after correction: "
+            f"{statistics['tests']}; {statistics['correction']}; over {statistics['users']:,} "
+            f"{statistics['sample']}."
         )
     if statistics.get("left_out"):
         lines.append(

@@ -1,33 +1,39 @@
-"""The figures of a report, as data URIs, so that the page needs no other file."""
+"""The style of all figures of experiments: colours, labels beside lines, SVG inside a page."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from graphdiff.experiments import tables
-from graphdiff.experiments.published import published
-from graphdiff.figures import new_figure
+from graphdiff.figures import BLUE, new_figure
 
 #: Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#000000")
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
-SIZE = (7.5, 3.4)
-
-
-class Plot(NamedTuple):
-    """A plot with its heading, its text for screen readers, and its data URI."""
-
-    title: str
-    alt: str
-    uri: str
+#: Placeholders for the colours of text and grid lines, which the page sets.
+INK, GRID, GREY = "#010203", "#cfd0d1", "#999999"
+#: Size of all text in points, and the size of a line and of a letter in inches.
+FONT, LINE_HEIGHT, LETTER = 10, 0.18, 0.092
+#: Models that a figure of lines tells apart by colour; the others are grey.
+MOST_COLOURED = len(COLOURS) - 1
+#: matplotlib's settings for figures of a page.
+THEME: Any = {
+    "font.size": FONT, "axes.labelsize": FONT, "axes.titlesize": FONT, "xtick.labelsize": FONT,
+    "ytick.labelsize": FONT, "legend.fontsize": FONT, "text.color": INK, "axes.labelcolor": INK,
+    "axes.titlecolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "grid.color": GRID, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
+    "axes.spines.right": False, "text.parse_math": False, "svg.fonttype": "none",
+    "svg.hashsalt": "graphdiff",
+}  # fmt: skip
 
 
 class Style(NamedTuple):
@@ -35,49 +41,59 @@ class Style(NamedTuple):
 
     label: str
     color: str
-    line: str
     marker: str
 
 
-def plots(result: dict[str, Any]) -> list[Plot]:
-    """Return all plots that a comparison has the figures for."""
-    ranked = tables.ranked(result["models"])
-    styles = {
-        name: Style(
-            tables.label(result, name),
-            COLOURS[n % len(COLOURS)],
-            LINES[n // len(COLOURS) % len(LINES)],
-            MARKERS[n % len(MARKERS)],
-        )
-        for n, name in enumerate(ranked)
-    }
-    drawn: list[tuple[str, str, Callable[..., Figure]]] = [
-        ("Accuracy", "Bar chart of test metrics per model", _bars),
-        ("Learning curves", "Validation recall@20 per epoch and model", _curves),
-        ("Accuracy against training time", "Test recall@20 against training seconds", _cost),
-    ]
-    if _names(result, styles, "users"):
-        drawn.append(
-            ("Accuracy by user activity", "Test metrics by training interactions", _activity)
-        )
-    if _names(result, styles, "items"):
-        drawn.append(
-            ("Accuracy by item popularity", "Test metrics from cold to head items", _popularity)
-        )
-    if result.get("dropped_features"):
-        drawn.append(
-            ("Accuracy with features removed", "Test recall@20 by the share missing", _dropped)
-        )
-    return [Plot(title, alt, _uri(draw(result, styles))) for title, alt, draw in drawn]
+def style(label: str, number: int) -> Style:
+    """Return the appearance of the model with this number; those above :data:`MOST_COLOURED` are
+    grey."""
+    grey = number >= MOST_COLOURED
+    palette = [INK if one == "#000000" else one for one in COLOURS if one != "#999999"]
+    return Style(label, GREY if grey else palette[number], "o" if grey else MARKERS[number])
 
 
 def svg(figure: Figure) -> bytes:
-    """Return a figure as SVG; the same figure gives the same bytes."""
+    """Return a figure as an SVG file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     # A fixed salt instead of random identifiers.
     with rc_context({"svg.hashsalt": "graphdiff"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def inline_svg(figure: Figure, alt: str) -> str:
+    """Return a figure, drawn with :data:`THEME`, as an element of an HTML page.
+
+    Text stays text. Text, grid lines and blue have colours of the page: ``currentColor``,
+    ``var(--line)`` and ``var(--blue)``.
+
+    Args:
+        figure: The figure.
+        alt: Its text for screen readers.
+    """
+    buffer = io.BytesIO()
+    with rc_context(THEME):
+        figure.savefig(
+            buffer, format="svg", bbox_inches="tight", metadata={"Date": None}, transparent=True
+        )
+    text = buffer.getvalue().decode()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    box = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) [\d.]+"', text)
+    assert box is not None
+    head = f'<svg role="img" aria-label="{escape(alt)}" {box[0]} width="{box[1]}pt">'
+    text = head + text[text.index(">") + 1 :].replace("xlink:href", "href")
+    # Identifiers that nothing refers to would be there once in each figure.
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in used else "", text)
+    text = re.sub(r"font(-family)?: ?[^;\"]*'[^;\"]*", _plain_font, text)
+    variables = {INK: "currentColor", GRID: "var(--line)", BLUE: "var(--blue)"}
+    for color, variable in variables.items():
+        text = text.replace(color, variable)
+    return text.rstrip("\n")
+
+
+def _plain_font(found: re.Match[str]) -> str:
+    return "font-family: inherit" if found[1] else f"font: {FONT}px system-ui, sans-serif"
 
 
 def open_figure(width: float, height: float) -> Figure:
@@ -101,151 +117,133 @@ def add_legend(axes: Axes) -> None:
     )
 
 
-def _uri(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()
-
-
-def _bars(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = open_figure(*SIZE)
-    axes = figure.subplots()
-    width = 0.8 / len(styles)
-    several = any(len(result["models"][name]["seeds"]) > 1 for name in styles)
-    for position, (name, style) in enumerate(styles.items()):
-        entry = result["models"][name]
-        axes.bar(
-            [x + position * width for x in range(len(tables.SHOWN))],
-            [entry["mean"]["test"][m] for m in tables.SHOWN],
-            width,
-            yerr=[entry["std"]["test"][m] for m in tables.SHOWN] if several else None,
-            capsize=2,
-            label=style.label,
-            color=style.color,
-            hatch="/" * (list(LINES).index(style.line)),
-        )
-    axes.set_xticks([x + 0.4 - width / 2 for x in range(len(tables.SHOWN))], tables.SHOWN)
-    axes.set_ylabel("test, mean ± std over seeds" if several else "test")
-    _finish(axes)
-    return figure
-
-
-def _curves(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = open_figure(*SIZE)
-    axes = figure.subplots()
-    for name, style in styles.items():
-        for number, cell in enumerate(result["models"][name]["seeds"]):
-            look: dict[str, Any] = {
-                "color": style.color,
-                "label": style.label if number == 0 else None,
-            }
-            history = cell["history"]
-            if len(history) == 1:
-                # A model that is solved at once has no curve; its level is drawn.
-                axes.axhline(history[0]["recall@20"], linewidth=1, linestyle=":", **look)
-                continue
-            epochs = [row["epoch"] for row in history]
-            values = [row["recall@20"] for row in history]
-            axes.plot(epochs, values, linewidth=1.3, linestyle=style.line, **look)
-            axes.plot(cell["best_epoch"], cell["val"]["recall@20"], "o", color=style.color)
-    axes.set_xlabel("epoch (dot: selected by validation; dotted line: solved at once)")
-    axes.set_ylabel("validation recall@20")
-    _finish(axes)
-    return figure
-
-
-def _cost(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = open_figure(*SIZE)
-    axes = figure.subplots()
-    for name, style in styles.items():
-        mean = result["models"][name]["mean"]
-        # A logarithmic axis has no zero.
-        x, y = max(mean["train_seconds"], 1e-3), mean["test"]["recall@20"]
-        axes.plot(x, y, style.marker, markersize=9, color=style.color)
-        axes.annotate(style.label, (x, y), xytext=(8, -3), textcoords="offset points")
+def plain_log(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with ticks as plain numbers."""
     axes.set_xscale("log")
-    axes.margins(0.25)
-    for reference in published(result).references:
-        axes.axhline(reference["recall@20"], color="#555555", linewidth=1, linestyle="--")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def axes_size(axes: Axes) -> tuple[float, float]:
+    """Return width and height of axes, in inches."""
+    dpi = axes.figure.dpi
+    return axes.bbox.width / dpi, axes.bbox.height / dpi
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, Style]]) -> None:
+    """Write the labels of lines beside their ends, without overlap. The limits must be final.
+
+    Args:
+        axes: The axes.
+        ends: Where each line ends, in data, and its style.
+    """
+    axes.get_xlim(), axes.get_ylim()  # They are computed when they are first asked for.
+    gap = LINE_HEIGHT / axes_size(axes)[1]
+    to_axes = axes.transScale + axes.transLimits
+    places = sorted(
+        ((float(to_axes.transform((x, y))[1]), (x, y), one) for x, y, one in ends),
+        key=lambda place: place[0],
+    )
+    heights = spread([place[0] for place in places], gap)
+    for (_, end, one), height in zip(places, heights, strict=True):
         axes.annotate(
-            f"{reference['title']}, published",
-            (0.01, reference["recall@20"]),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            color="#555555",
+            one.label,
+            end,
+            (1.06, height),
+            textcoords="axes fraction",
+            va="center",
+            color=one.color,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-", "color": one.color, "linewidth": 0.6, "alpha": 0.7,
+                "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 2,
+            },
+        )  # fmt: skip
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Return heights at least ``gap`` apart, in the same order, from 0 to 1 where there is room,
+    and as near to the given ones as moving groups as a whole allows.
+
+    Args:
+        heights: Ascending.
+        gap: The least distance.
+
+    Example:
+        >>> [round(one, 2) for one in spread([0.0, 0.5, 0.5, 1.0], 0.2)]
+        [0.0, 0.4, 0.6, 1.0]
+        >>> [round(one, 2) for one in spread([0.0, 0.0, 0.0], 0.2)]
+        [0.0, 0.2, 0.4]
+    """
+
+    def inside(middle: float, count: int) -> float:
+        reach = gap * (count - 1) / 2
+        return 0.5 if reach > 0.5 else min(max(middle, reach), 1 - reach)
+
+    groups: list[tuple[float, int]] = []  # each with its middle and the number of its members
+    for height in heights:
+        groups.append((inside(height, 1), 1))
+        while len(groups) > 1:
+            (low, n), (high, m) = groups[-2:]
+            if high - low >= gap * (n + m) / 2 - 1e-12:
+                break
+            groups[-2:] = [(inside((low * n + high * m) / (n + m), n + m), n + m)]
+    return [middle + gap * (k - (n - 1) / 2) for middle, n in groups for k in range(n)]
+
+
+def label_points(axes: Axes, points: Sequence[tuple[float, float, str, dict[str, Any]]]) -> None:
+    """Write labels beside points, where possible without overlap. The limits must be final.
+
+    Args:
+        axes: The axes.
+        points: Position in data, label, and arguments of its text; the first ones are placed
+            first.
+    """
+    axes.get_xlim(), axes.get_ylim()
+    width, height = axes_size(axes)
+    to_axes = axes.transScale + axes.transLimits
+    places = [to_axes.transform(point[:2]) * (width, height) for point in points]
+    taken = [(x - 0.06, y - 0.06, x + 0.06, y + 0.06) for x, y in places]
+    for (x, y), (data_x, data_y, label, text) in zip(places, points, strict=True):
+        size = LETTER * len(label) * (1.1 if text.get("fontweight") == "bold" else 1)
+        candidates = [
+            box
+            for distance in (0.1, 0.3, 0.5, 0.75, 1.0)
+            for dx, dy in _AROUND
+            if (box := _box(x, y, dx * distance, dy * distance, size))[0] >= 0
+            and box[2] <= width + 0.6 and box[1] >= 0 and box[3] <= height
+        ]  # fmt: skip
+        best = min(candidates, key=lambda box: _overlap(box, taken), default=None)
+        if best is None:
+            best = _box(x, y, 0.1, 0, size)
+        taken.append(best)
+        middle = (best[1] + best[3]) / 2
+        distant = max(abs(middle - y), best[0] - x, x - best[2]) > 0.2
+        axes.annotate(
+            label,
+            (data_x, data_y),
+            (best[0] / width, middle / height),
+            textcoords="axes fraction",
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": GRID, "shrinkB": 4} if distant else None,
+            **text,
         )
-    axes.set_xlabel("training seconds (log)")
-    axes.set_ylabel("test recall@20")
-    _plain(axes)
-    return figure
 
 
-def _activity(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    return _by_group(result, styles, "users", "training interactions of the user")
+Box = tuple[float, float, float, float]
+_AROUND = ((1, 0), (-1, 0), (0.3, 1), (0.3, -1), (-0.3, 1), (-0.3, -1), (1, 1), (1, -1), (-1, 1),
+           (-1, -1))  # fmt: skip
 
 
-def _popularity(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    return _by_group(result, styles, "items", "popularity of the held-out item")
+def _box(x: float, y: float, dx: float, dy: float, size: float) -> Box:
+    left = x + dx if dx > 0 else x + dx - size
+    return (left, y + dy - LINE_HEIGHT / 2, left + size, y + dy + LINE_HEIGHT / 2)
 
 
-def _by_group(result: dict[str, Any], styles: dict[str, Style], kind: str, title: str) -> Figure:
-    figure = open_figure(9.5, 3.4)
-    both = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
-    for axes, metric in zip(both, ("recall@20", "ndcg@20"), strict=True):
-        names = _names(result, styles, kind)
-        for name, style in styles.items():
-            means = result["models"][name]["mean"].get("groups", {}).get(kind, {})
-            if all(one in means for one in names):
-                axes.plot(
-                    range(len(names)),
-                    [means[one][metric] for one in names],
-                    color=style.color,
-                    linestyle=style.line,
-                    marker=style.marker,
-                    label=style.label,
-                )
-        axes.set_xticks(range(len(names)), names)
-        axes.set_xlabel(title)
-        axes.set_ylabel(f"test {metric}")
-        _plain(axes)
-    add_legend(both[1])
-    return figure
-
-
-def _names(result: dict[str, Any], styles: dict[str, Style], kind: str) -> list[str]:
-    """Return the groups that some model has figures of, in order."""
-    means = [result["models"][name]["mean"].get("groups", {}).get(kind, {}) for name in styles]
-    described = result.get("groups", {}).get(kind, [])
-    return [one["name"] for one in described if any(one["name"] in mean for mean in means)]
-
-
-def _dropped(result: dict[str, Any], styles: dict[str, Style]) -> Figure:
-    figure = open_figure(*SIZE)
-    axes = figure.subplots()
-    sections = result["dropped_features"]
-    shares = sorted(sections, key=float)
-    for name, style in styles.items():
-        points = [(0.0, result["models"][name]["mean"]["test"]["recall@20"])]
-        points += [
-            (100 * float(share), sections[share]["models"][name]["mean"]["test"]["recall@20"])
-            for share in shares
-            if name in sections[share]["models"]
-        ]
-        look: dict[str, Any] = {"color": style.color, "linestyle": style.line, "label": style.label}
-        if len(points) == 1:
-            axes.axhline(points[0][1], linewidth=1, **look)
-        else:
-            axes.plot(*zip(*points, strict=True), marker=style.marker, **look)
-    axes.set_xlabel("feature rows removed, % (level line: a model without features)")
-    axes.set_ylabel("test recall@20")
-    _finish(axes)
-    return figure
-
-
-def _finish(axes: Axes) -> None:
-    add_legend(axes)
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
+def _overlap(box: Box, others: Sequence[Box]) -> float:
+    return sum(
+        max(0.0, min(box[2], one[2]) - max(box[0], one[0]))
+        * max(0.0, min(box[3], one[3]) - max(box[1], one[1]))
+        for one in others
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from rich.text import Text
 from graphdiff.console import visible
 from graphdiff.errors import ConfigError
 from graphdiff.experiments import tables
+from graphdiff.experiments.conclusion import about_data, conclusion
 from graphdiff.experiments.notes import masking, notes
-from graphdiff.experiments.plots import plots
+from graphdiff.experiments.report_plots import plots
 from graphdiff.experiments.tables import Entry, Table
 from graphdiff.files import make_folder, write_text
 
@@ -41,8 +42,14 @@ def write_page(result: dict[str, Any], path: Path) -> None:
     WRITERS[path.suffix](result, path)
 
 
-def write_html(result: dict[str, Any], path: Path) -> None:
-    """Write a comparison as a self-contained HTML page."""
+def write_html(result: dict[str, Any], path: Path, others: Sequence[dict[str, Any]] = ()) -> None:
+    """Write a comparison as a self-contained HTML page.
+
+    Args:
+        result: The content of the JSON file of a comparison.
+        path: File to write.
+        others: Contents of comparisons on other data, for a plot of ranks.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True
     )
@@ -54,20 +61,28 @@ def write_html(result: dict[str, Any], path: Path) -> None:
         accuracy=tables.accuracy(result),
         further=[*_further(result), tables.all_metrics(result)],
         notes=notes(result),
-        plots=plots(result),
+        summary=_summary(result),
+        plots=plots(result, others),
     )
     write_text(path, page)
 
 
 def write_markdown(result: dict[str, Any], path: Path) -> None:
     """Write all tables of a comparison as a Markdown page."""
-    lines = [f"# {result['dataset']}", "", *_markdown(tables.accuracy(result)), ""]
+    lines = [f"# {result['dataset']}", ""]
+    for sentence in _summary(result):
+        lines += [_text(sentence), ""]
+    lines += [*_markdown(tables.accuracy(result)), ""]
     lines += [f"- {_text(note)}" for note in notes(result)]
     for table in _further(result):
         lines += ["", f"## {table.title}", "", *_markdown(table)]
         if table.note:
             lines += ["", _text(table.note)]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _summary(result: dict[str, Any]) -> list[str]:
+    return [one for one in (conclusion(result), about_data(result)) if one]
 
 
 def write_latex(result: dict[str, Any], path: Path) -> None:
@@ -152,7 +167,8 @@ def _text(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "…": r"\ldots{}", "<": "$<$", ">": "$>$",
+    "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "…": r"\ldots{}",
+    "<": "$<$", ">": "$>$",
 }  # fmt: skip
 
 
@@ -163,7 +179,7 @@ def _tex(text: str) -> str:
 def _latex(table: Table, caption: str, name: str, remarks: list[str]) -> list[str]:
     def shown(entry: Entry) -> str:
         text = rf"\textbf{{{_tex(entry.text)}}}" if entry.best else _tex(entry.text)
-        mark = rf"$^{{{entry.mark}}}$" if entry.mark else ""
+        mark = rf"\textsuperscript{{{_tex(entry.mark)}}}" if entry.mark else ""
         spread = rf" {{\scriptsize {_tex(entry.spread)}}}" if entry.spread else ""
         return text + mark + spread
 

@@ -14,7 +14,7 @@ COLUMNS = (*SHOWN, "precision@20", "hit_ratio@20", "map@20", "mrr@20", "coverage
 LEVEL = 0.05
 NONE = "–"
 #: Mark of published figures of the best test epoch.
-BEST_TEST_EPOCH = "†"
+BEST_TEST_EPOCH = "‡"
 
 
 class Entry(NamedTuple):
@@ -51,13 +51,19 @@ def label(result: dict[str, Any], name: str) -> str:
     return entry.get("name") or (MODELS[name].__name__ if name in MODELS else name)
 
 
-def is_significant(result: dict[str, Any], name: str, metric: str) -> bool:
-    """Return whether both tests find a model different from the best other model."""
-    metrics = (result.get("statistics") or {}).get("metrics", {})
-    one = metrics.get(metric, {}).get(name)
-    if one is None or one["rival"] is None:
-        return False
-    return max(one["p_t_holm"], one["p_wilcoxon_holm"]) < LEVEL
+def test_of(result: dict[str, Any], name: str, metric: str) -> dict[str, Any] | None:
+    """Return the comparison of a model with the best other one; None where there is none."""
+    found = (result.get("statistics") or {}).get("metrics", {}).get(metric, {}).get(name)
+    return None if found is None or found["rival"] is None else found
+
+
+def mark(result: dict[str, Any], name: str, metric: str) -> str:
+    """Return the mark of a figure: ``*`` if the model is significantly better than all others,
+    ``†`` if it is significantly worse than the best, by both tests."""
+    one = test_of(result, name, metric)
+    if one is None or max(one["p_t_holm"], one["p_wilcoxon_holm"]) >= LEVEL:
+        return ""
+    return "*" if one["difference"] > 0 else "†"
 
 
 def accuracy(result: dict[str, Any]) -> Table:
@@ -136,7 +142,7 @@ def _figure(result: dict[str, Any], name: str, metric: str) -> Entry:
     return Entry(
         f"{value:.4f}",
         f"± {entry['std']['test'][metric]:.4f}" if several else "",
-        "*" if is_significant(result, name, metric) else "",
+        mark(result, name, metric),
         value == best,
     )
 

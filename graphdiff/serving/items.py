@@ -184,7 +184,7 @@ class ServedItems:
         """Return at most ``limit`` items whose id starts with a text or whose title has its words;
         without a text, the items with the most training users. Removed items are left out."""
         if query.strip():
-            most = limit + np.count_nonzero(~self._available)
+            most = limit + int(np.count_nonzero(~self._available))
             by_id = map(self.ids.index, self.ids.starting_with(query, most))
             found = iter(dict.fromkeys([*by_id, *self._search.find(query, most)]))
         else:

@@ -34,6 +34,21 @@ def test_statistics_are_those_of_the_means_over_seeds(pages, content):
         )
 
 
+def test_gains_count_every_user_once(pages, content):
+    values = load_file(pages / "a.users.safetensors")
+    for metric, models in content["statistics"]["gains"].items():
+        averaged = {
+            name: (values[f"{name}/0/{metric}"].astype(float) + values[f"{name}/1/{metric}"]) / 2
+            for name in content["models"]
+        }
+        for name, found in models.items():
+            difference = averaged[name] - averaged[found["rival"]]
+            difference[abs(difference) < 1e-9] = 0
+            assert found["better"] == (difference > 0).sum() == sum(found["counts"][10:])
+            assert found["worse"] == (difference < 0).sum() == sum(found["counts"][:10])
+            assert found["better"] + found["worse"] + found["equal"] == difference.size
+
+
 def test_values_of_other_data_are_not_read(pages, content):
     path = pages / "a.users.safetensors"
     own, other = UserValues(path, content["fingerprint"]), UserValues(path, "other")

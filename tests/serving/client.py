@@ -22,10 +22,10 @@ TOKEN = "a-token-for-tests-only"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-def make(seed=0, num_items=40, ids="item-{}"):
+def make(seed=0, num_items=40, ids="item-{}", **settings):
     """An LD4MRec with two modalities; ``ids`` is a pattern, a list, or None for no raw ids."""
     data = random_data(30, num_items, {"image": 6, "text": 5}, seed, density=0.15)
-    model = make_model(LD4MRec, data, seed).eval()
+    model = make_model(LD4MRec, data, seed, **settings).eval()
     torch.nn.init.normal_(model.bias)
     if isinstance(ids, str):
         ids = [ids.format(number) for number in range(num_items)]

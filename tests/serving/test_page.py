@@ -160,7 +160,7 @@ def test_titles_are_text_and_images_come_from_allowed_hosts_only():
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_weights_of_modalities_are_shown_where_users_differ(gated):
-    model = titled()
+    model = titled(gated=gated)
     if gated:
         with torch.no_grad():
             for parameter in model.gate.parameters():
