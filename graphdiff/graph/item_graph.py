@@ -15,6 +15,7 @@ def scaled_interactions(graph: RecGraph) -> csr_matrix:
     than the usual 1/2 does.
 
     Example:
+        >>> import torch
         >>> graph = RecGraph(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
         >>> scaled_interactions(graph).toarray().round(3).tolist()
         [[0.841, 0.595], [0.0, 0.707]]

@@ -38,7 +38,7 @@ class ReplaceFeatures(BaseTransform):
         >>> from graphdiff.schema import build_data
         >>> data = build_data(1, 4, [[0], [0]], features={"image": [[1], [2], [3], [4]]})
         >>> ReplaceFeatures("shuffled")(data)["item"].x_image.flatten()
-        tensor([3., 4., 2., 1.])
+        tensor([1., 2., 4., 3.])
     """
 
     def __init__(self, by: Replacement, seed: int = 0) -> None:

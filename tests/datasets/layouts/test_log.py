@@ -321,7 +321,7 @@ class TestContent:
     def test_without_the_extra_it_is_named(self, shop, monkeypatch):
         monkeypatch.setattr("graphdiff.datasets.encoders.find_spec", lambda module: None)
         for content, package in (("names.csv", "sentence-transformers"), ("photos", "torchvision")):
-            with pytest.raises(ConfigError, match=rf"{package}, which .*graphdiff\[encoders\]"):
+            with pytest.raises(ConfigError, match=rf"{package}, which .*graphdiff-rec\[encoders\]"):
                 load("csv", shop, **NAMES, content={"m": content}, encoder="sentence-transformers")
 
     def test_texts_are_encoded_without_a_model_by_default(self, shop, monkeypatch):
