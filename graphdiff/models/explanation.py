@@ -193,7 +193,8 @@ def _draw_edges(axes: Axes, graph: nx.MultiDiGraph, place: dict[int, tuple[float
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
 
-    relations = sorted({key for _, _, key in graph.edges(keys=True)}, key=lambda one: one == USERS)
+    found = {key for _, _, key in graph.edges(keys=True)}
+    relations = sorted(found, key=lambda one: (one == USERS, one))
     modalities = [one for one in relations if one != USERS]
     colours = {one: RELATIONS[n % len(RELATIONS)] for n, one in enumerate(modalities)}
     colours[USERS] = BLUE
