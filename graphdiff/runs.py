@@ -25,6 +25,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
+from graphdiff.distributed.processes import is_main
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.ranking import check_evaluation, describe_masking, evaluate
 from graphdiff.files import make_folder, write_text
@@ -46,7 +47,7 @@ from graphdiff.training.config import RunConfig, run_config, training_config
 from graphdiff.training.fit import check_accelerator, check_monitor, check_training, fit
 
 #: Settings of a training that may change when it is resumed.
-CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator")
+CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator", "devices", "num_nodes", "strategy")
 #: Files that a training writes into its RUN folder beside ``config.yaml``.
 OUTPUTS = (WEIGHTS, IDS, ITEMS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
 #: Folder of the versions of a RUN's model.
@@ -67,7 +68,7 @@ def train_run(
         progress: Show a progress bar.
 
     Returns:
-        The content of ``results.json``.
+        The content of ``results.json``; empty in all but the main one of several processes.
 
     Raises:
         RunError: If the folder already holds a training.
@@ -91,10 +92,11 @@ def train_run(
     data = datasets.load(dataset.name, dataset.root, **dataset.options)[0]
     _check_before_training(data, config)
     recommender = cls.from_data(data, **settings)
-    make_folder(folder)
-    for name in existing:
-        (folder / name).unlink()
-    shutil.rmtree(folder / VERSIONS, ignore_errors=True)
+    if is_main():
+        make_folder(folder)
+        for name in existing:
+            (folder / name).unlink()
+        shutil.rmtree(folder / VERSIONS, ignore_errors=True)
     root = None if dataset.root is None else str(Path(dataset.root).resolve())
     model = describe_model(recommender)
     config = config.model_copy(
@@ -103,7 +105,8 @@ def train_run(
             "dataset": dataset.model_copy(update={"root": root, "fingerprint": fingerprint(data)}),
         }
     )
-    update_config(folder, config.model_dump(mode="json"))
+    if is_main():
+        update_config(folder, config.model_dump(mode="json"))
     return _fit_and_test(folder, recommender, data, config, resume=False, progress=progress)
 
 
@@ -145,7 +148,8 @@ def resume_run(
     data = _load_data(folder, config, root)
     _check_before_training(data, config)
     recommender = _new_model(folder, config, data)
-    update_config(folder, {"training": config.training.model_dump(mode="json")})
+    if is_main():
+        update_config(folder, {"training": config.training.model_dump(mode="json")})
     resume = checkpoint_of(folder).is_file()
     return _fit_and_test(folder, recommender, data, config, resume=resume, progress=progress)
 
@@ -221,6 +225,8 @@ def _fit_and_test(
     progress: bool,
 ) -> dict[str, Any]:
     fitted = fit(recommender, data, config.training, out=folder, resume=resume, progress=progress)
+    if not is_main():
+        return {}
     mask_validation = config.evaluation.mask_validation
     results = {
         "model": type(recommender).__name__,

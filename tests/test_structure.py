@@ -22,7 +22,7 @@ LONGEST_CLASS = 350
 # A package or module of ``graphdiff`` may import those of the lines above its own.
 LAYERS = [
     {"errors"},
-    {"autocast", "files", "console", "plugins", "seeds", "validation"},
+    {"autocast", "distributed", "files", "console", "plugins", "seeds", "validation"},
     {"figures"},
     {"schema"},
     {"graph"},

@@ -70,6 +70,9 @@ def train(
     monitor: Annotated[str, setting("monitor")] = DEFAULTS.monitor,
     seed: Annotated[int, setting("seed", min=0)] = DEFAULTS.seed,
     accelerator: Annotated[str, setting("accelerator")] = DEFAULTS.accelerator,
+    devices: Annotated[int, setting("devices", min=1)] = DEFAULTS.devices,
+    num_nodes: Annotated[int, setting("num_nodes", min=1)] = DEFAULTS.num_nodes,
+    strategy: Annotated[str, setting("strategy")] = DEFAULTS.strategy,
     precision: Annotated[str, setting("precision")] = DEFAULTS.precision,
     mask_validation: Annotated[
         bool, typer.Option(help="Mask validation items in the test ranking.")
@@ -88,7 +91,8 @@ def train(
     """Train a model, keep the best epoch by validation, and test it.
 
     With --resume RUN a training that was cut off continues to the end that it would have had, with
-    its own settings; --root, --epochs, --patience, --min-steps and --accelerator may be changed.
+    its own settings; --root, --epochs, --patience, --min-steps, --accelerator, --devices,
+    --num-nodes and --strategy may be changed.
     """
     folder = out if resume is None else resume
     if folder is None:
@@ -127,11 +131,17 @@ def train(
 
             results = train_run(folder, run, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt as error:
+        from graphdiff.distributed.processes import is_main
+
+        if not is_main():
+            return
         reason = str(error) or "interrupted"
         raise Interrupted(
             f"{reason}; resume with: graphdiff train --resume {folder}",
             getattr(error, "signal", signal.SIGINT),
         ) from None
+    if not results:
+        return
     print_text(
         f"{results['model']} on {results['dataset']}: best epoch "
         f"{results['best_epoch']}, {results['epochs']} trained, {results['train_seconds']:.1f} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +56,43 @@ def sample_negatives(
         place[open_] = torch.randint(size, open_.shape, generator=generator, device=device)
     place[open_] = _draw_exactly(graph, user_index[open_], generator, untouched)
     return pool[place]
+
+
+class Triples(NamedTuple):
+    """Training interactions, each with a negative; long ``[B]`` each.
+
+    Attributes:
+        user: Users.
+        positive: Their items.
+        negative: Items that they have not interacted with.
+    """
+
+    user: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+def draw_triples(
+    graph: RecGraph, interaction: Tensor, generator: torch.Generator, part: slice = slice(None)
+) -> Triples:
+    """Return a batch of interactions with a negative each, drawn by :func:`sample_negatives`.
+
+    Args:
+        graph: Training interactions.
+        interaction: Positions in ``graph.col``, long ``[B]``.
+        generator: Source of randomness, on the graph's device.
+        part: Which of them to return; negatives are drawn for all.
+
+    Example:
+        >>> import torch
+        >>> from graphdiff.graph import RecGraph
+        >>> graph = RecGraph(torch.tensor([0, 1, 2]), torch.tensor([0, 1]), num_items=2)
+        >>> draw_triples(graph, torch.tensor([1]), torch.Generator())
+        Triples(user=tensor([1]), positive=tensor([1]), negative=tensor([0]))
+    """
+    user = graph.user_of(interaction)
+    negative = sample_negatives(graph, user, generator)
+    return Triples(user[part], graph.col[interaction][part], negative[part])
 
 
 def _draw_exactly(

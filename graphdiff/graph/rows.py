@@ -46,6 +46,25 @@ class Rows(NamedTuple):
         degree = self.degree()
         return degree.cumsum(0) - degree
 
+    def entries(self, rows: slice) -> slice:
+        """Return the positions in :attr:`item` of the items of consecutive rows.
+
+        Example:
+            >>> import torch
+            >>> rows = Rows(torch.tensor([0, 0, 2]), torch.tensor([1, 3, 0]), num=3)
+            >>> rows.entries(slice(1, 3))
+            slice(2, 3, None)
+        """
+        start, stop, _ = rows.indices(self.num)
+        bounds = torch.tensor([start, stop], device=self.row.device)
+        return slice(*torch.searchsorted(self.row, bounds).tolist())
+
+    def part(self, rows: slice) -> Rows:
+        """Return consecutive rows, numbered from 0."""
+        start, stop, _ = rows.indices(self.num)
+        entries = self.entries(rows)
+        return Rows(self.row[entries] - start, self.item[entries], stop - start)
+
     def dense(self, num_items: int) -> Tensor:
         """Return the rows as a float32 matrix of zeros and ones, ``[B, I]``."""
         x = torch.zeros(self.num, num_items, device=self.item.device)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.graph.negatives import sample_negatives
+from graphdiff.graph.negatives import draw_triples
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import bpr_loss, l2_penalty
@@ -70,12 +70,15 @@ class BPRMF(Recommender):
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus an L2 penalty on the batch's embeddings; ``batch`` is long ``[B]``."""
-        index = self.graph.user_of(batch)
-        user = self.user_embedding(index)
-        positive = self.item_embedding(self.graph.col[batch])
-        negative = self.item_embedding(sample_negatives(self.graph, index, generator))
-        penalty = l2_penalty(user, positive, negative)
-        return bpr_loss(user, positive, negative) + self.config.regularization * penalty
+        return self.part_loss(batch, generator, slice(None))
+
+    def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
+        """Return the contribution of the interactions ``batch[part]`` to :meth:`loss`."""
+        drawn = draw_triples(self.graph, batch, generator, part)
+        user = self.user_embedding(drawn.user)
+        items = self.item_embedding(drawn.positive), self.item_embedding(drawn.negative)
+        loss = bpr_loss(user, *items) + self.config.regularization * l2_penalty(user, *items)
+        return loss * (user.size(0) / batch.numel())
 
     def tables(self) -> Tables:
         """Return the embeddings of users and items."""

@@ -52,7 +52,11 @@ class ModelHooks(torch.nn.Module, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, wrap in (("loss", _after_start), ("start_epoch", _noting_start)):
+        for name, wrap in (
+            ("loss", _after_start),
+            ("part_loss", _after_start),
+            ("start_epoch", _noting_start),
+        ):
             if name in vars(cls):
                 setattr(cls, name, wrap(vars(cls)[name]))
 
@@ -208,6 +212,27 @@ class ModelHooks(torch.nn.Module, ABC):
             pairs: Validation pairs (user, item), long ``[2, P]``.
         """
 
+    def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
+        """Return what some rows of a batch contribute to its :meth:`loss`, for a training by
+        several processes. The contributions of all parts sum to the loss.
+
+        Each process calls it with the same batch and the same state of its generator. All random
+        values are drawn for the whole batch, so they are those of a training by one process.
+
+        By default it is the part's share of the loss of the whole batch. This is correct for every
+        model, but each process computes the whole batch. A model whose loss is a mean over rows
+        overrides it to compute its part alone.
+
+        Args:
+            batch: Long ``[B]``, as in :meth:`loss`.
+            generator: Source of all randomness, on the model's device.
+            part: The rows, without a step; possibly none.
+
+        Returns:
+            A scalar.
+        """
+        return self.loss(batch, generator) * (batch[part].numel() / batch.numel())
+
     def solve(self) -> None:
         """Compute the weights of a model over nothing from its graph."""
         if self.batch_over != "nothing":
@@ -293,11 +318,13 @@ def _after_start(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return ``loss`` preceded by the first ``start_epoch``, if that was forgotten."""
 
     @functools.wraps(loss)
-    def started(self: ModelHooks, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def started(
+        self: ModelHooks, batch: Tensor, generator: torch.Generator, *part: slice
+    ) -> Tensor:
         if not self._epoch_started:
             self._epoch_started = True
             self.start_epoch(generator)
-        return loss(self, batch, generator)
+        return loss(self, batch, generator, *part)
 
     return started
 

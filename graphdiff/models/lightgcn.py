@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.nn.models import LightGCN as PyGLightGCN
 
 from graphdiff.graph.message_graphs import user_item_graph
-from graphdiff.graph.negatives import sample_negatives
+from graphdiff.graph.negatives import draw_triples
 from graphdiff.graph.propagation import FixedConv
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
@@ -69,16 +69,20 @@ class LightGCN(Recommender):
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus an L2 penalty on the batch's embeddings; ``batch`` is long ``[B]``."""
-        user, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = sample_negatives(self.graph, user, generator)
+        return self.part_loss(batch, generator, slice(None))
+
+    def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
+        """Return the contribution of the interactions ``batch[part]`` to :meth:`loss`."""
+        user, positive, negative = draw_triples(self.graph, batch, generator, part)
         positive, negative = positive + self.num_users, negative + self.num_users
         out = self._embeddings()
-        return self.net.recommendation_loss(
+        loss = self.net.recommendation_loss(
             (out[user] * out[positive]).sum(dim=-1),
             (out[user] * out[negative]).sum(dim=-1),
             node_id=torch.cat([user, positive, negative]),
             lambda_reg=self.config.regularization,
         )
+        return loss * (user.numel() / batch.numel())
 
     def tables(self) -> Tables:
         """Return the propagated embeddings of users and items."""

@@ -100,16 +100,22 @@ class MultVAE(Recommender):
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean negative evidence lower bound; ``batch`` is long ``[B]``, users."""
-        rows = self.graph.rows(batch)
-        seen = torch.rand(rows.item.shape, generator=generator, device=self.device)
+        return self.part_loss(batch, generator, slice(None))
+
+    def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
+        """Return the contribution of the users ``batch[part]`` to :meth:`loss`."""
+        everyone = self.graph.rows(batch)
+        seen = torch.rand(everyone.item.shape, generator=generator, device=self.device)
         kept = (seen >= self.config.input_dropout) / (1 - self.config.input_dropout)
-        mean, log_variance = self._encode(rows, kept)
-        noise = torch.randn(mean.shape, generator=generator, device=self.device, dtype=mean.dtype)
+        rows = everyone.part(part)
+        mean, log_variance = self._encode(rows, kept[everyone.entries(part)])
+        size, dtype = (everyone.num, mean.size(1)), mean.dtype
+        noise = torch.randn(size, generator=generator, device=self.device, dtype=dtype)[part]
         logit = self.decoder(self._decode(mean + (0.5 * log_variance).exp() * noise))
         partition = logit.logsumexp(dim=1)
         likelihood = (logit[rows.row, rows.item] - partition[rows.row]).sum()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
-        return (self._kl_weight() * kl - likelihood) / rows.num
+        return (self._kl_weight() * kl - likelihood) / everyone.num
 
     def tables(self) -> Tables:
         """Return the weights and biases of the last layer."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.graph.negatives import sample_negatives
+from graphdiff.graph.negatives import draw_triples
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.nn.losses import bpr_loss, l2_penalty
@@ -94,13 +94,17 @@ class VBPR(Recommender):
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return BPR plus an L2 penalty; ``batch`` is long ``[B]``."""
-        index, positive = self.graph.user_of(batch), self.graph.col[batch]
-        negative = sample_negatives(self.graph, index, generator)
+        return self.part_loss(batch, generator, slice(None))
+
+    def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
+        """Return the contribution of the interactions ``batch[part]`` to :meth:`loss`."""
+        index, positive, negative = draw_triples(self.graph, batch, generator, part)
         user = torch.cat([self.user_embedding(index), self.user_content(index)], dim=1)
         items = self._items(positive), self._items(negative)
         # A constant one multiplies the item bias.
         loss = bpr_loss(F.pad(user, (0, 1), value=1.0), *items)
-        return loss + self.config.regularization * l2_penalty(user, *items)
+        loss = loss + self.config.regularization * l2_penalty(user, *items)
+        return loss * (index.numel() / batch.numel())
 
     def tables(self) -> Tables:
         """Return embeddings concatenated with content embeddings, and the item biases."""

@@ -92,6 +92,17 @@ class TrainingConfig(Section):
     accelerator: str = Field(
         default="auto", min_length=1, description="Device to train on: auto, cpu, cuda or mps."
     )
+    devices: Integer = Field(
+        default=1,
+        ge=1,
+        description="Devices of each machine, with one process each; they share each batch.",
+    )
+    num_nodes: Integer = Field(default=1, ge=1, description="Number of machines.")
+    strategy: Literal["auto", "ddp", "ray"] = Field(
+        default="auto",
+        description="How processes share a training: ddp, by PyTorch's DistributedDataParallel; "
+        "ray, the same inside a worker of Ray Train; auto, ddp if there is more than one.",
+    )
     precision: Precision = Field(
         default="32-true",
         description="Floating-point numbers to train with: 32-true, 64-true or bf16-mixed.",

@@ -12,6 +12,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.distributed.processes import (
+    in_group,
+    largest_over_processes,
+    num_processes,
+    sum_over_processes,
+)
 from graphdiff.errors import RunError, TrainingError
 from graphdiff.evaluation.ranking import rank
 from graphdiff.models.base import ModelConfig, Recommender
@@ -19,6 +25,7 @@ from graphdiff.schema import INTERACTS, fingerprint
 from graphdiff.seeds import torch_seed
 from graphdiff.training.batches import ShuffledBatches, describe_batch
 from graphdiff.training.interrupts import StopRequest
+from graphdiff.training.sharing import shared_loss, shared_ranking
 from graphdiff.training.watches import FiniteWatch
 from graphdiff.training.work import (
     STEP_OVER_FORWARD,
@@ -128,19 +135,20 @@ class RecommenderModule(L.LightningModule):
             if self._step_work is None:
                 loss = self._first_loss(batch, self.generator)
             else:
-                loss = self.model.loss(batch, self.generator)
+                loss = shared_loss(self.model, batch, self.generator)
         except RuntimeError:
             self._check_finite()  # An earlier value that is not finite is the more useful error.
             raise
         self._watch.loss(self._num_steps, loss)
         self._loss_sum += loss.detach()
         self._num_steps += 1
-        return loss
+        # DistributedDataParallel averages the gradients of the processes; the loss is their sum.
+        return loss * num_processes()
 
     def _first_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of the first step, and choose the number of threads by its work."""
         with CountWork() as counted:
-            loss = self.model.loss(batch, generator)
+            loss = shared_loss(self.model, batch, generator)
         self._step_work = STEP_OVER_FORWARD * counted.work
         # Whoever sets this variable has chosen.
         if self.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
@@ -171,7 +179,14 @@ class RecommenderModule(L.LightningModule):
         )
 
     def _stop_if_requested(self) -> None:
-        if self.stop.signal is not None:
+        signal = self.stop.signal
+        # Elsewhere an exchange at every step would make the device wait.
+        if self.device.type == "cpu" or self._num_steps % CHECK_EVERY == 0:
+            signal = largest_over_processes(signal or 0, self.device) or None
+        elif in_group():
+            signal = None  # Processes stop together.
+        if signal is not None:
+            self.stop.signal = signal
             raise Stopped
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
@@ -186,6 +201,7 @@ class RecommenderModule(L.LightningModule):
             self._stop_if_requested()
             return
         self._check_finite()
+        sum_over_processes(self._loss_sum)
         self.seconds.append(time.perf_counter() - self._epoch_start)
         self.log("loss", self._loss_sum.item() / self._num_steps, prog_bar=True)
 
@@ -210,10 +226,12 @@ class RecommenderModule(L.LightningModule):
         """Rank the catalogue for all validation users; the batch only triggers it."""
         with CountWork() if self._by_cost and not self._eval_every else nullcontext() as counted:
             self.model.calibrate(self.data[INTERACTS].val_edge_label_index.to(self.device))
-            metrics = rank(self.model, self.data, "val").mean()
+            metrics = rank(shared_ranking(self.model), self.data, "val").mean()
         if counted is not None and self._step_work is not None:
             epoch = self._step_work * len(self.batches)
-            self._eval_every = epochs_between_validations(epoch, counted.work)
+            every = epochs_between_validations(epoch, counted.work)
+            # Processes validate together.
+            self._eval_every = largest_over_processes(every, self.device)
             self.trainer.check_val_every_n_epoch = self._eval_every
         loss = self._loss_sum.item() / max(self._num_steps, 1)
         self.history.append(

@@ -15,17 +15,19 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 from torch_geometric.data import HeteroData
 
+from graphdiff.distributed.processes import is_main
 from graphdiff.errors import ConfigError, Interrupted, TrainingError
 from graphdiff.files import make_folder, remove_parts
 from graphdiff.models.base import Recommender
 from graphdiff.training.batches import make_loader
 from graphdiff.training.callbacks import KeepBest, Report
-from graphdiff.training.checkpoints import KeepLast, WholeCheckpoints, checkpoint_of
+from graphdiff.training.checkpoints import KeepLast, checkpoint_of
 from graphdiff.training.config import TrainingConfig
 from graphdiff.training.interrupts import StopRequest
 from graphdiff.training.module import RecommenderModule, Stopped
 from graphdiff.training.progress import TrainingProgress
 from graphdiff.training.result import FitResult
+from graphdiff.training.sharing import check_processes, process_arguments, report_sharing
 
 
 class GradientTrainer:
@@ -52,17 +54,18 @@ class GradientTrainer:
         self.model, self.data, self.config, self.folder = model, data, config, folder
         self.best = KeepBest(config.monitor, config.patience, config.min_steps, folder)
         callbacks: list[Callback] = [self.best]
-        if report is not None:
+        if report is not None and is_main():
             callbacks.append(Report(report))
         if folder is not None:
             callbacks.append(KeepLast(checkpoint_of(folder)))
-        if progress:
+        if progress and is_main():
             callbacks.append(TrainingProgress(self.best, config.epochs))
+            report_sharing(model, config)
         self.lightning = lightning_trainer(config, callbacks)
 
     def run(self, checkpoint: Path | None, resume: bool) -> FitResult:
         """Train, from the checkpoint if ``resume`` is set; see :func:`fit`."""
-        if self.folder is not None and checkpoint is not None:
+        if self.folder is not None and checkpoint is not None and is_main():
             make_folder(self.folder)
             for one in (self.folder, checkpoint.parent):
                 remove_parts(one)
@@ -120,17 +123,17 @@ def lightning_trainer(config: TrainingConfig, callbacks: Sequence[Callback] = ()
         ConfigError: If the machine lacks the accelerator.
     """
     accelerator, precision = config.accelerator, config.precision
+    check_processes(config)
     try:
         with _quiet():
             return L.Trainer(
                 accelerator=accelerator,
-                devices=1,
+                **process_arguments(config),
                 precision=precision,
                 max_epochs=config.epochs,
                 check_val_every_n_epoch=config.eval_every or 1,
                 num_sanity_val_steps=0,
                 callbacks=list(callbacks),
-                plugins=[WholeCheckpoints()],
                 logger=False,
                 enable_checkpointing=any(isinstance(one, KeepLast) for one in callbacks),
                 enable_progress_bar=False,
@@ -158,6 +161,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Batches are slices of an index tensor: there is nothing for workers to do.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # Sums over processes are computed before they are logged.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
             warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")
             warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists.*")
             warnings.filterwarnings("ignore", ".*Sparse CSR tensor support is in beta.*")

@@ -37,6 +37,19 @@ class Draw(NamedTuple):
     negatives: Negatives
     inserted: Rows
 
+    def part(self, rows: Rows, part: slice) -> Draw:
+        """Return the values of consecutive rows of ``rows``, with the negatives of all."""
+        entries = rows.entries(part)
+        return Draw(
+            self.visible[entries],
+            self.t[part],
+            self.step_weight[part],
+            self.noise[part],
+            self.softened[entries],
+            self.negatives,
+            self.inserted.part(part),
+        )
+
 
 def draw_step(
     rows: Rows,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.inits import reset
 
+from graphdiff.distributed.processes import join_parts
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
@@ -247,18 +248,24 @@ class LD4MRec(Recommender):
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return soft reconstruction plus ranking, averaged over the users ``batch``, long
         ``[B]``."""
+        return self.part_loss(batch, generator, slice(None))
+
+    def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
+        """Return the contribution of the users ``batch[part]`` to :meth:`loss`."""
         rows, position = self.graph.located_rows(batch)
         if rows.item.numel() == 0:
             return 0 * self.items.weight.sum()
         draw, passing = self.draw(rows, generator), self.config.propagation
         hide = passing.hide_targets and passing.num_layers > 0
         withheld = position[~draw.visible] if hide else None
-        loss = self.row_losses(rows, draw, withheld)
-        self.steps.update(draw.t, loss)
-        loss = (draw.step_weight * loss).mean()
+        own, mine = draw.part(rows, part), rows.part(part)
+        loss = self.row_losses(mine, own, withheld)
+        self.steps.update(draw.t, join_parts(loss, part, rows.num))
+        loss = (own.step_weight * loss).sum() / rows.num
         if self.linear is not None and not self.linear.complete:
             # The two share no parameter, so they need no balance.
-            loss = loss + self.linear.loss(self.graph, rows, draw.visible, generator).mean()
+            linear = self.linear.loss(self.graph, mine, own.visible, generator)
+            loss = loss + linear.sum() / rows.num
         return loss
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:
