@@ -76,16 +76,8 @@ def train_run(
         DataError: If the dataset cannot be read, or has no test pairs.
         StorageError: If the folder cannot be written to.
     """
-    existing = [name for name in OUTPUTS if (folder / name).exists()]
-    if existing and not overwrite:
-        raise RunError(
-            f"{folder} already holds a training ({', '.join(existing)}); resume it with "
-            f"`graphdiff train --resume {folder}`, replace it with --overwrite, or give another "
-            "folder"
-        )
-    named = find_model(config.model.name)
-    cls, settings = named.model, named.settings(config.model.settings)
-    check_monitor(config.training.monitor)
+    existing = check_folder(folder, overwrite)
+    cls, settings = check_settings(config)
     if cls.batch_over != "nothing":
         check_accelerator(config.training)
     dataset = config.dataset
@@ -108,6 +100,34 @@ def train_run(
     if is_main():
         update_config(folder, config.model_dump(mode="json"))
     return _fit_and_test(folder, recommender, data, config, resume=False, progress=progress)
+
+
+def check_folder(folder: Path, overwrite: bool) -> list[str]:
+    """Return the files of an earlier training in a folder.
+
+    Raises:
+        RunError: If there are any, unless ``overwrite`` is set.
+    """
+    existing = [name for name in OUTPUTS if (folder / name).exists()]
+    if existing and not overwrite:
+        raise RunError(
+            f"{folder} already holds a training ({', '.join(existing)}); resume it with "
+            f"`graphdiff train --resume {folder}`, replace it with --overwrite, or give another "
+            "folder"
+        )
+    return existing
+
+
+def check_settings(config: RunConfig) -> tuple[type[Recommender], dict[str, Any]]:
+    """Return the class of a run's model and its settings, checked.
+
+    Raises:
+        ConfigError: If there is no such model, setting or metric.
+    """
+    named = find_model(config.model.name)
+    settings = named.settings(config.model.settings)
+    check_monitor(config.training.monitor)
+    return named.model, settings
 
 
 def resume_run(

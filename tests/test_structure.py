@@ -31,7 +31,7 @@ LAYERS = [
     {"evaluation", "serving"},
     {"training"},
     {"runs", "experiments"},
-    {"updates"},
+    {"cluster", "updates"},
     {"doctor"},
     {"cli"},
     {"__main__"},

@@ -19,6 +19,7 @@ from graphdiff.cli.arguments import (
     tuned_settings,
 )
 from graphdiff.cli.output import print_metrics
+from graphdiff.cli.score import Address, Engine, EngineOption, Gpus
 from graphdiff.console import print_text
 from graphdiff.errors import ConfigError, Interrupted
 from graphdiff.options import dataset_options
@@ -80,6 +81,12 @@ def train(
     overwrite: Annotated[
         bool, typer.Option(help="Replace a training that is already in the folder.")
     ] = False,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+    num_workers: Annotated[
+        int, typer.Option(min=1, help="Workers of the cluster, which share each batch.")
+    ] = 1,
+    gpus: Gpus = 0,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Resume the training in this folder."),
@@ -127,9 +134,21 @@ def train(
                     "evaluation": {"mask_validation": mask_validation},
                 }
             )
-            from graphdiff.runs import train_run
+            if engine is Engine.ray:
+                from graphdiff.cluster.train import train_on_ray
 
-            results = train_run(folder, run, overwrite=overwrite, progress=progress)
+                results = train_on_ray(
+                    folder,
+                    run,
+                    num_workers=num_workers,
+                    gpus=gpus,
+                    address=address,
+                    overwrite=overwrite,
+                )
+            else:
+                from graphdiff.runs import train_run
+
+                results = train_run(folder, run, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt as error:
         from graphdiff.distributed.processes import is_main
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from graphdiff.cli.arguments import Features, Option, Root
 from graphdiff.cli.compare import print_line
+from graphdiff.cli.score import Address, Engine, EngineOption, Gpus
 from graphdiff.cli.train import DEFAULTS, setting
 from graphdiff.options import dataset_options, parse_options
 
@@ -54,6 +55,9 @@ def tune(
     eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
     monitor: Annotated[str, typer.Option(help="Metric that is maximised.")] = DEFAULTS.monitor,
     jobs: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
+    engine: EngineOption = Engine.local,
+    address: Address = None,
+    gpus: Gpus = 0,
 ) -> None:
     """Search the settings of a model on validation, with a budget of trials or hours.
 
@@ -64,7 +68,8 @@ def tune(
     from graphdiff.experiments.workers import warm_up
 
     # Imports take seconds: those of the processes run beside the ones below.
-    warm_up()
+    if engine is Engine.local:
+        warm_up()
     from graphdiff import datasets
     from graphdiff.experiments.protocol import Protocol
     from graphdiff.experiments.tune import Budget
@@ -78,14 +83,16 @@ def tune(
     fixed = parse_options(fix or [], "--fix")
     first = parse_options(try_first or [], "--try-first")
     data = datasets.load(dataset, root, **dataset_options(dataset, features, option))[0]
-    search(
-        dataset,
-        data,
-        named,
-        out,
-        budget=budget,
-        protocol=protocol,
-        fixed=fixed,
-        try_first=first,
-        report=print_line,
-    )
+    arguments: dict[str, Any] = {
+        "budget": budget,
+        "protocol": protocol,
+        "fixed": fixed,
+        "try_first": first,
+        "report": print_line,
+    }
+    if engine is Engine.ray:
+        from graphdiff.cluster.tune import tune_on_ray
+
+        tune_on_ray(dataset, data, named, out, address=address, gpus=gpus, **arguments)
+    else:
+        search(dataset, data, named, out, **arguments)

@@ -95,6 +95,7 @@ def tune(
     fixed: Mapping[str, Any] | None = None,
     try_first: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = print,
+    call: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """Search the settings of a model, and write the best ones to a file.
 
@@ -110,6 +111,8 @@ def tune(
         fixed: Settings that are not searched.
         try_first: Settings to try after the defaults.
         report: Called with a line of text for each trial.
+        call: Calls a function with its arguments elsewhere and returns its result (default:
+            :func:`~graphdiff.experiments.workers.in_own_process`).
 
     Returns:
         The content of the file: ``settings``, ``trials``, ``val`` and what the search was.
@@ -130,7 +133,7 @@ def tune(
         first.append({**first[0], **try_first})
     make_folder(folder / dataset)
     study = _study(name, folder / dataset / f".{name}.log")
-    search = Search(study, cls, space, budget, protocol, report, first)
+    search = Search(study, cls, space, budget, protocol, report, first, call or in_own_process)
     with tempfile.TemporaryDirectory() as temporary:
         graph = Path(temporary) / "graph.safetensors"
         save_graph(data, graph)
@@ -160,6 +163,7 @@ class Search:
         protocol: How trials are trained.
         report: Called with a line of text for each trial.
         first: Searched settings to try before the sampler's.
+        call: Calls a function elsewhere, with a result of its own or a GraphDiffError.
         failure: The reason why the last trial failed, if one did.
     """
 
@@ -170,6 +174,7 @@ class Search:
     protocol: Protocol
     report: Callable[[str], None]
     first: list[dict[str, Any]]
+    call: Callable[..., Any]
     failure: str = ""
     _running: list[dict[str, Any]] = field(default_factory=list)
 
@@ -208,7 +213,7 @@ class Search:
         start = time.perf_counter()
         result: dict[str, Any] | GraphDiffError
         try:
-            result, _ = in_own_process(
+            result, _ = self.call(
                 measure,
                 graph,
                 self.model,

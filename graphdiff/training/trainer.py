@@ -161,6 +161,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Batches are slices of an index tensor: there is nothing for workers to do.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # The new name is not known to earlier versions of PyTorch.
+            warnings.filterwarnings("ignore", ".*broadcast_buffers.*deprecated.*")
             # Sums over processes are computed before they are logged.
             warnings.filterwarnings("ignore", ".*sync_dist=True.*")
             warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")

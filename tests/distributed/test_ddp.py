@@ -75,30 +75,26 @@ def in_group(folder):
     assert stopped.epochs < 50
 
 
-@pytest.fixture(scope="module")
-def group(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("group")
-    train(LD4MRec, devices=1, out=folder / "one-then-two")
-    run_group(in_group, folder)
-    return folder
+def test_two_processes_train_what_one_does(tmp_path):
+    train(LD4MRec, devices=1, out=tmp_path / "one-then-two")
+    run_group(in_group, tmp_path)
+    for model_class in MODELS:
+        model, result = train(model_class, devices=1)
+        found, rows = torch.load(tmp_path / f"{model_class.__name__}.pt")
+        expected = learned(model)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            where = f"{model_class.__name__} {name}"
+            torch.testing.assert_close(
+                found[name], value, rtol=1e-6, atol=1e-9, msg=lambda m, where=where: f"{where}: {m}"
+            )
+        assert rows == [pytest.approx(row) for row in history(result)]
 
-
-@pytest.mark.parametrize("model_class", MODELS)
-def test_two_processes_train_what_one_does(group, model_class):
-    model, result = train(model_class, devices=1)
-    found, rows = torch.load(group / f"{model_class.__name__}.pt")
-    expected = learned(model)
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
-    assert rows == [pytest.approx(row) for row in history(result)]
-
-
-def test_resuming_with_another_number_of_processes(group):
+    # A training goes on with another number of processes.
     _, whole = train(LD4MRec, devices=1, epochs=4)
     expected = [pytest.approx(row) for row in history(whole)]
-    assert torch.load(group / "resumed.pt") == expected
-    _, resumed = train(LD4MRec, devices=1, out=group / "two-then-one", epochs=4, resume=True)
+    assert torch.load(tmp_path / "resumed.pt") == expected
+    _, resumed = train(LD4MRec, devices=1, out=tmp_path / "two-then-one", epochs=4, resume=True)
     assert history(resumed) == expected
 
 
