@@ -45,9 +45,19 @@ from graphdiff.schema import fingerprint
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import RunConfig, run_config, training_config
 from graphdiff.training.fit import check_accelerator, check_monitor, check_training, fit
+from graphdiff.training.sharding import check_sharding
 
 #: Settings of a training that may change when it is resumed.
-CHANGEABLE = ("epochs", "patience", "min_steps", "accelerator", "devices", "num_nodes", "strategy")
+CHANGEABLE = (
+    "epochs",
+    "patience",
+    "min_steps",
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "shard_items",
+)
 #: Files that a training writes into its RUN folder beside ``config.yaml``.
 OUTPUTS = (WEIGHTS, IDS, ITEMS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
 #: Folder of the versions of a RUN's model.
@@ -127,6 +137,7 @@ def check_settings(config: RunConfig) -> tuple[type[Recommender], dict[str, Any]
     named = find_model(config.model.name)
     settings = named.settings(config.model.settings)
     check_monitor(config.training.monitor)
+    check_sharding(named.model, config.training)
     return named.model, settings
 
 

@@ -25,8 +25,8 @@ WITHOUT = """
 import importlib, pkgutil, sys
 from pathlib import Path
 for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "fastapi_swagger", "uvicorn",
-             "httpx", "optuna", "torch_sparse", "torch_scatter", "sentence_transformers",
-             "torchvision", "prometheus_client"):
+             "httpx", "optuna", "ray", "torch_sparse", "torch_scatter",
+             "sentence_transformers", "torchvision", "prometheus_client"):
     sys.modules[name] = None
 import graphdiff
 for module in pkgutil.walk_packages(graphdiff.__path__, "graphdiff."):
@@ -36,6 +36,7 @@ from graphdiff.errors import ConfigError
 from graphdiff.serving import RetrievalIndex
 from graphdiff.serving.export import export
 from graphdiff.experiments.tune import tune
+from graphdiff.cluster.score import score
 from tests.conftest import random_data
 
 data = random_data(30, 25, {"image": 6})
@@ -47,6 +48,7 @@ for wanting in (
     lambda: RetrievalIndex(model),
     lambda: export(model, "model.onnx", k=3),
     lambda: tune("data", data, graphdiff.LightGCN, Path("tuned")),
+    lambda: score(Path("run"), Path("scores"), k=3, engine="ray"),
 ):
     try:
         wanting()
@@ -69,7 +71,7 @@ def test_everything_else_works_without_extras(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert re.findall(r"'graphdiff-rec\[(\w+)\]'", done.stdout + done.stderr) == [
-        "index", "export", "tune", "serve"
+        "index", "export", "tune", "cluster", "serve"
     ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ class Engine(StrEnum):
 
 
 EngineOption = Annotated[
-    Engine, typer.Option(help="local, or ray for a cluster, with the extra graphdiff[cluster].")
+    Engine, typer.Option(help="local, or ray for a cluster, with the extra graphdiff-rec[cluster].")
 ]
 Address = Annotated[
     str | None,

@@ -74,6 +74,7 @@ def train(
     devices: Annotated[int, setting("devices", min=1)] = DEFAULTS.devices,
     num_nodes: Annotated[int, setting("num_nodes", min=1)] = DEFAULTS.num_nodes,
     strategy: Annotated[str, setting("strategy")] = DEFAULTS.strategy,
+    shard_items: Annotated[bool, setting("shard_items")] = DEFAULTS.shard_items,
     precision: Annotated[str, setting("precision")] = DEFAULTS.precision,
     mask_validation: Annotated[
         bool, typer.Option(help="Mask validation items in the test ranking.")
@@ -99,7 +100,7 @@ def train(
 
     With --resume RUN a training that was cut off continues to the end that it would have had, with
     its own settings; --root, --epochs, --patience, --min-steps, --accelerator, --devices,
-    --num-nodes and --strategy may be changed.
+    --num-nodes, --strategy and --shard-items may be changed.
     """
     folder = out if resume is None else resume
     if folder is None:

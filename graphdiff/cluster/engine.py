@@ -26,7 +26,7 @@ def connected(address: str | None) -> Iterator[Any]:
         import ray
     except ModuleNotFoundError:
         raise ConfigError(
-            "the engine ray needs ray; install it with: pip install 'graphdiff[cluster]'"
+            "the engine ray needs ray; install it with: pip install 'graphdiff-rec[cluster]'"
         ) from None
     if ray.is_initialized():
         yield ray

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ray
-from ray.data import DataContext, TaskPoolStrategy
-
 from graphdiff.cluster.score import PartScorer
 
 #: Most tasks of one run; each writes its parts one by one.
@@ -18,7 +15,7 @@ _held: tuple[Any, PartScorer] | None = None
 
 
 def write_parts(
-    arguments: tuple[Any, ...], parts: list[int], workers: int, gpus: float
+    ray: Any, arguments: tuple[Any, ...], parts: list[int], workers: int, gpus: float
 ) -> Iterator[tuple[int, str]]:
     """Write parts by workers that hold the model.
 
@@ -26,6 +23,7 @@ def write_parts(
     a lost actor would wait for it, for ever where no other machine has room.
 
     Args:
+        ray: The module, connected to a cluster.
         arguments: Those of :class:`~graphdiff.cluster.score.PartScorer`.
         parts: The parts to write.
         workers: Most tasks at a time.
@@ -34,6 +32,8 @@ def write_parts(
     Yields:
         Each part that was written, and the id of the machine that wrote it.
     """
+    from ray.data import DataContext, TaskPoolStrategy
+
     DataContext.get_current().enable_progress_bars = False
     # Ray would end a process with GPUs after each task, and the model with it.
     limits = {"num_gpus": gpus, "max_calls": 2**31 - 1} if gpus else {}
@@ -53,6 +53,8 @@ def write_parts(
 
 
 def _write(batch: dict[str, Any], arguments: Any) -> dict[str, Any]:
+    import ray
+
     global _held
     if _held is None or _held[0] != arguments:
         _held = arguments, PartScorer(*ray.get(arguments))

@@ -194,8 +194,8 @@ def score(
     elif missing:
         from graphdiff.cluster.ray_score import write_parts
 
-        with connected(address):
-            for part, node in write_parts(arguments, missing, workers, gpus):
+        with connected(address) as ray:
+            for part, node in write_parts(ray, arguments, missing, workers, gpus):
                 report(f"part {part} of {plan.num_parts} by node {node}")
     if lost := plan.missing(folder):
         raise RunError(

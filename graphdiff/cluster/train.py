@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def train_on_ray(
         )
     training = config.training.model_copy(update={"strategy": "ray"})
     config = config.model_copy(update={"training": training})
-    with connected(address), tempfile.TemporaryDirectory() as kept:
+    own_state = folder.resolve() / "checkpoints" / "ray"
+    with connected(address):
         from ray.train import FailureConfig, ScalingConfig
         from ray.train import RunConfig as RayRunConfig
         from ray.train.torch import TorchTrainer
@@ -61,20 +62,31 @@ def train_on_ray(
         resources = {"CPU": 1.0, "GPU": gpus} if gpus else {"CPU": 1.0}
         trainer = TorchTrainer(
             _train,
-            train_loop_config={"folder": str(folder.resolve()), "config": config.model_dump()},
+            train_loop_config={"folder": str(folder.resolve()), "config": _with_root(config)},
             scaling_config=ScalingConfig(
                 num_workers=num_workers, use_gpu=gpus > 0, resources_per_worker=resources
             ),
             # Checkpoints are those of the RUN folder; Ray keeps nothing but its own state.
             run_config=RayRunConfig(
-                storage_path=kept, failure_config=FailureConfig(max_failures=MOST_FAILURES)
+                storage_path=str(own_state),
+                failure_config=FailureConfig(max_failures=MOST_FAILURES),
             ),
         )
         try:
             trainer.fit()
         except Exception as error:  # Ray wraps whatever a worker raised.
             raise RunError(f"training on the cluster failed: {_reason(error)}") from error
+        finally:
+            shutil.rmtree(own_state, ignore_errors=True)
     return json.loads((folder / "results.json").read_text())
+
+
+def _with_root(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration with the dataset's folder as other processes find it."""
+    values = config.model_dump()
+    if (root := values["dataset"]["root"]) is not None:
+        values["dataset"]["root"] = str(Path(root).resolve())
+    return values
 
 
 def _train(settings: dict[str, Any]) -> None:

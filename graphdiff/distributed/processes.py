@@ -37,6 +37,8 @@ def is_main() -> bool:
     """
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank() == 0
+    if os.environ.get("NODE_RANK", "0") != "0":
+        return False
     known = (os.environ[name] for name in _RANKS if name in os.environ)
     return next(known, "0") == "0"
 
@@ -62,16 +64,31 @@ def join_parts(own: Tensor, part: slice, num: int) -> Tensor:
 
     Args:
         own: This process's rows, ``[part, *]``; no gradient flows into them.
-        part: Their places.
+        part: Their places; ``slice(None)`` where every process has all rows.
         num: Number of rows of all processes.
 
     Returns:
-        ``[num, *]``, the same in every process. In one process, ``own`` where the other rows are
-        zero.
+        ``[num, *]``, the same in every process.
     """
+    if part == slice(None):
+        return own.detach()
     whole = own.detach().new_zeros(num, *own.shape[1:])
     whole[part] = own.detach()
     return sum_over_processes(whole)
+
+
+def join_columns(own: Tensor) -> Tensor:
+    """Return the columns ``[B, k]`` of all processes side by side, in their order: ``[B, n * k]``.
+
+    Example:
+        >>> join_columns(torch.ones(1, 2))  # one process
+        tensor([[1., 1.]])
+    """
+    if not in_group():
+        return own
+    columns = [torch.empty_like(own) for _ in range(num_processes())]
+    dist.all_gather(columns, own.contiguous())
+    return torch.cat(columns, dim=1)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

@@ -52,9 +52,10 @@ class Recommender(Frames, ChangeableModel):
             saved model answers without the dataset.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        register(cls)
+        if registered:
+            register(cls)
 
     def __init__(self, config: BaseConfig, graph: RecGraph) -> None:
         super().__init__(config, graph)

@@ -54,8 +54,10 @@ class KeepBest(Callback):
             self.weights = {
                 name: p.detach().to("cpu", copy=True) for name, p in _learned(module.model)
             }
-            if self.folder is not None and trainer.is_global_zero:
-                module.model.save_pretrained(self.folder)
+            if self.folder is not None:
+                model = module.whole()
+                if trainer.is_global_zero:
+                    model.save_pretrained(self.folder)
         if self.folder is not None and trainer.is_global_zero:
             write_history(module.history, self.folder / "metrics.csv")
         self._stop_if_past(trainer, module)

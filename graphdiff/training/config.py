@@ -103,6 +103,10 @@ class TrainingConfig(Section):
         description="How processes share a training: ddp, by PyTorch's DistributedDataParallel; "
         "ray, the same inside a worker of Ray Train; auto, ddp if there is more than one.",
     )
+    shard_items: bool = Field(
+        default=False,
+        description="Divide the items among the processes: tables, optimizer state and graphs.",
+    )
     precision: Precision = Field(
         default="32-true",
         description="Floating-point numbers to train with: 32-true, 64-true or bf16-mixed.",

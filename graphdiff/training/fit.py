@@ -78,6 +78,15 @@ def fit(
               (default: 0).
             * ``accelerator``: Lightning's name of the device kind; ``"auto"`` selects CUDA or MPS
               if available (default: ``"auto"``).
+            * ``devices``: Devices of each machine, with one process each, which Lightning starts
+              unless something else has (default: 1).
+            * ``num_nodes``: Number of machines (default: 1).
+            * ``strategy``: ``"ddp"`` where processes share each batch by PyTorch's
+              DistributedDataParallel, the same as one process up to rounding; ``"ray"`` for the
+              same inside a worker of Ray Train; ``"auto"`` for ``"ddp"`` if there is more than one
+              process (default: ``"auto"``).
+            * ``shard_items``: Divide the items among the processes (default: False). For
+              :class:`~graphdiff.models.LD4MRec`. The trained model is that of the main process.
             * ``precision``: ``"32-true"``, ``"64-true"`` or ``"bf16-mixed"``, which every model can
               be trained with. Rankings are not computed in mixed precision (default:
               ``"32-true"``).

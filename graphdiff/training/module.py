@@ -19,7 +19,7 @@ from graphdiff.distributed.processes import (
     sum_over_processes,
 )
 from graphdiff.errors import RunError, TrainingError
-from graphdiff.evaluation.ranking import rank
+from graphdiff.evaluation.ranking import RecommendsItems, rank
 from graphdiff.models.base import ModelConfig, Recommender
 from graphdiff.schema import INTERACTS, fingerprint
 from graphdiff.seeds import torch_seed
@@ -58,6 +58,9 @@ class RecommenderModule(L.LightningModule):
         seconds: Seconds of each epoch, validation not included.
         average: Moving average of the parameters, empty unless ``ema_decay`` is set.
     """
+
+    #: Whether each process computes a part of every batch; otherwise all compute the whole batch.
+    shares_batches = True
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class RecommenderModule(L.LightningModule):
             if self._step_work is None:
                 loss = self._first_loss(batch, self.generator)
             else:
-                loss = shared_loss(self.model, batch, self.generator)
+                loss = self._loss(batch, self.generator)
         except RuntimeError:
             self._check_finite()  # An earlier value that is not finite is the more useful error.
             raise
@@ -143,12 +146,17 @@ class RecommenderModule(L.LightningModule):
         self._loss_sum += loss.detach()
         self._num_steps += 1
         # DistributedDataParallel averages the gradients of the processes; the loss is their sum.
-        return loss * num_processes()
+        return loss * num_processes() if self.shares_batches else loss
+
+    def _loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        if self.shares_batches:
+            return shared_loss(self.model, batch, generator)
+        return self.model.loss(batch, generator)
 
     def _first_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of the first step, and choose the number of threads by its work."""
         with CountWork() as counted:
-            loss = shared_loss(self.model, batch, generator)
+            loss = self._loss(batch, generator)
         self._step_work = STEP_OVER_FORWARD * counted.work
         # Whoever sets this variable has chosen.
         if self.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
@@ -201,7 +209,8 @@ class RecommenderModule(L.LightningModule):
             self._stop_if_requested()
             return
         self._check_finite()
-        sum_over_processes(self._loss_sum)
+        if self.shares_batches:
+            sum_over_processes(self._loss_sum)
         self.seconds.append(time.perf_counter() - self._epoch_start)
         self.log("loss", self._loss_sum.item() / self._num_steps, prog_bar=True)
 
@@ -226,7 +235,7 @@ class RecommenderModule(L.LightningModule):
         """Rank the catalogue for all validation users; the batch only triggers it."""
         with CountWork() if self._by_cost and not self._eval_every else nullcontext() as counted:
             self.model.calibrate(self.data[INTERACTS].val_edge_label_index.to(self.device))
-            metrics = rank(shared_ranking(self.model), self.data, "val").mean()
+            metrics = rank(self.ranking(), self.data, "val").mean()
         if counted is not None and self._step_work is not None:
             epoch = self._step_work * len(self.batches)
             every = epochs_between_validations(epoch, counted.work)
@@ -250,6 +259,14 @@ class RecommenderModule(L.LightningModule):
         if self._eval_every <= 1:
             return patience
         return min(patience, max(-(-patience // self._eval_every), 10))
+
+    def ranking(self) -> RecommendsItems:
+        """Return what validation ranks with."""
+        return shared_ranking(self.model)
+
+    def whole(self) -> Recommender:
+        """Return the model with its current weights, to be saved."""
+        return self.model
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def shared_ranking(model: Recommender) -> RecommendsItems:
 def process_arguments(config: TrainingConfig) -> dict[str, Any]:
     """Return the arguments of Lightning's trainer that say which processes train."""
     plugins: list[Any] = [WholeCheckpoints()]
+    wrapped = _unwrapped if config.shard_items else _as_it_is
     if config.strategy == "auto" and config.devices * config.num_nodes == 1:
         return {"devices": 1, "plugins": plugins}
     shared = {
@@ -89,13 +90,29 @@ def process_arguments(config: TrainingConfig) -> dict[str, Any]:
         from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
         plugins.append(RayLightningEnvironment())
-        return {"devices": "auto", "strategy": RayDDPStrategy(**options), **shared}
+        return {"devices": "auto", "strategy": wrapped(RayDDPStrategy)(**options), **shared}
     return {
         "devices": config.devices,
         "num_nodes": config.num_nodes,
-        "strategy": DDPStrategy(**options),
+        "strategy": wrapped(DDPStrategy)(**options),
         **shared,
     }
+
+
+def _as_it_is(strategy: type[DDPStrategy]) -> type[DDPStrategy]:
+    return strategy
+
+
+def _unwrapped(strategy: type[DDPStrategy]) -> type[DDPStrategy]:
+    """Return a strategy that starts processes and leaves the gradients to the model."""
+
+    class Unwrapped(strategy):  # type: ignore[misc, valid-type]
+        """Processes without DistributedDataParallel."""
+
+        def configure_ddp(self) -> None:
+            """Do not wrap the model."""
+
+    return Unwrapped
 
 
 def check_processes(config: TrainingConfig) -> None:

@@ -27,6 +27,7 @@ from graphdiff.training.interrupts import StopRequest
 from graphdiff.training.module import RecommenderModule, Stopped
 from graphdiff.training.progress import TrainingProgress
 from graphdiff.training.result import FitResult
+from graphdiff.training.sharding import ShardedModule, check_sharding
 from graphdiff.training.sharing import check_processes, process_arguments, report_sharing
 
 
@@ -52,6 +53,7 @@ class GradientTrainer:
         report: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.model, self.data, self.config, self.folder = model, data, config, folder
+        check_sharding(model, config)
         self.best = KeepBest(config.monitor, config.patience, config.min_steps, folder)
         callbacks: list[Callback] = [self.best]
         if report is not None and is_main():
@@ -74,7 +76,8 @@ class GradientTrainer:
                 checkpoint.unlink(missing_ok=True)
         with _quiet(), StopRequest() as stop:
             by_cost, threads = self.config.eval_every is None, torch.get_num_threads()
-            module = RecommenderModule(self.model, self.data, self.config.seed, stop, by_cost)
+            make = ShardedModule if self.config.shard_items else RecommenderModule
+            module = make(self.model, self.data, self.config.seed, stop, by_cost)
             try:
                 self.lightning.fit(
                     module,
@@ -85,7 +88,7 @@ class GradientTrainer:
                 )
             except TrainingError:
                 if self.best.weights:
-                    self.best.restore(self.model)
+                    self.best.restore(module.model)
                 raise
             except (Stopped, SystemExit):  # Lightning turns a KeyboardInterrupt into the latter.
                 if stop.signal is None:
@@ -103,8 +106,8 @@ class GradientTrainer:
                 f"no epoch was validated: the checkpoint has {len(module.seconds)} epochs, and "
                 f"epochs={self.config.epochs} leaves none to validate; give more epochs"
             )
-        self.best.restore(self.model)
-        self.model.eval()
+        self.best.restore(module.model)
+        module.whole().eval()
         (row,) = (row for row in module.history if row["epoch"] == self.best.best_epoch)
         return FitResult(
             epochs=len(module.seconds),

@@ -15,7 +15,7 @@ from graphdiff.training.config import run_config
 from tests.cluster.slow import SlowPopularity
 from tests.conftest import make_model, random_data
 
-ray = pytest.importorskip("ray", reason="needs the extra graphdiff[cluster]")
+ray = pytest.importorskip("ray", reason="needs the extra graphdiff-rec[cluster]")
 
 SIZES = {"num_users": 80, "num_items": 60}
 
