@@ -146,7 +146,7 @@ class RecommenderModule(L.LightningModule):
         self._loss_sum += loss.detach()
         self._num_steps += 1
         # DistributedDataParallel averages the gradients of the processes; the loss is their sum.
-        return loss * num_processes() if self.shares_batches else loss
+        return loss * num_processes() if self.shares_batches and in_group() else loss
 
     def _loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         if self.shares_batches:
