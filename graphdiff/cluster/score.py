@@ -1,7 +1,7 @@
 """Recommendations for all users, as a folder of Parquet files.
 
 =====================  ==========================================================================
-``plan.json``          the model, the users and the settings that all parts belong to
+``_plan.json``         the model, the users and the settings that all parts belong to
 ``part-00000.parquet`` recommendations of consecutive users: columns ``user``, ``rank`` (from 1),
                        ``item`` and ``score``, users and items by raw id
 =====================  ==========================================================================
@@ -31,7 +31,8 @@ from graphdiff.models.base import Recommender
 from graphdiff.models.registry import get_model
 from graphdiff.models.storage import load_model, read_config
 
-PLAN = "plan.json"
+# Readers of Parquet folders skip names that begin with an underscore.
+PLAN = "_plan.json"
 #: Users of one request to the model.
 BATCH = 1024
 

