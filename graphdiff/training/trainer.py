@@ -157,9 +157,10 @@ def _describe_kept(epoch: int, folder: Path | None) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence warnings of Lightning and PyTorch that do not apply, during one training."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             # Batches are slices of an index tensor: there is nothing for workers to do.
@@ -174,4 +175,5 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", ".*Sparse invariant checks are implicitly.*")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -69,10 +69,8 @@ class ShardedMessages(ItemMessages):
         assert isinstance(graph, ItemShard)
         if self.every is not None:
             return self.every
-        similar = torch.tensor(sum(graph.similar(name)[1].numel() for name in graph.modalities))
-        similar = sum_over_processes(similar.to(graph.col.device))
         num_messages = 2 * self.collaborative.num_layers * graph.num_all_interactions
-        num_messages += self.content.num_layers * int(similar)
+        num_messages += self.content.num_layers * graph.cached(_num_similar)
         return 0 if num_messages <= SMALL_GRAPH else 100
 
     def _signal_tables(
@@ -373,6 +371,12 @@ def _or_own(whole: Tensor | None, own: Tensor) -> Tensor:
 def _sum_gradient(parameter: Tensor) -> None:
     assert parameter.grad is not None
     sum_over_processes(parameter.grad)
+
+
+def _num_similar(graph: ItemShard) -> int:
+    """Return the number of edges of all processes' item-item graphs."""
+    own = sum(graph.similar(name)[1].numel() for name in graph.modalities)
+    return int(sum_over_processes(torch.tensor(own, device=graph.col.device)))
 
 
 def _frequency(graph: ItemShard) -> Tensor:
