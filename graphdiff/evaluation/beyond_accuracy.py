@@ -43,6 +43,7 @@ from torch_geometric.metrics.link_pred import LinkPredMetricData
 
 from graphdiff.errors import DataError
 from graphdiff.evaluation.groups import item_groups
+from graphdiff.evaluation.metrics import computed_here
 from graphdiff.nn.modalities import standardised
 from graphdiff.schema import INTERACTS, ITEM, USER, complete_masks, modalities
 
@@ -142,7 +143,7 @@ def _recall(pairs: LinkPredMetricData, k: int, relevant: Tensor | None) -> float
         return None
     metric = LinkPredRecall(k)
     metric.update(pairs.pred_index_mat, (row[counts], item[counts]))
-    return metric.compute().item()
+    return computed_here(metric)
 
 
 def _diversity(top: Tensor, similarities: list[PairSimilarity]) -> float | None:

@@ -79,4 +79,11 @@ def coverage(pairs: LinkPredMetricData, k: int, num_items: int) -> float:
     item = pairs.pred_index_mat[:, :k]
     metric = LinkPredCoverage(k, num_items)
     metric.update(item[item < num_items].unsqueeze(1), pairs.edge_label_index)
+    return computed_here(metric)
+
+
+def computed_here(metric: LinkPredMetric | LinkPredCoverage) -> float:
+    """Return the value of a metric without asking other processes: where several train a model,
+    each has all lists, and one may evaluate alone."""
+    metric.distributed_available_fn = lambda: False
     return metric.compute().item()
