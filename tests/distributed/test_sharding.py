@@ -26,7 +26,11 @@ VARIANTS = {
         "linear_path.rank": 8,
         "objective.num_negatives": 2,
     },
-    "not propagated": {"propagation.num_layers": 0, "propagation.num_item_layers": 0},
+    "not propagated": {
+        "propagation.num_layers": 0,
+        "propagation.num_item_layers": 0,
+        "diffusion.process": "masking",
+    },
 }
 CHANNELS, HEADS, RANK, ROWS = 32, 2, 5, 25
 
@@ -145,6 +149,9 @@ def test_a_shard_knows_its_place():
 
 def test_other_models_are_refused():
     graph = data()
+    model = make_model(LD4MRec, graph, **{"diffusion.process": "heat"})
+    with pytest.raises(ConfigError, match="cannot be divided with the diffusion process"):
+        shard(model, torch.Generator())
     with pytest.raises(ConfigError, match="items of LightGCN cannot be divided"):
         fit(LightGCN.from_data(graph), graph, shard_items=True, progress=False)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from graphdiff.autocast import without_autocast
 from graphdiff.distributed.collectives import gather_parts, log_sum_parts, spread, sum_parts
 from graphdiff.distributed.processes import is_main, join_columns, own_part, sum_over_processes
+from graphdiff.errors import ConfigError
 from graphdiff.graph.item_shard import (
     ItemShard,
     SharedRows,
@@ -21,25 +22,29 @@ from graphdiff.graph.item_shard import (
 )
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.draws import training_process
 from graphdiff.models.ld4mrec.item_messages import SMALL_GRAPH, ItemMessages
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.model import LD4MRec
 from graphdiff.models.ld4mrec.objective import full_precision
+from graphdiff.models.ld4mrec.row_diffusion import noise_scale
 from graphdiff.models.ld4mrec.row_encoding import row_scale
 from graphdiff.models.ld4mrec.row_signals import row_signals
 from graphdiff.models.query import Query
 from graphdiff.models.table_cache import Tables
-from graphdiff.nn.heads import join_heads, split_heads
+from graphdiff.nn.heads import split_heads
 from graphdiff.nn.losses import log_partition
+from graphdiff.nn.processes import EncodedRows, GaussianProcess, MaskingProcess, RowProcess
 from graphdiff.nn.reconstruction import (
     Quadratic,
-    noise_factor,
     sum_item_table,
     sum_items,
     sum_rows,
 )
 from graphdiff.nn.topk import topk_blocks
 
+#: Processes of rows that need no tables of their own and add no items.
+DIVISIBLE = (GaussianProcess, MaskingProcess, RowProcess)
 #: Entries of the state with a row for each item.
 ITEM_ROWS = (
     "items.weight",
@@ -164,10 +169,15 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         """Draw the values that :meth:`LD4MRec.draw` draws for the rows with all their items."""
         objective, graph, device = self.config.objective, self.graph, rows.row.device
         num, size = rows.row.numel(), (rows.own.num, self.config.hidden_channels)
-        visible = torch.rand(num, generator=generator, device=device) >= objective.input_dropout
+        chance = torch.rand(num, generator=generator, device=device)
         t, step_weight = self.steps.sample(rows.own.num, generator)
-        if not self.config.diffusion.enabled:
+        process = training_process(self.config, self.process)
+        if self.config.diffusion.enabled:
+            step_weight = step_weight * process.loss_weight(t)
+        else:
             t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
+        everyone = Rows(rows.row, rows.row, rows.own.num)  # whose items the process does not use
+        visible = process.visible(chance, everyone, t, objective.input_dropout)
         noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
         softened = torch.rand(num, generator=generator, device=device) < objective.soft_probability
         half = objective.num_negatives // 2
@@ -182,7 +192,6 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         negative = torch.cat([trained[uniform], drawn[drawn >= 0]])
         chance = 0.5 / graph.num_trained + 0.5 * graph.cached(_frequency)[negative]
         log_chance = (2 * half * chance).log()
-        noise = noise.to(self.bias.dtype)
         return SharedDraw(visible, t, step_weight, noise, softened, negative, log_chance)
 
     def shared_losses(
@@ -219,7 +228,7 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         encoded = row_scale(seen, dtype).unsqueeze(-1) * encoded
         behaviour, signals = encoded.tensor_split([sums.rows.size(1)], dim=1)
         hidden = self.hidden(
-            self._corrupted(behaviour, gram, seen, draw),
+            self._diffused(behaviour, gram, seen, draw),
             draw.t,
             row_signals(signals, self.gate, self.shares()),
         )
@@ -257,12 +266,12 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         ranking = row_weight * partition - rank_score
         return (objective.reconstruction * error + objective.ranking * ranking).mean(dim=0)
 
-    def _corrupted(self, behaviour: Tensor, gram: Tensor, rows: Rows, draw: SharedDraw) -> Tensor:
-        """Return x_t·Z; see :func:`~graphdiff.models.ld4mrec.row_diffusion.corrupt`."""
-        length = rows.degree().to(behaviour.dtype).sqrt() * row_scale(rows, behaviour.dtype)
-        sigma = (length / self.graph.num_all_items**0.5).unsqueeze(-1)
-        noise = join_heads(split_heads(draw.noise, gram.size(0)) @ noise_factor(gram).mT)
-        return self.schedule.add_noise(behaviour, sigma * noise, draw.t)
+    def _diffused(self, behaviour: Tensor, gram: Tensor, rows: Rows, draw: SharedDraw) -> Tensor:
+        """Return x_t·Z; see :func:`~graphdiff.models.ld4mrec.row_diffusion.diffuse`."""
+        scale = noise_scale(rows, self.graph.num_all_items, behaviour.dtype)
+        process = training_process(self.config, self.process)
+        encoded = EncodedRows(behaviour, None, gram, scale)
+        return process.corrupt(encoded, draw.t, draw.noise.to(behaviour.dtype))
 
     def _partition(
         self, query: Tensor, direction: Tensor, bias: Tensor, draw: SharedDraw
@@ -347,7 +356,17 @@ def shard(model: LD4MRec, generator: torch.Generator) -> ShardedLD4MRec:
     Args:
         model: The whole model, untrained, the same in all processes.
         generator: Source of the random values that reading the features takes.
+
+    Raises:
+        ConfigError: If the process that corrupts rows needs items that other processes hold.
     """
+    diffusion = model.config.diffusion
+    if type(model.process) not in DIVISIBLE or diffusion.whole_row:
+        raise ConfigError(
+            f"items cannot be divided with the diffusion process {model.process}"
+            f"{' and whole_row' if diffusion.whole_row else ''}; gaussian and masking can, on the "
+            "visible part of rows"
+        )
     model.start_epoch(generator)
     return ShardedLD4MRec(model, own_part(model.num_items))
 
