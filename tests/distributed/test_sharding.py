@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+from sockets import received_bytes
 
 from graphdiff import LD4MRec, LightGCN, fit
 from graphdiff.distributed.processes import own_part, rank
@@ -12,7 +13,6 @@ from graphdiff.graph.item_shard import ItemShard
 from graphdiff.models.ld4mrec.sharded import ITEM_ROWS, shard
 from tests.conftest import make_model, random_data
 from tests.distributed.group import run_group
-from tests.distributed.sockets import received_bytes
 
 VARIANTS = {
     "propagated in every step": {
