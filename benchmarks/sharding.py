@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
@@ -29,6 +28,7 @@ from scaling_step import Size, make_model
 from sockets import received_bytes
 
 from graphdiff.experiments.machine import machine
+from graphdiff.experiments.memory import resident_bytes
 from graphdiff.files import write_text
 from graphdiff.models.ld4mrec.sharded import shard
 
@@ -61,7 +61,7 @@ def run(size: Size, num: int) -> dict[str, float]:
 
 def _measure(rank: int, size: Size, num: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    imports = psutil.Process().memory_info().rss
+    imports = resident_bytes()
     if num > 1:
         store = f"file://{folder}/group"
         timeout = timedelta(minutes=10)
@@ -82,7 +82,7 @@ def _measure(rank: int, size: Size, num: int, folder: Path) -> None:
         optimizer.zero_grad()
     figures = {
         "held_mib": held_bytes(model, gradients, optimizer) / MIB,
-        "memory_mib": (psutil.Process().memory_info().rss - imports) / MIB,
+        "memory_mib": (resident_bytes() - imports) / MIB,
         # The first step propagates.
         "propagation_mib": received[0] / MIB,
         "step_mib": median(received[1:]) / MIB,
