@@ -91,16 +91,17 @@ class ItemShard(RecGraph):
         return SharedRows(own, position, start[own.row] + number, row)
 
 
-def round_trip(shard: ItemShard, channels: int) -> RoundTrip:
+def round_trip(graph: RecGraph, channels: int) -> RoundTrip:
     """Return the round trip over the user-item graph; see
-    :func:`~graphdiff.graph.message_graphs.item_to_user_graph`."""
+    :func:`~graphdiff.graph.message_graphs.item_to_user_graph`. The graph is a shard."""
+    shard = _as_shard(graph)
     user = shard.user
     weight = (shard.item_degree().float()[shard.col] * shard.row_degree.float()[user]).rsqrt()
     return _trip(shard, weight, channels)
 
 
 def round_trip_without(
-    shard: ItemShard, position: Tensor, user: Tensor, count: Tensor, channels: int
+    shard: ItemShard, position: Tensor, user: Tensor, number: Tensor, channels: int
 ) -> RoundTrip:
     """Return the round trip as if some interactions did not exist; see
     :func:`~graphdiff.graph.message_graphs.item_to_user_graph_without`.
@@ -109,11 +110,11 @@ def round_trip_without(
         shard: The shard.
         position: Positions of those of the own items in ``shard.col``, long ``[n]``.
         user: Different users, long ``[B]``.
-        count: How many interactions each of them loses, with items of all shards, long ``[B]``.
+        number: How many interactions each of them loses, with items of all shards, long ``[B]``.
         channels: Width of the table.
     """
     weight = torch.ones_like(shard.col, dtype=torch.float32).index_fill_(0, position, 0)
-    degree = shard.row_degree.index_add(0, user, count, alpha=-1)
+    degree = shard.row_degree.index_add(0, user, number, alpha=-1)
     weight *= degree.clamp(min=1).rsqrt()[shard.user]
     degree = shard.item_degree()
     degree = degree - torch.bincount(shard.col[position], minlength=degree.numel())
@@ -121,10 +122,17 @@ def round_trip_without(
     return _trip(shard, weight, channels)
 
 
-def item_hop(shard: ItemShard, modality: str, share: float) -> ItemHop:
-    """Return a hop over a modality's graph, with its edge weights times ``share``."""
+def item_hop(graph: RecGraph, modality: str, share: float) -> ItemHop:
+    """Return a hop over a modality's graph, with its edge weights times ``share``. The graph is a
+    shard."""
+    shard = _as_shard(graph)
     edge_index, edge_weight = shard.similar(modality)
     return ItemHop(edge_index, share * edge_weight, shard.num_all_items)
+
+
+def _as_shard(graph: RecGraph) -> ItemShard:
+    assert isinstance(graph, ItemShard)
+    return graph
 
 
 def _trip(shard: ItemShard, weight: Tensor, channels: int) -> RoundTrip:

@@ -85,7 +85,7 @@ def process_arguments(config: TrainingConfig) -> dict[str, Any]:
     }
     # Buffers are equal by construction: the graph's never change. Parameters may take no part in
     # a loss, such as a gate that is not trained.
-    options = {"broadcast_buffers": False, "find_unused_parameters": True}
+    options: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": True}
     if config.strategy == "ray":
         from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 

@@ -63,7 +63,7 @@ class Withheld(NamedTuple):
 
     position: Tensor
     user: Tensor
-    count: Tensor
+    number: Tensor
 
 
 class ShardedMessages(ItemMessages):
@@ -392,16 +392,18 @@ def _sum_gradient(parameter: Tensor) -> None:
     sum_over_processes(parameter.grad)
 
 
-def _num_similar(graph: ItemShard) -> int:
+def _num_similar(graph: RecGraph) -> int:
     """Return the number of edges of all processes' item-item graphs."""
     own = sum(graph.similar(name)[1].numel() for name in graph.modalities)
     return int(sum_over_processes(torch.tensor(own, device=graph.col.device)))
 
 
-def _frequency(graph: ItemShard) -> Tensor:
+def _frequency(graph: RecGraph) -> Tensor:
+    assert isinstance(graph, ItemShard)
     return graph.item_degree().float() / float(graph.num_all_interactions)
 
 
-def _popularity(graph: ItemShard) -> Tensor:
+def _popularity(graph: RecGraph) -> Tensor:
+    assert isinstance(graph, ItemShard)
     largest = torch.tensor(float(graph.largest_degree)) / float(graph.num_all_interactions)
     return graph.cached(_frequency) / largest.to(graph.col.device)
