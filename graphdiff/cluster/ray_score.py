@@ -48,7 +48,7 @@ def write_parts(
         max_retries=-1,
         **limits,
     )
-    for row in written.iter_rows(prefetch_batches=0):
+    for row in written.iter_rows():
         yield row["part"], row["node"]
 
 
