@@ -24,7 +24,6 @@ VARIANTS = {
     "propagated at times": {
         "propagation.every": 2,
         "propagation.num_item_layers": 2,
-        "linear_path.rank": 8,
         "objective.num_negatives": 2,
     },
     "not propagated": {
@@ -46,6 +45,7 @@ def data():
 def train(variant, shard_items, out=None, epochs=3, **arguments):
     graph = data()
     settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01}
+    settings["linear_path.enabled"] = False
     model = LD4MRec.from_data(graph, **settings, **VARIANTS[variant])
     result = fit(
         model,
@@ -86,6 +86,7 @@ def exchanged():
     """Measure one training step without propagation."""
     graph = random_data(41, 40, {"image": 6})
     settings = {"propagation.every": 100, "content_rank": RANK, "num_heads": HEADS}
+    settings["linear_path.enabled"] = False
     model = make_model(LD4MRec, graph, hidden_channels=CHANNELS, **settings)
     generator = torch.Generator().manual_seed(0)
     own = shard(model, generator)
@@ -158,8 +159,12 @@ def test_a_shard_knows_its_place():
 
 def test_other_models_are_refused():
     graph = data()
-    model = make_model(LD4MRec, graph, **{"diffusion.process": "heat"})
+    settings = {"diffusion.process": "heat", "linear_path.enabled": False}
+    model = make_model(LD4MRec, graph, **settings)
     with pytest.raises(ConfigError, match="cannot be divided with the diffusion process"):
+        shard(model, torch.Generator())
+    model = make_model(LD4MRec, graph, **{"linear_path.enabled": True})
+    with pytest.raises(ConfigError, match=r"give linear_path\.enabled=false"):
         shard(model, torch.Generator())
     with pytest.raises(ConfigError, match="items of LightGCN cannot be divided"):
         fit(LightGCN.from_data(graph), graph, shard_items=True, progress=False)
@@ -173,6 +178,7 @@ def test_one_process_holds_all_items():
 def train_alone():
     graph = data()
     settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01}
+    settings["linear_path.enabled"] = False
     model = LD4MRec.from_data(graph, **settings, **VARIANTS["not propagated"])
     result = fit(
         model, graph, epochs=3, shard_items=True, precision="64-true", accelerator="cpu",

@@ -241,13 +241,11 @@ class LD4MRec(Recommender):
     def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
         """Return C-Net's output ``[B, d]`` for encoded rows x_t·Z, ``[B, d]``, at the steps
         ``t``, long ``[B]``, with the signals of the observed rows."""
-        return self.cnet(
-            behaviour + signals.gate_residual, t, signals.collaborative, signals.preference
-        )
+        x_t = behaviour + signals.gate_residual
+        return self.cnet(x_t, t, signals.collaborative, signals.preference)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return soft reconstruction plus ranking, averaged over the users ``batch``, long
-        ``[B]``."""
+        """Return soft reconstruction plus ranking, a mean over users ``batch``, long ``[B]``."""
         return self.part_loss(batch, generator, slice(None))
 
     def part_loss(self, batch: Tensor, generator: torch.Generator, part: slice) -> Tensor:
@@ -256,16 +254,14 @@ class LD4MRec(Recommender):
         if rows.item.numel() == 0:
             return 0 * self.items.weight.sum()
         draw, passing = self.draw(rows, generator), self.config.propagation
-        hide = passing.hide_targets and passing.num_layers > 0
-        withheld = position[~draw.visible] if hide else None
+        withheld = position[~draw.visible] if passing.hide_targets and passing.num_layers else None
         own, mine = draw.part(rows, part), rows.part(part)
         loss = self.row_losses(mine, own, withheld)
         self.steps.update(draw.t, join_parts(loss, part, rows.num))
         loss = (own.step_weight * loss).sum() / rows.num
         if self.linear is not None and not self.linear.complete:
             # The two share no parameter, so they need no balance.
-            linear = self.linear.loss(self.graph, mine, own.visible, generator)
-            loss = loss + linear.sum() / rows.num
+            loss += self.linear.loss(self.graph, mine, own.visible, generator).sum() / rows.num
         return loss
 
     def draw(self, rows: Rows, generator: torch.Generator) -> Draw:

@@ -51,8 +51,6 @@ ITEM_ROWS = (
     "items.content.coordinates",
     "bias",
     "reconstruction.bias",
-    "linear.row_encoder",
-    "linear.item",
     "catalogue.available",
 )
 
@@ -358,8 +356,14 @@ def shard(model: LD4MRec, generator: torch.Generator) -> ShardedLD4MRec:
         generator: Source of the random values that reading the features takes.
 
     Raises:
-        ConfigError: If the process that corrupts rows needs items that other processes hold.
+        ConfigError: If the process that corrupts rows, or a linear path, needs items that other
+            processes hold.
     """
+    if model.linear is not None:
+        raise ConfigError(
+            "items cannot be divided with a linear path, which this model has; give "
+            "linear_path.enabled=false"
+        )
     diffusion = model.config.diffusion
     if type(model.process) not in DIVISIBLE or diffusion.whole_row:
         raise ConfigError(
