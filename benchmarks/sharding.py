@@ -24,12 +24,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from scaling_step import Size, make_model
+from power_law import power_law_graph
+from scaling_step import SETTINGS, Size
 from sockets import received_bytes
 
 from graphdiff.experiments.machine import machine
 from graphdiff.experiments.memory import resident_bytes
 from graphdiff.files import write_text
+from graphdiff.models import LD4MRec
 from graphdiff.models.ld4mrec.sharded import shard
 
 MIB, STEPS = 2**20, 5
@@ -67,7 +69,10 @@ def _measure(rank: int, size: Size, num: int, folder: Path) -> None:
         timeout = timedelta(minutes=10)
         dist.init_process_group("gloo", store, timeout, world_size=num, rank=rank)
     generator = torch.Generator().manual_seed(0)
-    model = shard(make_model("sparse", size), generator)
+    settings = {"hidden_channels": size.dim, **SETTINGS, "linear_path.enabled": False}
+    graph = power_law_graph(size.items, modalities=True)
+    model = shard(LD4MRec(LD4MRec.configure(**settings), graph), generator)
+    del graph
     gc.collect()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     batches = torch.randperm(model.num_users, generator=generator).split(size.batch)
