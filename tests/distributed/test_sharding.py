@@ -32,7 +32,7 @@ VARIANTS = {
         "diffusion.process": "masking",
     },
 }
-CHANNELS, HEADS, RANK, ROWS = 32, 2, 5, 25
+CHANNELS, HEADS, RANK, ROWS = 128, 2, 5, 40
 
 
 def data():
@@ -143,7 +143,8 @@ def test_sharded_items_train_what_whole_ones_do(tmp_path):
         backward = 2 * ROWS * CHANNELS + 1 + RANK * CHANNELS
         # The first step propagates.
         if received[0] is not None:
-            assert received[1:] == pytest.approx(2 * [4 * (forward + backward)], rel=0.1)
+            # Beside these, eight exchanges have headers of half a KiB each.
+            assert received[1:] == pytest.approx(2 * [4 * (forward + backward)], rel=0.05)
 
 
 def test_a_shard_knows_its_place():
