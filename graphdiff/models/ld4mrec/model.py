@@ -241,8 +241,7 @@ class LD4MRec(Recommender):
     def hidden(self, behaviour: Tensor, t: Tensor, signals: Signals) -> Tensor:
         """Return C-Net's output ``[B, d]`` for encoded rows x_t·Z, ``[B, d]``, at the steps
         ``t``, long ``[B]``, with the signals of the observed rows."""
-        x_t = behaviour + signals.gate_residual
-        return self.cnet(x_t, t, signals.collaborative, signals.preference)
+        return self.cnet(behaviour + signals.gate_residual, t, *signals[:2])
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return soft reconstruction plus ranking, a mean over users ``batch``, long ``[B]``."""
