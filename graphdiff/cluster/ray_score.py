@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from graphdiff.cluster.score import PartScorer
+from graphdiff.cluster.parts import PartScorer
 
 #: Most tasks of one run; each writes its parts one by one.
 MOST_TASKS = 1024
@@ -24,7 +24,7 @@ def write_parts(
 
     Args:
         ray: The module, connected to a cluster.
-        arguments: Those of :class:`~graphdiff.cluster.score.PartScorer`.
+        arguments: Those of :class:`~graphdiff.cluster.parts.PartScorer`.
         parts: The parts to write.
         workers: Most tasks at a time.
         gpus: GPUs of each.

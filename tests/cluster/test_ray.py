@@ -4,7 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from graphdiff import datasets
-from graphdiff.cluster.score import part_path, score
+from graphdiff.cluster.parts import part_path
+from graphdiff.cluster.score import score
 from graphdiff.cluster.train import train_on_ray
 from graphdiff.cluster.tune import tune_on_ray
 from graphdiff.experiments.protocol import Protocol

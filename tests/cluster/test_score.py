@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from graphdiff import LightGCN
 from graphdiff.cli.main import app
-from graphdiff.cluster.score import PLAN, PartScorer, part_path, score
+from graphdiff.cluster.parts import PartScorer, part_path
+from graphdiff.cluster.score import PLAN, score
 from graphdiff.errors import ConfigError, DataError, RunError
 from tests.conftest import make_model, random_data
 
