@@ -84,7 +84,8 @@ class ShardedMessages(ItemMessages):
         if withheld is None:
             trip = graph.cached(round_trip, channels)
         else:
-            trip = round_trip_without(graph, *withheld, channels)
+            position, user, number = withheld
+            trip = round_trip_without(graph, position, user, number, channels)
         total, current = items, items
         for _ in range(num_layers):
             current = trip(current)
