@@ -38,6 +38,9 @@ class PeakMemory:
 
     def __exit__(self, *_: object) -> None:
         self._peak = peak_bytes()
+        if self._peak is not None and self._before is not None:
+            # The kernel counts pages in batches, so that its mark may miss the latest of them.
+            self._peak = max(self._peak, self._before)
         self._peak_cuda = torch.cuda.max_memory_allocated() if self.cuda else None
 
     def figures(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.models.base import Recommender
-from graphdiff.serving.messages import Card, ScoredItem
+from graphdiff.serving.messages import ItemCard, ScoredItem
 
 #: Titles that a search looks at; a word that more titles have is not searched to the end.
 MOST_LOOKED_AT = 20_000
@@ -167,9 +167,9 @@ class ServedItems:
         self._available = catalogue.available.cpu().numpy()
         self._popular: np.ndarray | None = None
 
-    def card(self, index: int) -> Card:
+    def card(self, index: int) -> ItemCard:
         """Return what people see of an item."""
-        return Card(
+        return ItemCard(
             item=self.ids.text[index],
             item_index=index,
             **self.details.of(index),
@@ -180,7 +180,7 @@ class ServedItems:
         """Return what people see of an item, with a score."""
         return ScoredItem(**dict(self.card(index)), score=score)
 
-    def find(self, query: str, limit: int) -> list[Card]:
+    def find(self, query: str, limit: int) -> list[ItemCard]:
         """Return at most ``limit`` items whose id starts with a text or whose title has its words;
         without a text, the items with the most training users. Removed items are left out."""
         if query.strip():

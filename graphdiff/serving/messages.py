@@ -132,7 +132,7 @@ class ExplainRequest(_Body):
         return self
 
 
-class Card(BaseModel):
+class ItemCard(BaseModel):
     """What people see of an item."""
 
     item: str = Field(description="Raw id, as text.")
@@ -143,7 +143,7 @@ class Card(BaseModel):
     new: bool = Field(False, description="Whether no training user has the item.")
 
 
-class ScoredItem(Card):
+class ScoredItem(ItemCard):
     """An item and its score."""
 
     score: float
@@ -152,7 +152,7 @@ class ScoredItem(Card):
 class FoundItems(BaseModel):
     """Items that a search found."""
 
-    items: list[Card]
+    items: list[ItemCard]
 
 
 class SimilarResponse(BaseModel):
@@ -178,14 +178,14 @@ class RecommendResponse(BaseModel):
 class Reason(BaseModel):
     """An item of the history that speaks for a recommendation."""
 
-    item: Card
+    item: ItemCard
     why: list[str] = Field(description='Such as "similar image" and "7 users in common".')
 
 
 class ItemContribution(BaseModel):
     """What one item of the history adds to a score."""
 
-    item: Card
+    item: ItemCard
     value: float
     parts: dict[str, float]
 
@@ -202,14 +202,14 @@ class ItemLink(BaseModel):
 class ExplainedItem(BaseModel):
     """Why an item has its score."""
 
-    item: Card
+    item: ItemCard
     score: float
     parts: dict[str, float] = Field(description="They sum to the score.")
     remainder: dict[str, float] = Field(description="They sum to the part `remainder`.")
     because: list[Reason]
     history: list[ItemContribution] = Field(description="Largest contribution first.")
     unnamed: float = Field(description="Contribution of the history's other items.")
-    between: list[Card] = Field(description="Items of the links that are not of the history.")
+    between: list[ItemCard] = Field(description="Items of the links that are not of the history.")
     links: list[ItemLink]
 
 
