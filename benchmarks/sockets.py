@@ -10,7 +10,7 @@ _RECEIVED = 128
 
 
 def received_bytes() -> int | None:
-    """Return the bytes received by the open TCP connections, None where the system cannot tell."""
+    """Return the bytes received by the open TCP connections, None where it is not known."""
     folder, total = Path("/proc/self/fd"), 0
     if not (folder.is_dir() and hasattr(socket, "TCP_INFO")):
         return None

@@ -23,7 +23,7 @@ MARKERS = "osD^vP*X"
 INK, GRID, GREY = "#010203", "#cfd0d1", "#999999"
 #: Size of all text in points, and the size of a line and of a letter in inches.
 FONT, LINE_HEIGHT, LETTER = 10, 0.18, 0.092
-#: Models that a figure of lines tells apart by colour; the others are grey.
+#: Models that a figure of lines distinguishes by colour; the others are grey.
 MOST_COLOURED = len(COLOURS) - 1
 #: matplotlib's settings for figures of a page.
 THEME: Any = {
