@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from scipy.sparse import diags
 from torch import Tensor
 
+from graphdiff.graph.item_graph import scaled_interactions
 from graphdiff.graph.message_graphs import item_to_user_graph, similarity_graph
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
@@ -128,11 +128,7 @@ def largest_eigenvalue(graph: RecGraph) -> float:
     r"""Return :math:`\lambda_1` of :math:`R^\top R` with all interactions; 1 without any."""
     if not graph.num_interactions:
         return 1.0
-    user, item = (
-        diags(degree.clamp(min=1).double().pow(power).cpu().numpy())
-        for degree, power in ((graph.user_degree(), -0.25), (graph.item_degree(), -0.5))
-    )
-    matrix = (user @ graph.to_scipy() @ item).tocsr()
+    matrix = scaled_interactions(graph)
     largest = matrix @ right_singular_vectors(matrix, 1)[:, 0].double().numpy()
     return float(largest @ largest)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from graphdiff.graph.item_graph import scaled_interactions
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.adoption import changed
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
 from graphdiff.nn.reconstruction import sum_rows
@@ -252,12 +253,11 @@ class LinearPath(torch.nn.Module):
             like: Items whose mean bias new items get, bool ``[I]``.
         """
         stay: Tensor | slice = slice(None) if kept is None else kept
-        new = self.bias.new_zeros(num) + self.bias[like].mean()
         new_kept = self.kept_bias.new_zeros(num) + self.kept_bias[like].mean()
         if kept is not None:
             self.items.keep(kept)
         self.items.grow(graph)
-        self.bias = torch.nn.Parameter(torch.cat([self.bias[stay], new]))
+        self.bias = changed(self.bias, kept, num, like)
         self.basis = F.pad(self.basis[stay], (0, 0, 0, num))
         added = self.items(graph)[len(self.basis) - num :]
         self.kept_table = torch.cat([self.kept_table[stay], added.to(self.kept_table.dtype)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
@@ -45,14 +44,10 @@ def spectral_start(graph: RecGraph, channels: int, generator: torch.Generator) -
     """
     if not 0 < graph.num_interactions <= LARGEST:
         return None
-    matrix = graph.to_scipy()
-    by_user, by_item = (
-        scipy.sparse.diags(1 / np.sqrt(np.maximum(degree.cpu().numpy(), 1)))
-        for degree in (graph.user_degree(), graph.item_degree())
-    )
+    matrix = graph.to_normalized_scipy()
     # In double precision, so that directions do not depend on the number of threads.
     num = min(channels, *matrix.shape)
-    _, value, vectors = randomized_svd(by_user @ matrix @ by_item, num, n_iter=4, random_state=0)
+    _, value, vectors = randomized_svd(matrix, num, n_iter=4, random_state=0)
     scaled = torch.from_numpy(vectors.T * np.sqrt(value)).to(graph.col.device)
     noise = torch.randn(channels, channels, generator=generator, device=scaled.device)
     rotation = torch.linalg.qr(noise.to(scaled.dtype)).Q
