@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import json
 import os
 import resource
 import signal
@@ -24,6 +23,7 @@ from graphdiff.runs import resume_run, train_run
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import run_config
 from tests.conftest import random_data
+from tests.killed import needs_schedstat, run_killing
 
 SIZES = {"num_users": 40, "num_items": 30}
 TINY = {"seed": 3, "num_users": 60, "num_items": 40}
@@ -31,19 +31,9 @@ ARGUMENTS = {"accelerator": "cpu", "progress": False}
 SETTINGS = {"hidden_channels": 8, "batch_size": 64}
 
 
-@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs Linux's /proc")
+@needs_schedstat
 def test_kill_and_resume_end_where_an_uninterrupted_training_does(tmp_path):
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.killing", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-        env=os.environ | threads,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = run_killing("tests.killing", tmp_path)
     assert result["kills"] == 20
     assert result["differing"] == []
     assert result["parts"]  # Some kills came while a file was being written.
