@@ -37,6 +37,11 @@ DatasetClass = Annotated[
         help="Class of the dataset, if it is your own and no installed package declares it.",
     ),
 ]
+SettingsFile = Annotated[Path | None, typer.Option(help="YAML file with settings of the model.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One setting, as name=value or group.name=value; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

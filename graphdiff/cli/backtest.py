@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from graphdiff.cli.arguments import Features, Option, Root, model_settings
-from graphdiff.cli.train import DEFAULTS, setting
+from graphdiff.cli.arguments import Features, Option, Root, Setting, SettingsFile, model_settings
+from graphdiff.cli.training_options import (
+    DEFAULTS,
+    Accelerator,
+    Epochs,
+    EvalEvery,
+    MinSteps,
+    Patience,
+    Seed,
+)
 from graphdiff.console import print_table, print_text
 from graphdiff.options import dataset_options, parse_options
 
@@ -23,13 +31,8 @@ def backtest(
     model: Annotated[
         str, typer.Option(help="Name of the model, or package.module:Class.")
     ] = "ld4mrec",
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file with settings of the model.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="One setting, as name=value or group.name=value; repeatable."),
-    ] = None,
+    config: SettingsFile = None,
+    set_: Setting = None,
     update: Annotated[
         list[str] | None,
         typer.Option(help="One setting of updates, such as passes=5; repeatable."),
@@ -41,12 +44,12 @@ def backtest(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Markdown page to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Figure to write, .svg or .png.")] = None,
-    epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
-    patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
-    min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
-    seed: Annotated[int, setting("seed", min=0)] = DEFAULTS.seed,
-    accelerator: Annotated[str, setting("accelerator")] = DEFAULTS.accelerator,
+    epochs: Epochs = DEFAULTS.epochs,
+    patience: Patience = DEFAULTS.patience,
+    min_steps: MinSteps = DEFAULTS.min_steps,
+    eval_every: EvalEvery = DEFAULTS.eval_every,
+    seed: Seed = DEFAULTS.seed,
+    accelerator: Accelerator = DEFAULTS.accelerator,
 ) -> None:
     """Compare a model retrained, updated and unchanged at points in time."""
     from graphdiff.experiments import backtest_report

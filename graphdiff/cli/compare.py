@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from graphdiff.cli.arguments import Features, Option, Root
-from graphdiff.cli.train import DEFAULTS, setting
+from graphdiff.cli.training_options import DEFAULTS, Epochs, EvalEvery, MinSteps, Monitor, Patience
 from graphdiff.console import print_text
 from graphdiff.errors import ConfigError, Interrupted
 from graphdiff.options import dataset_options
@@ -58,11 +58,11 @@ def compare(
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Markdown page to write.")] = None,
     latex: Annotated[Path | None, typer.Option(help="LaTeX tables to write, for booktabs.")] = None,
-    epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
-    patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
-    min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
-    monitor: Annotated[str, setting("monitor")] = DEFAULTS.monitor,
+    epochs: Epochs = DEFAULTS.epochs,
+    patience: Patience = DEFAULTS.patience,
+    min_steps: MinSteps = DEFAULTS.min_steps,
+    eval_every: EvalEvery = DEFAULTS.eval_every,
+    monitor: Monitor = DEFAULTS.monitor,
     tuned: Annotated[
         bool, typer.Option(help="Use the settings that tuning found, where there are any.")
     ] = True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from graphdiff.cli.arguments import (
     Features,
     Option,
     Root,
+    Setting,
+    SettingsFile,
     given_options,
     import_dataset,
     import_model,
@@ -20,17 +22,21 @@ from graphdiff.cli.arguments import (
 )
 from graphdiff.cli.output import print_metrics
 from graphdiff.cli.score import Address, Engine, EngineOption, Gpus
+from graphdiff.cli.training_options import (
+    DEFAULTS,
+    Accelerator,
+    Epochs,
+    EvalEvery,
+    MinSteps,
+    Monitor,
+    Patience,
+    Seed,
+    setting,
+)
 from graphdiff.console import print_text
 from graphdiff.errors import ConfigError, Interrupted
 from graphdiff.options import dataset_options
 from graphdiff.training.config import TrainingConfig, run_config
-
-DEFAULTS = TrainingConfig()
-
-
-def setting(name: str, **limits: Any) -> Any:
-    """Return the option of a training setting, with the description that the setting has."""
-    return typer.Option(help=TrainingConfig.model_fields[name].description, **limits)
 
 
 def train(
@@ -47,16 +53,8 @@ def train(
         str | None,
         typer.Option(help="Preset of the model that settings start from, such as paper."),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file with settings of the model.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="One setting, as name=value or group.name=value; repeatable.",
-        ),
-    ] = None,
+    config: SettingsFile = None,
+    set_: Setting = None,
     tuned: Annotated[
         bool,
         typer.Option(
@@ -64,13 +62,13 @@ def train(
             help="Start from the settings that tuning found for the model on the dataset.",
         ),
     ] = False,
-    epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
-    patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
-    min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
-    monitor: Annotated[str, setting("monitor")] = DEFAULTS.monitor,
-    seed: Annotated[int, setting("seed", min=0)] = DEFAULTS.seed,
-    accelerator: Annotated[str, setting("accelerator")] = DEFAULTS.accelerator,
+    epochs: Epochs = DEFAULTS.epochs,
+    patience: Patience = DEFAULTS.patience,
+    min_steps: MinSteps = DEFAULTS.min_steps,
+    eval_every: EvalEvery = DEFAULTS.eval_every,
+    monitor: Monitor = DEFAULTS.monitor,
+    seed: Seed = DEFAULTS.seed,
+    accelerator: Accelerator = DEFAULTS.accelerator,
     devices: Annotated[int, setting("devices", min=1)] = DEFAULTS.devices,
     num_nodes: Annotated[int, setting("num_nodes", min=1)] = DEFAULTS.num_nodes,
     strategy: Annotated[str, setting("strategy")] = DEFAULTS.strategy,

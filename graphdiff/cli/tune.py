@@ -10,7 +10,7 @@ import typer
 from graphdiff.cli.arguments import Features, Option, Root
 from graphdiff.cli.compare import print_line
 from graphdiff.cli.score import Address, Engine, EngineOption, Gpus
-from graphdiff.cli.train import DEFAULTS, setting
+from graphdiff.cli.training_options import DEFAULTS, Epochs, EvalEvery, MinSteps, Patience
 from graphdiff.options import dataset_options, parse_options
 
 
@@ -49,10 +49,10 @@ def tune(
             "state them beside the trials.",
         ),
     ] = 0,
-    epochs: Annotated[int, setting("epochs", min=1)] = DEFAULTS.epochs,
-    patience: Annotated[int, setting("patience", min=1)] = DEFAULTS.patience,
-    min_steps: Annotated[int, setting("min_steps", min=0)] = DEFAULTS.min_steps,
-    eval_every: Annotated[int | None, setting("eval_every", min=1)] = DEFAULTS.eval_every,
+    epochs: Epochs = DEFAULTS.epochs,
+    patience: Patience = DEFAULTS.patience,
+    min_steps: MinSteps = DEFAULTS.min_steps,
+    eval_every: EvalEvery = DEFAULTS.eval_every,
     monitor: Annotated[str, typer.Option(help="Metric that is maximised.")] = DEFAULTS.monitor,
     jobs: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
     engine: EngineOption = Engine.local,
