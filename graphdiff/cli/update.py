@@ -33,6 +33,10 @@ def update(
         list[str] | None,
         typer.Option(help="Features of new items, as modality=file; repeatable."),
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Titles, categories and image addresses of new items, as items.csv."),
+    ] = None,
     batch: Annotated[
         str | None,
         typer.Option(help="Id of the batch.", show_default="a digest of the files"),
@@ -63,6 +67,7 @@ def update(
         run,
         interactions,
         files,
+        items=items,
         batch=batch,
         options=parse_options(option or (), "--option"),
         keep=keep,

@@ -252,10 +252,15 @@ class Catalogue(torch.nn.Module):
         """Mark items as removed; indices stay as they are."""
         self.available[item_index] = False
 
-    def grow(self, num: int, item_id: Sequence[Any] | None) -> None:
-        """Append ``num`` available items with the raw ids ``item_id``, where there are ids; they
-        have no details."""
-        self.details = self.details.grown(num)
+    def grow(
+        self,
+        num: int,
+        item_id: Sequence[Any] | None,
+        details: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Append ``num`` available items with the raw ids ``item_id``, where there are ids, and
+        their ``details``; see :class:`~graphdiff.schema.ItemDetails`."""
+        self.details = self.details.grown(num, details)
         self.available = torch.cat([self.available, self.available.new_ones(num)])
         if self._item_ids is not None and item_id is not None:
             self.item_ids = [*self._item_ids, *item_id]
@@ -342,21 +347,27 @@ class NewItems:
         num: Number of items.
         features: Per modality, float32 ``[num, F_m]``; a row is all NaN where an item lacks it.
         item_id: Their raw ids; None where the model has none.
+        details: Their titles, categories and image addresses, each ``num`` texts.
     """
 
     num: int
     features: dict[str, Tensor]
     item_id: list[Any] | None
+    details: dict[str, list[str]]
 
 
 def check_new_items(
-    graph: RecGraph, catalogue: Catalogue, features: Mapping[str, Any], item_id: Any
+    graph: RecGraph,
+    catalogue: Catalogue,
+    features: Mapping[str, Any],
+    item_id: Any,
+    details: Mapping[str, Sequence[Any]] | None,
 ) -> NewItems:
-    """Convert and check items that are to be added; features are read as by
+    """Convert and check items that are to be added; features and details are read as by
     :func:`graphdiff.schema.build_data`.
 
     Raises:
-        DataError: If features do not fit the model's modalities, or ids do not fit.
+        DataError: If features do not fit the model's modalities, or ids or details do not fit.
     """
     if not isinstance(features, Mapping):
         raise DataError(
@@ -376,7 +387,8 @@ def check_new_items(
         if x.dim() == 2 and x.size(0) == num and list(x.shape) != expected:
             raise DataError(f"features of {name} are {list(x.shape)}; expected {expected}")
         check_features(x, name, f"x_{first} has {num}", num, lambda index: index)
-    return NewItems(num, tensors, catalogue.check_new_ids(num, item_id))
+    ids = catalogue.check_new_ids(num, item_id)
+    return NewItems(num, tensors, ids, ItemDetails(num, details).columns)
 
 
 def _bounds(index: Tensor | list[int]) -> tuple[int, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.catalogue import Catalogue
+from graphdiff.models.catalogue import Catalogue, check_new_items
 from graphdiff.models.hooks import ModelHooks
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class ChangeableModel(ModelHooks):
     """The methods that change a trained model; :class:`~graphdiff.models.base.Recommender` adds
     those that answer requests.
 
-    A model that can be updated sets :attr:`updatable` and overrides :meth:`adopt_graph`.
+    A model that can be updated, or take items that it was not trained on, sets :attr:`updatable`
+    and overrides :meth:`adopt_graph`.
     """
 
     #: Whether new users, items and interactions can be taken in without training from the start.
@@ -47,6 +49,7 @@ class ChangeableModel(ModelHooks):
         interactions: Any,
         features: Mapping[str, Any] | None = None,
         *,
+        details: Any = None,
         state: Mapping[str, Tensor] | None = None,
         **settings: Any,
     ) -> UpdateResult:
@@ -63,6 +66,9 @@ class ChangeableModel(ModelHooks):
             features: Per modality ``(ids, values)``: raw item ids ``[N]``, and N rows ``[N, F]``, a
                 row of NaN where an item lacks the modality. They are used for new items, also for
                 those without interactions; rows of known items are not used. (default: none)
+            details: Titles, categories and image addresses of new items: a frame with the column
+                ``item`` and any of ``title``, ``category`` and ``image``; rows of other items are
+                not used. (default: none)
             state: State of the optimizer, from ``UpdateResult.state`` of the update before.
                 (default: the optimizer starts from zero)
             **settings: Fields of :class:`~graphdiff.training.update.UpdateConfig`.
@@ -72,12 +78,12 @@ class ChangeableModel(ModelHooks):
 
         Raises:
             ConfigError: If the model cannot be updated, or a setting is unknown or out of range.
-            DataError: If interactions or features do not fit the model.
+            DataError: If interactions, features or details do not fit the model.
             TrainingError: If the loss or a gradient is not finite.
         """
         from graphdiff.training.update import update_model
 
-        return update_model(self, interactions, features, state, **settings)
+        return update_model(self, interactions, features, details, state, **settings)
 
     def forget(
         self,
@@ -119,13 +125,39 @@ class ChangeableModel(ModelHooks):
         if not self.updatable:
             raise ConfigError(self._no_update())
 
-    def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
+    @torch.no_grad()
+    def add_items(
+        self, features: Mapping[str, Any], *, item_id: Any = None, details: Any = None
+    ) -> Tensor:
         """Add items to the catalogue without training.
+
+        A new item is known by its features alone. In each modality it gets messages from its
+        nearest existing items, with weights as in :class:`~graphdiff.transforms.ModalityGraph`. In
+        LD4MRec its biases are the mean of those of items without training interactions, or of all
+        items. Recommendations among the existing items do not change.
+
+        Args:
+            features: Per modality ``[n, F_m]``; a row of NaN, or no entry for the modality, where
+                an item lacks it.
+            item_id: Raw ids of the items, where the model has raw ids.
+            details: Any of ``title``, ``category`` and ``image``, each with n texts, for display;
+                see :class:`~graphdiff.schema.ItemDetails` (default: none).
+
+        Returns:
+            Indices of the new items, long ``[n]``.
 
         Raises:
             ConfigError: If the model knows items only by their interactions.
+            DataError: If features or details do not fit, or an id is missing or known already.
         """
-        raise ConfigError(f"{type(self).__name__} cannot add items that it was not trained on")
+        if not self.updatable:
+            raise ConfigError(f"{type(self).__name__} cannot add items that it was not trained on")
+        new = check_new_items(self.graph, self.catalogue, features, item_id, details)
+        first = self.num_items
+        num_neighbors = getattr(self.config, "num_neighbors", 10)
+        self.adopt_graph(self.graph.with_items(new.features, new.num, num_neighbors))
+        self.catalogue.grow(new.num, new.item_id, new.details)
+        return torch.arange(first, self.num_items, device=self.device)
 
     def remove_items(self, item_index: Any = None, *, item_id: Any = None) -> None:
         """Remove items from the catalogue: they are never recommended again.

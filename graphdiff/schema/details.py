@@ -22,8 +22,9 @@ class ItemDetails:
 
     Args:
         num_items: Number of items I.
-        columns: Any of ``title``, ``category`` and ``image``, each with I texts; None is an empty
-            text. An image is a URL or a path; graphdiff does not open it.
+        columns: Any of ``title``, ``category`` and ``image``, each with I texts, in a mapping or a
+            pandas DataFrame; None is an empty text. An image is a URL or a path; graphdiff does not
+            open it.
 
     Raises:
         DataError: If a column is unknown, has another length, or holds something else than text.
@@ -38,7 +39,7 @@ class ItemDetails:
         self.num_items = num_items
         self.columns = {
             name: texts
-            for name, values in _in_order(columns or {}).items()
+            for name, values in _in_order({} if columns is None else columns).items()
             if any(texts := checked_texts(values, name, num_items))
         }
 
@@ -121,13 +122,21 @@ def checked_texts(values: Any, name: str, num_items: int) -> list[str]:
         raise DataError(f"there are {len(texts)} {name}s but {num_items} items; give one each")
     for text in texts:
         if not isinstance(text, str):
-            raise DataError(f"a {name} of an item is {kind(text)} ({text!r}); give text")
+            raise DataError(
+                f"a {name} of an item is {kind(text)} ({text!r}); give text, or None where an item "
+                "has none"
+            )
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
             raise DataError(f"the {name} {text!r} of an item is not valid Unicode; give other text")
     return texts
 
 
-def _in_order(columns: Mapping[str, Any]) -> dict[str, Any]:
+def _in_order(columns: Any) -> dict[str, Any]:
+    if not hasattr(columns, "keys"):
+        raise DataError(
+            f"the details of items are {kind(columns)}; give a dictionary with texts of any of "
+            f"{', '.join(DETAILS)}"
+        )
     unknown = sorted(str(name) for name in columns if name not in DETAILS)
     if unknown:
         raise DataError(f"items have no {', '.join(unknown)}; give {', '.join(DETAILS)}")

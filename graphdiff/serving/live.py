@@ -134,16 +134,20 @@ class Service:
 
         Raises:
             ConfigError: If the model cannot take new items.
-            DataError: If a limit is exceeded, or features or ids do not fit.
+            DataError: If a limit is exceeded, or features, ids or details do not fit.
         """
         for name, vectors in new.features.items():
             _within(f"features of {name}", vectors, self.limits.new_items)
         _within("item_id", new.item_id, self.limits.new_items)
+        for name, texts in (new.details or {}).items():
+            _within(f"{name}s", texts, self.limits.new_items)
         async with self._changing:
             served = self.served
             # The copy is made in the thread that answers, as answering fills the model's caches.
             copied = await self.batcher.between(served.copied)
-            grown = await asyncio.to_thread(copied.with_items, new.features, new.item_id)
+            grown = await asyncio.to_thread(
+                copied.with_items, new.features, new.item_id, new.details
+            )
             self.metrics.follow(grown, served)
             self.served = grown
             return self.served.item_ids.text[len(served.item_ids) :]

@@ -6,7 +6,7 @@ import json
 import math
 import reprlib
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -93,6 +93,9 @@ class AddItemsRequest(_Body):
     )
     item_id: list[Annotated[Text, Field(min_length=1)]] | None = Field(
         None, description="Raw ids of the items, if the model has raw ids."
+    )
+    details: dict[Literal["title", "category", "image"], list[Text | None]] | None = Field(
+        None, description="Texts for display, one per item; null where an item has none."
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,6 +69,7 @@ class Served:
         self,
         features: dict[str, list[list[float] | None]],
         item_id: Sequence[str] | None,
+        details: Mapping[Any, Sequence[str | None]] | None = None,
     ) -> Served:
         """Add items to this model's catalogue and check that it still answers.
 
@@ -77,17 +79,18 @@ class Served:
         Args:
             features: Per modality a vector for each item, or None where an item lacks it.
             item_id: Their raw ids, if the model has raw ids.
+            details: Their titles, categories and image addresses, with None for a missing one.
 
         Returns:
             The model with its new items.
 
         Raises:
             ConfigError: If the model knows items only by their interactions.
-            DataError: If features or ids do not fit, or give scores that are not finite.
+            DataError: If features, ids or details do not fit, or scores are not finite.
         """
         first = self.model.num_items
         tensors = {name: self._matrix(name, vectors) for name, vectors in features.items()}
-        self.model.add_items(tensors, item_id=item_id)
+        self.model.add_items(tensors, item_id=item_id, details=details)
         try:
             served = Served(self.model, self.run)
         except ConfigError as error:

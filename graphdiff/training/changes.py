@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from graphdiff.datasets.ids import places
+from graphdiff.datasets.item_details import DetailTable, aligned_details
 from graphdiff.datasets.item_features import FeatureTable
-from graphdiff.datasets.layouts.frame import feature_table, frame_to_log
+from graphdiff.datasets.layouts.frame import feature_table, frame_details, frame_to_log
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.errors import DataError
 from graphdiff.graph.changes import with_interactions, without_nodes
@@ -30,6 +32,7 @@ class Additions:
         item_ids: Raw ids of the new items, likewise.
         features: Features of the new items per modality, float32 ``[len(item_ids), F_m]``; a row
             of NaN where an item lacks it.
+        details: Their titles, categories and image addresses, each ``len(item_ids)`` texts.
     """
 
     user: Tensor
@@ -37,12 +40,16 @@ class Additions:
     user_ids: list[Any]
     item_ids: list[Any]
     features: dict[str, Tensor]
+    details: dict[str, list[str]]
 
 
 def read_additions(
-    model: ChangeableModel, interactions: Any, features: Mapping[str, Any] | None = None
+    model: ChangeableModel,
+    interactions: Any,
+    features: Mapping[str, Any] | None = None,
+    details: Any = None,
 ) -> Additions:
-    """Read interactions and features that are to be added; arguments are those of
+    """Read interactions, features and details that are to be added; arguments are those of
     :meth:`~graphdiff.models.changes.ChangeableModel.update`.
 
     Raises:
@@ -71,6 +78,7 @@ def read_additions(
         users.new,
         items.new,
         {name: _rows(table, items.new) for name, table in tables.items()},
+        _details(details, items.new),
     )
 
 
@@ -88,7 +96,7 @@ def add(model: ChangeableModel, new: Additions) -> Tensor:
         model.catalogue.grow_users(new.user_ids)
     if new.item_ids:
         model.catalogue.name_items()
-        model.catalogue.grow(len(new.item_ids), new.item_ids)
+        model.catalogue.grow(len(new.item_ids), new.item_ids, new.details)
     return user
 
 
@@ -156,12 +164,21 @@ def _check_features(model: ChangeableModel, tables: Mapping[str, FeatureTable]) 
             raise DataError(f"an item has more than one row of {name} features; give one each")
 
 
+def _details(given: Any, item_ids: list[Any]) -> dict[str, list[str]]:
+    """Return the details of items, as text; none if none are given."""
+    if given is None:
+        return {}
+    table = given if isinstance(given, DetailTable) else frame_details(given)
+    return aligned_details(table._replace(ids=table.ids.cast(pa.string())), _as_text(item_ids))
+
+
+def _as_text(item_ids: list[Any]) -> pa.Array:
+    return pa.array([str(one) for one in item_ids], pa.string())
+
+
 def _rows(table: FeatureTable, item_ids: list[Any]) -> Tensor:
     """Return the rows of items, NaN where they have none."""
-    import pyarrow as pa
-
-    wanted = pa.array([str(one) for one in item_ids], pa.string())
-    place = places(wanted, table.ids.cast(pa.string()))
+    place = places(_as_text(item_ids), table.ids.cast(pa.string()))
     rows = np.full((len(item_ids), table.values.shape[1]), np.nan, dtype=np.float32)
     rows[place >= 0] = table.values[place[place >= 0]]
     return torch.from_numpy(rows)

@@ -78,13 +78,14 @@ def update_model(
     model: ChangeableModel,
     interactions: Any,
     features: Mapping[str, Any] | None = None,
+    details: Any = None,
     state: Mapping[str, Tensor] | None = None,
     **settings: Any,
 ) -> UpdateResult:
     """Update a model; see :meth:`~graphdiff.models.changes.ChangeableModel.update`."""
     model.require_updates()
     config, start = _config(settings), time.perf_counter()
-    new = read_additions(model, interactions, features)
+    new = read_additions(model, interactions, features, details)
     with _restored_after_an_error(model):
         before = model.graph
         touched = add(model, new).unique()

@@ -14,12 +14,14 @@ from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.interactions import keep_rated
 from graphdiff.datasets.io.folders import table_suffix
 from graphdiff.datasets.io.tables import is_text, read_table
+from graphdiff.datasets.item_details import DetailTable, read_details
 from graphdiff.datasets.item_features import FeatureTable, read_features
 from graphdiff.datasets.layouts.frame import frame_to_log
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.models.storage import file_digest
 from graphdiff.runs import read_run
+from graphdiff.schema import DETAILS
 from graphdiff.training.config import RunConfig
 from graphdiff.training.update import UpdateResult
 from graphdiff.updates.verify import verify_forgotten
@@ -28,7 +30,9 @@ from graphdiff.updates.versions import Version, VersionStore
 #: Versions that are kept by default.
 KEEP = 5
 #: Options of a RUN's dataset that also apply to the files of an update.
-READING = ("user", "item", "timestamp", "rating", "min_rating", "delimiter", "names")
+READING = (
+    "user", "item", "timestamp", "rating", "min_rating", "delimiter", "names", *DETAILS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def update_run(
     interactions: Path,
     features: Mapping[str, Path] | None = None,
     *,
+    items: Path | None = None,
     batch: str | None = None,
     options: Mapping[str, Any] | None = None,
     keep: int = KEEP,
@@ -66,6 +71,8 @@ def update_run(
         run: A RUN folder, whose model can be updated.
         interactions: CSV, TSV or Parquet file with a column of users and one of items.
         features: Per modality, a CSV, TSV or Parquet file with a column of items, for new items.
+        items: CSV, TSV or Parquet file with a column of items and any of ``title``, ``category``
+            and ``image``, for new items. (default: none)
         batch: Id of the batch. (default: a digest of the files' contents)
         options: How the files are read, among :data:`READING`. (default: as the RUN's dataset)
         keep: Number of versions to keep, at least 1.
@@ -81,7 +88,7 @@ def update_run(
     config = read_run(run)
     paths = dict(features or {})
     read = _reading(config, options)
-    digest = batch or _batch_id(interactions, paths)
+    digest = batch or _batch_id(interactions, paths, items)
     store = VersionStore(run)
     with store.locked():
         before = store.current()
@@ -91,8 +98,10 @@ def update_run(
         table = _read_interactions(interactions, read)
         given = {name: _read_features(path, name, read) for name, path in paths.items()}
         model = store.model(before.number)
+        shown = None if items is None else _read_details(items, read)
         seed = settings.pop("seed", config.training.seed + before.number)
-        result = model.update(table, given, state=store.state(before.number), seed=seed, **settings)
+        state = store.state(before.number)
+        result = model.update(table, given, details=shown, state=state, seed=seed, **settings)
         if not (result.users or result.items or result.interactions):
             store.prune(keep)
             return Change(before)
@@ -170,10 +179,11 @@ def _reading(config: RunConfig, options: Mapping[str, Any] | None) -> dict[str, 
     return {name: chosen[name] for name in READING if name in chosen}
 
 
-def _batch_id(interactions: Path, features: Mapping[str, Path]) -> str:
+def _batch_id(interactions: Path, features: Mapping[str, Path], items: Path | None) -> str:
     """Return a digest of the contents of the files."""
     digest = hashlib.sha256()
-    for name, path in {"": interactions, **features}.items():
+    named = [("", interactions), *features.items(), *([] if items is None else [("/items", items)])]
+    for name, path in named:
         if not path.is_file():
             raise DataError(f"no file {path}; give a CSV, TSV or Parquet file")
         digest.update(f"{name}={file_digest(path)};".encode())
@@ -204,6 +214,18 @@ def _read_interactions(path: Path, read: dict[str, Any]) -> pa.Table:
         settings.min_rating,
     )
     return pa.table({"user": log.user_ids.take(log.user), "item": log.item_ids.take(log.item)})
+
+
+def _read_details(path: Path, read: dict[str, Any]) -> DetailTable:
+    called = {name: read.get(name, name) for name in DETAILS}
+    required = [name for name in DETAILS if name in read]
+    found = read_details(path, read.get("item", "item"), called, required)
+    if found is None:
+        raise DataError(
+            f"{path} has none of the columns {', '.join(called.values())}; expected titles, "
+            "categories or image addresses of items"
+        )
+    return found
 
 
 def _read_features(path: Path, modality: str, read: dict[str, Any]) -> FeatureTable:

@@ -95,6 +95,46 @@ def test_new_items_can_be_in_a_history_and_are_saved(tmp_path):
     assert again.catalogue.item_id(9) == "new-a"
 
 
+def test_new_items_have_titles_categories_and_pictures(tmp_path):
+    model = make()
+    model.catalogue.item_ids = [f"film-{n}" for n in range(9)]
+    # The first titles of this model, and a frame instead of a dictionary.
+    model.add_items(NEW, item_id=["a", "b", "c"], details={"title": ["Alien", None, "Cube"]})
+    more = pd.DataFrame({"category": ["crime"], "image": ["pictures/heat.jpg"], "title": ["Heat"]})
+    model.add_items({"image": torch.ones(1, 6)}, item_id=["d"], details=more)
+    model.add_items({"image": torch.ones(1, 6)}, item_id=["e"])
+    model.save_pretrained(tmp_path)
+    again = LD4MRec.from_pretrained(tmp_path)
+    for one in (model, again):
+        details = one.catalogue.details
+        assert [details.title(n) for n in range(9, 14)] == ["Alien", "", "Cube", "Heat", ""]
+        assert details.of(12) == {
+            "title": "Heat", "category": "crime", "image": "pictures/heat.jpg"
+        }  # fmt: skip
+        assert details.of(0) == {}
+        frame = one.recommend_frame(histories=[["film-1"]], k=2, candidates=["a", "d"])
+        assert dict(zip(frame["item"], frame["title"], strict=True)) == {"a": "Alien", "d": "Heat"}
+
+
+@pytest.mark.parametrize(
+    ("details", "message"),
+    [
+        ({"title": ["one"]}, "there are 1 titles but 2 items"),
+        ({"title": ["one", 2]}, "give text, or None where an item has none"),
+        ({"title": "ab"}, "the titles of items are of type str"),
+        ({"name": ["one", "two"]}, "items have no name; give title, category, image"),
+        ([["one", "two"]], "give a dictionary with texts of any of title, category, image"),
+        ("title", "give a dictionary"),
+    ],
+)
+def test_kind_d_invalid_details_of_new_items_are_refused_and_nothing_changes(details, message):
+    model = make()
+    with pytest.raises(DataError, match=message):
+        model.add_items({"image": torch.ones(2, 6)}, details=details)
+    assert model.num_items == model.catalogue.num_items == 9
+    assert not model.catalogue.details
+
+
 def test_a_grown_model_can_be_trained_further():
     model = make()
     model.add_items(NEW)

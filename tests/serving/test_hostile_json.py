@@ -106,6 +106,8 @@ def test_kind_g_a_hostile_body_is_refused_with_422(client, path, body):
         ("/items", '{"features": {"image": [[1, 0, 0, 0, 0, 0]]}, "item_id": [X]}'),
         ("/items", '{"features": {"image": X}, "item_id": ["n"]}'),
         ("/items", '{"features": X, "item_id": ["n"]}'),
+        ("/items", '{"features": {"text": [null]}, "item_id": ["n"], "details": [X]}'),
+        ("/items", '{"features": {"text": [null]}, "item_id": ["n"], "details": {"title": X}}'),
         ("/reload", '{"run": [X]}'),
         ("/reload", '{"run": {"run": X}}'),
     ],
@@ -165,8 +167,8 @@ def test_kind_g_an_item_that_the_model_fails_on_is_not_added(client, monkeypatch
     cls = type(client.app.state.service.served.model)
     whole = cls.add_items
 
-    def halfway(self, features, *, item_id=None):
-        whole(self, features, item_id=item_id)
+    def halfway(self, features, **options):
+        whole(self, features, **options)
         raise MemoryError("no memory left")
 
     monkeypatch.setattr(cls, "add_items", halfway)
@@ -212,6 +214,7 @@ lists = st.one_of(st.lists(ids, max_size=6), st.lists(numbers, max_size=6), valu
 vectors = st.lists(st.one_of(st.none(), st.lists(numbers, min_size=6, max_size=6)), max_size=3)
 FIELDS = ["history", "history_index", "exclude", "exclude_index", "candidates", "candidate_index"]
 features = st.dictionaries(st.sampled_from(["image", "text"]), vectors)
+details = st.one_of(st.dictionaries(st.sampled_from(["title", "image", "name"]), lists), values)
 bodies = {
     "/recommend": st.fixed_dictionaries(
         {}, optional=dict.fromkeys(FIELDS, lists) | {"k": leaves, "\ud800": values}
@@ -222,7 +225,7 @@ bodies = {
         | {"num_items": leaves, "more": values},
     ),
     "/items": st.fixed_dictionaries(
-        {"features": st.one_of(features, values)}, optional={"item_id": lists}
+        {"features": st.one_of(features, values)}, optional={"item_id": lists, "details": details}
     ),
     "/reload": st.fixed_dictionaries({}, optional={"run": values, "more": values}),
 }

@@ -223,6 +223,33 @@ def test_new_items_are_recommended():
     assert model.num_items == 40  # the service has added them to a copy
 
 
+def test_new_items_are_shown_with_their_details():
+    with local(make()) as client:
+        new = {
+            "features": {"image": [[0.1] * 6, [1, 0, 0, 0, 0, 1]]},
+            "item_id": ["new-1", "new-2"],
+            "details": {"title": ["Blue mug", None], "image": ["https://cdn.example/1.png", None]},
+        }
+        assert client.post("/items", json=new).status_code == 201
+        (found,) = client.get("/items", params={"query": "mug"}).json()["items"]
+        shown = {"item": "new-1", "item_index": 40, "title": "Blue mug", "category": None,
+                 "image": "https://cdn.example/1.png", "new": True}  # fmt: skip
+        assert found == shown
+        asked = {"history": ["item-3"], "candidates": ["new-1", "new-2"]}
+        best = client.post("/recommend", json=asked).json()["items"]
+        assert {one["item"]: one["title"] for one in best} == {"new-1": "Blue mug", "new-2": None}
+        asked = {"history": ["item-3", "new-1"], "items": ["new-1"]}
+        (why,) = client.post("/explain", json=asked).json()["explanations"]
+        assert why["item"] == shown
+        assert shown in [one["item"] for one in why["history"]]
+        similar = client.get("/similar", params={"item": "new-2", "k": 41}).json()["items"]
+        assert "Blue mug" in [one["title"] for one in similar]
+        for details in ({"title": ["a"]}, {"name": ["a", "b"]}, {"title": [1, 2]}, {"image": "ab"}):
+            wrong = {**new, "item_id": ["x", "y"], "details": details}
+            assert client.post("/items", json=wrong).status_code == 422
+        assert client.get("/health").json()["items"] == 42
+
+
 def test_new_items_of_a_model_without_raw_ids():
     with local(make(ids=None)) as client:
         new = {"features": {"image": [[0.1] * 6]}}

@@ -44,6 +44,35 @@ def test_an_update_takes_in_users_items_and_pairs_and_keeps_ids():
     assert not {26, 3} & set(found[0].tolist())
 
 
+def test_new_items_of_an_update_have_titles():
+    model = trained()
+    details = pd.DataFrame(
+        {"item": ["new item", "i3", "none"], "title": ["Blue mug", "Red mug", "Cup"]}
+    )
+    model.update(NEW, FEATURES, details=details, passes=1)
+    assert model.catalogue.details.of(26) == {"title": "Blue mug"}
+    assert model.catalogue.details.of(25) == model.catalogue.details.of(3) == {}
+    shown = model.recommend_frame(histories=[["i4"]], k=2, candidates=["bare item", "new item"])
+    titles = dict(zip(shown["item"], shown["title"], strict=True))
+    assert titles == {"bare item": "", "new item": "Blue mug"}
+
+
+@pytest.mark.parametrize(
+    ("details", "message"),
+    [
+        (pd.DataFrame({"item": ["new item"] * 2, "title": ["a", "b"]}), "more than one row"),
+        (pd.DataFrame({"item": ["new item"], "name": ["a"]}), "at least one of title"),
+        (["a"], "the frame is of type list"),
+    ],
+)
+def test_details_that_do_not_fit_change_nothing(details, message):
+    model = trained()
+    before = contents(model)
+    with pytest.raises(DataError, match=message):
+        model.update(NEW, FEATURES, details=details)
+    assert contents(model) == before
+
+
 def test_an_update_trains_on_the_new_pairs():
     model = trained(num_users=60, num_items=40, lr=0.01)
     worst = int(model(torch.arange(60)).mean(dim=0).argmin())

@@ -61,6 +61,24 @@ def test_an_update_is_a_new_version_and_the_model_of_the_run(run, tmp_path):
     assert (again.version.number, len(again.version.batches)) == (3, 2)
 
 
+def test_new_items_of_an_update_have_the_titles_of_a_file(run, tmp_path):
+    batch, items = write_batch(tmp_path), tmp_path / "items.csv"
+    pd.DataFrame({"item": [50, 3], "name": ["Blue mug", "Cup"]}).to_csv(items, index=False)
+    with pytest.raises(DataError, match="none of the columns title, category, image"):
+        update(run, batch, items=items)
+    known = load_model(run, Recommender).catalogue.details
+    command(
+        *("update", run, "--interactions", batch, "--items", items),
+        *("--option", "title=name", "--passes", 1),
+    )
+    shown = load_model(run, Recommender).catalogue
+    assert shown.details.of(shown.positions("item")["50"]) == {"title": "Blue mug"}
+    assert shown.details.of(3) == known.of(3)
+    # Other titles are another batch, and nothing new.
+    pd.DataFrame({"item": [50], "title": ["Cup"]}).to_csv(items, index=False)
+    assert update(run, batch, items=items).result is None
+
+
 def test_the_same_batch_twice_changes_nothing(run, tmp_path):
     batch = write_batch(tmp_path)
     update(run, batch)

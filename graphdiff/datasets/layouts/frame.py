@@ -62,7 +62,7 @@ def from_frame(
     log = frame_to_log(frame, chosen, all_users, all_items)
     shown = None
     if details is not None:
-        shown = detail_table(*_columns(details), chosen.item, chosen.details)
+        shown = frame_details(details, chosen)
     return log_to_data(log, chosen, tables, all_users, all_items, details=shown)
 
 
@@ -146,6 +146,20 @@ def log_to_data(
     }
     shown = aligned_details(details, item_ids) if details is not None else None
     return build_data(len(user_ids), len(item_ids), train, val, test, aligned, **raw, details=shown)
+
+
+def frame_details(details: Any, settings: LogSettings | None = None) -> DetailTable:
+    """Read titles, categories and image addresses in a DataFrame.
+
+    Args:
+        details: As for :func:`from_frame`.
+        settings: Names of columns (default: those of :class:`LogSettings`).
+
+    Raises:
+        DataError: If the frame is no table, lacks items or any detail, or a detail is no text.
+    """
+    called = settings or LogSettings.of(split="ratio")
+    return detail_table(*_columns(details), called.item, called.details)
 
 
 def _columns(frame: Any) -> tuple[Any, list[Any]]:

@@ -13,7 +13,6 @@ from graphdiff.distributed.processes import join_parts
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
-from graphdiff.models.catalogue import check_new_items
 from graphdiff.models.conversion import as_count
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.ld4mrec.adoption import ITEM_PARAMETERS, adopt
@@ -369,32 +368,6 @@ class LD4MRec(Recommender):
             user_index, user_id=user_id, history=history, history_index=history_index
         ).rows
         return explain_score(self, item, rows, as_count(num_items, "num_items"))
-
-    @torch.no_grad()
-    def add_items(self, features: Mapping[str, Any], *, item_id: Any = None) -> Tensor:
-        """Add items to the catalogue without training.
-
-        A new item is known by its features alone. In each modality it gets messages from its
-        nearest existing items, with weights as in :class:`~graphdiff.transforms.ModalityGraph`. Its
-        biases are the mean of those of items without training interactions, or of all items.
-        Recommendations among the existing items do not change.
-
-        Args:
-            features: Per modality ``[n, F_m]``; a row of NaN, or no entry for the modality, where
-                an item lacks it.
-            item_id: Raw ids of the items, where the model has raw ids.
-
-        Returns:
-            Indices of the new items, long ``[n]``.
-
-        Raises:
-            DataError: If features do not fit, or an id is missing or known already.
-        """
-        new = check_new_items(self.graph, self.catalogue, features, item_id)
-        first = self.num_items
-        self.adopt_graph(self.graph.with_items(new.features, new.num, self.config.num_neighbors))
-        self.catalogue.grow(new.num, new.item_id)
-        return torch.arange(first, self.num_items, device=self.device)
 
     def adopt_graph(self, graph: RecGraph, kept: Tensor | None = None) -> None:
         """Take over another graph; see :func:`~graphdiff.models.ld4mrec.adoption.adopt`."""
