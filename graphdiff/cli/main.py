@@ -19,6 +19,7 @@ from graphdiff.cli.data import convert, describe, list_datasets
 from graphdiff.cli.doctor import doctor
 from graphdiff.cli.many_values import ManyValues
 from graphdiff.cli.models import list_models, list_settings
+from graphdiff.cli.ranks import ranks
 from graphdiff.cli.score import score
 from graphdiff.cli.train import train
 from graphdiff.cli.tune import tune
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS = (train, evaluate, recommend, score, serve, update, versions, forget)
-for command in (*COMMANDS, backtest, describe, convert, export, doctor):
+for command in (*COMMANDS, ranks, backtest, describe, convert, export, doctor):
     app.command()(command)
 app.command(name="datasets")(list_datasets)
 app.command(name="models")(list_models)

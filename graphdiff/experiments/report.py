@@ -72,12 +72,10 @@ def write_markdown(result: dict[str, Any], path: Path) -> None:
     lines = [f"# {result['dataset']}", ""]
     for sentence in _summary(result):
         lines += [_text(sentence), ""]
-    lines += [*_markdown(tables.accuracy(result)), ""]
+    lines += [*table_to_markdown(tables.accuracy(result)), ""]
     lines += [f"- {_text(note)}" for note in notes(result)]
     for table in _further(result):
-        lines += ["", f"## {table.title}", "", *_markdown(table)]
-        if table.note:
-            lines += ["", _text(table.note)]
+        lines += ["", f"## {table.title}", "", *table_to_markdown(table)]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -140,14 +138,17 @@ def _further(result: dict[str, Any]) -> list[Table]:
     ]
 
 
-def _markdown(table: Table) -> list[str]:
+def table_to_markdown(table: Table) -> list[str]:
+    """Return the lines of a table in Markdown, with its note below it."""
+
     def shown(entry: Entry) -> str:
         text = f"**{entry.text}**" if entry.best else entry.text
         return _text(" ".join(filter(None, (text, entry.spread)))) + entry.mark.replace("*", "\\*")
 
-    return markdown_table(
+    lines = markdown_table(
         list(map(_text, table.head)), [[shown(entry) for entry in row] for row in table.rows]
     )
+    return [*lines, "", _text(table.note)] if table.note else lines
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -30,6 +30,7 @@ from graphdiff.experiments.plots import (
     style,
 )
 from graphdiff.experiments.published import published
+from graphdiff.experiments.ranks import ranking
 from graphdiff.figures import BLUE, ORANGE
 
 Result = dict[str, Any]
@@ -351,32 +352,22 @@ def _dropped(result: Result, styles: Styles) -> Figure:
 
 def _ranks(results: Sequence[Result], styles: Styles) -> Figure | None:
     """One line for each model over datasets, by rank; None where no two models are in all."""
-    common = [name for name in styles if all(name in one["models"] for one in results)]
-    if len(common) < 2:
+    if len(set.intersection(*(set(one["models"]) for one in results))) < 2:
         return None
-    figure = open_figure(1.5 + 1.4 * len(results), max(2.4, 0.28 * len(common)))
+    of = ranking(results)
+    num_models, num_datasets = of.ranks.shape
+    figure = open_figure(1.5 + 1.4 * num_datasets, max(2.4, 0.28 * num_models))
     axes = figure.subplots()
-    looks = {name: style(styles[name].label, n) for n, name in enumerate(common)}
-    ranks = {
-        name: [[*filter(common.__contains__, tables.ranked(one["models"]))].index(name) + 1
-               for one in results]
-        for name in common
-    }  # fmt: skip
-    for name, places in ranks.items():
-        look = looks[name]
-        axes.plot(range(len(results)), places, **_line(look))
-    axes.set_xticks(range(len(results)), [one["dataset"] for one in results])
-    axes.set_yticks(range(1, len(common) + 1))
-    axes.set_ylim(len(common) + 0.5, 0.5)
+    ends = []
+    for name, places, mean in zip(of.models, of.ranks, of.mean, strict=True):
+        look = styles[name]
+        axes.plot(range(num_datasets), places, **_line(look))
+        label = f"{look.label}, mean {mean:.1f}"
+        ends.append((num_datasets - 1.0, float(places[-1]), look._replace(label=label)))
+    axes.set_xticks(range(num_datasets), of.datasets)
+    axes.set_yticks(range(1, num_models + 1))
+    axes.set_ylim(num_models + 0.5, 0.5)
     axes.set_ylabel("rank")
     axes.grid(axis="y", visible=False)
-    ends = [
-        (
-            len(results) - 1.0,
-            float(places[-1]),
-            looks[name]._replace(label=f"{looks[name].label}, mean {np.mean(places):.1f}"),
-        )
-        for name, places in ranks.items()
-    ]
     label_ends(axes, ends)
     return figure

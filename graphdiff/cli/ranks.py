@@ -1,0 +1,51 @@
+"""``graphdiff ranks``: models over several datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphdiff.console import print_table, print_text
+
+
+def ranks(
+    files: Annotated[
+        list[Path], typer.Argument(help="JSON files that `graphdiff compare --out` wrote.")
+    ],
+    metric: Annotated[str, typer.Option(help="Metric on the test pairs.")] = "recall@20",
+    markdown: Annotated[Path | None, typer.Option(help="Markdown page to write.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Critical-difference diagram to write, .svg or .png."),
+    ] = None,
+) -> None:
+    """Rank models over the datasets of several comparisons.
+
+    Writes the table of models by datasets with mean ranks, Friedman's test, and Nemenyi's critical
+    difference.
+    """
+    from graphdiff.experiments.rank_plot import plot_ranking
+    from graphdiff.experiments.ranks import rank_table, ranking
+    from graphdiff.experiments.report import table_to_markdown
+    from graphdiff.experiments.result import ComparisonResult
+    from graphdiff.experiments.tables import label
+    from graphdiff.figures import check_figure
+    from graphdiff.files import make_folder, write_text
+
+    if plot is not None:
+        check_figure(plot)
+    results = [ComparisonResult.read(path).content for path in files]
+    found = ranking(results, metric)
+    table = rank_table(results, found)
+    print_table(table.head, [[one.text + one.mark for one in row] for row in table.rows])
+    print_text(table.note)
+    if plot is not None:
+        plot_ranking(found, {name: label(results[0], name) for name in found.models}, plot)
+    if markdown is not None:
+        make_folder(markdown.parent)
+        lines = table_to_markdown(table)
+        if plot is not None:
+            lines += ["", f"![Critical-difference diagram]({plot.name})"]
+        write_text(markdown, "\n".join(lines) + "\n")

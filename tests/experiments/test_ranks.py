@@ -1,0 +1,117 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from graphdiff.cli.main import main
+from graphdiff.errors import ConfigError
+from graphdiff.experiments.ranks import rank_table, ranking
+
+
+def comparison(dataset, **recall):
+    """The content of a comparison with these values."""
+    models = {
+        name: {"name": name.upper(), "mean": {"test": {"recall@20": value}}}
+        for name, value in recall.items()
+    }
+    return {"dataset": dataset, "models": models}
+
+
+#: AUC of C4.5 with four settings on 14 datasets: Demšar, JMLR 2006, Table 6.
+#: 0.9751 is printed as 0.975 there, and ranked above the 0.975 of the last setting.
+DEMSAR = np.array(
+    [
+        [0.763, 0.599, 0.954, 0.628, 0.882, 0.936, 0.661,
+         0.583, 0.775, 1.000, 0.940, 0.619, 0.972, 0.957],
+        [0.768, 0.591, 0.971, 0.661, 0.888, 0.931, 0.668,
+         0.583, 0.838, 1.000, 0.962, 0.666, 0.981, 0.978],
+        [0.771, 0.590, 0.968, 0.654, 0.886, 0.916, 0.609,
+         0.563, 0.866, 1.000, 0.965, 0.614, 0.9751, 0.946],
+        [0.798, 0.569, 0.967, 0.657, 0.898, 0.931, 0.685,
+         0.625, 0.875, 1.000, 0.962, 0.669, 0.975, 0.970],
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demsar():
+    return [
+        comparison(f"data {n}", **dict(zip("abcd", column, strict=True)))
+        for n, column in enumerate(DEMSAR.T)
+    ]
+
+
+def test_the_published_example_comes_out(demsar):
+    found = ranking(demsar)
+    assert found.models == ["d", "b", "c", "a"]
+    np.testing.assert_allclose(found.mean, [1.964, 2.000, 2.893, 3.143], atol=5e-4)
+    assert found.critical_difference == pytest.approx(1.25, abs=5e-3)
+    assert found.p == pytest.approx(stats.friedmanchisquare(*DEMSAR).pvalue)
+    # The paper: no two of the four differ significantly at 0.05.
+    assert found.cliques() == [(0, 3)]
+
+
+def test_groups_are_maximal_and_may_overlap(demsar):
+    found = ranking(demsar)
+    # With a smaller critical difference, the ends differ and each is near one of the middle.
+    narrow = type(found)(**{**vars(found), "critical_difference": 0.9})
+    assert narrow.cliques() == [(0, 1), (1, 2), (2, 3)]
+    alone = type(found)(**{**vars(found), "critical_difference": 0.01})
+    assert alone.cliques() == []
+
+
+def test_models_of_some_datasets_are_listed_without_a_rank():
+    results = [comparison("one", a=0.3, b=0.2, c=0.4), comparison("two", a=0.5, b=0.1)]
+    found = ranking(results)
+    assert found.models == ["a", "b"]
+    assert found.p is None
+    rows = [[one.text for one in row] for row in rank_table(results, found).rows]
+    assert rows == [
+        ["A", "0.3000", "0.5000", "1.00"],
+        ["B", "0.2000", "0.1000", "2.00"],
+        ["C", "0.4000", "–", "–"],
+    ]
+    assert [row[1].best for row in rank_table(results, found).rows] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("results", "part"),
+    [
+        ([comparison("one", a=1, b=2)], "two or more"),
+        ([comparison("one", a=1, b=2)] * 2, "different datasets"),
+        ([comparison("one", a=1, b=2), comparison("two", c=1)], "0 models"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(results, part):
+    with pytest.raises(ConfigError, match=part):
+        ranking(results)
+    with pytest.raises(ConfigError, match="no ndcg@20"):
+        ranking([comparison("one", a=1, b=2), comparison("two", a=1, b=2)], "ndcg@20")
+
+
+def test_the_command_writes_table_and_diagram(pages, content, tmp_path, monkeypatch, capsys):
+    content["dataset"] = "other"
+    other, page, plot = tmp_path / "b.json", tmp_path / "p" / "r.md", tmp_path / "p" / "r.svg"
+    other.write_text(json.dumps(content))
+    arguments = ["ranks", pages / "a.json", other, "--markdown", page, "--plot", plot]
+    monkeypatch.setattr(sys, "argv", ["graphdiff", *map(str, arguments)])
+    main()
+    printed = capsys.readouterr().out
+    assert "mean rank" in printed
+    assert "Nemenyi" in printed
+    assert "| model | synthetic | other | mean rank |" in page.read_text()
+    assert "![Critical-difference diagram](r.svg)" in page.read_text()
+    drawn = plot.read_text()
+    assert all(name in drawn for name in ("LD4MRec", "LightGCN", "critical difference"))
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "x.json"
+    path.write_text('{"dataset": "one", "cells": []}')
+    monkeypatch.setattr(sys, "argv", ["graphdiff", "ranks", str(path), str(path)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "holds no models" in capsys.readouterr().err
