@@ -57,6 +57,21 @@ def without_nodes(graph: RecGraph, users: Tensor, items: Tensor) -> RecGraph:
     return _rebuilt(graph, user, item, int(users.sum()), items)
 
 
+def without_interactions(graph: RecGraph, removed: Tensor) -> RecGraph:
+    """Remove interactions from a graph; users, items and their content stay.
+
+    Args:
+        graph: The graph; not modified, and its item content is shared.
+        removed: Interactions to remove, bool ``[E]``.
+
+    Example:
+        >>> graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=2)
+        >>> without_interactions(graph, torch.tensor([True, False]))
+        RecGraph(1 users, 2 items, 1 interactions, modalities=[])
+    """
+    return _rebuilt(graph, graph.user[~removed], graph.col[~removed], graph.num_users)
+
+
 def _rebuilt(
     graph: RecGraph, user: Tensor, item: Tensor, num_users: int, kept: Tensor | None = None
 ) -> RecGraph:

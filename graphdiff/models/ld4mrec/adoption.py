@@ -38,6 +38,8 @@ def adopt(model: LD4MRec, graph: RecGraph, kept: Tensor | None = None) -> None:
     untouched = model.graph.item_degree() == 0
     like = untouched if untouched.any() else ~untouched
     num = graph.num_items - (model.num_items if kept is None else int(kept.sum()))
+    if num:
+        model.cold_items.prepare(model)
     model.bias = changed(model.bias, kept, num, like)
     model.reconstruction.bias = changed(model.reconstruction.bias, kept, num, like)
     if kept is not None:

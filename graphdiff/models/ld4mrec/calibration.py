@@ -1,4 +1,5 @@
-"""Validation sets how much LD4MRec's linear path counts, and which of its epochs is kept."""
+"""What validation sets beside the epoch: how much LD4MRec's linear path counts, which of its epochs
+is kept, and the bias of cold items."""
 
 from __future__ import annotations
 
@@ -37,15 +38,15 @@ class HeldOut:
 
     Args:
         graph: Training interactions.
-        pairs: Held-out pairs (user, item), long ``[2, P]``. Of the users, at most 2,048 are drawn,
-            with a fixed seed.
+        pairs: Held-out pairs (user, item), long ``[2, P]``.
+        most: Largest number of users, which are drawn with a fixed seed; 2,048 by default.
     """
 
-    def __init__(self, graph: RecGraph, pairs: Tensor) -> None:
-        users = pairs[0].unique()
-        if users.numel() > MOST_USERS:
+    def __init__(self, graph: RecGraph, pairs: Tensor, most: int | None = None) -> None:
+        users, most = pairs[0].unique(), most or MOST_USERS
+        if users.numel() > most:
             generator = torch.Generator().manual_seed(0)
-            chosen = torch.randperm(users.numel(), generator=generator)[:MOST_USERS]
+            chosen = torch.randperm(users.numel(), generator=generator)[:most]
             users = users[chosen.sort().values.to(users.device)]
         self.user = users
         self.seen = graph.rows(users)
@@ -86,10 +87,18 @@ class HeldOut:
 
     def _recall(self, score: Tensor, start: int, stop: int) -> Tensor:
         """Return the sum of the recalls of one block."""
-        score.masked_fill_(self._block(self.seen, start, stop), -torch.inf)
-        target = self._block(self.target, start, stop)
+        score.masked_fill_(self.histories(start, stop), -torch.inf)
+        target = self.targets(start, stop)
         top = score.topk(min(LENGTH, self.num_items), dim=1).indices
         return (target.gather(1, top).sum(dim=1) / target.sum(dim=1)).sum()
+
+    def histories(self, start: int, stop: int) -> Tensor:
+        """Return the items of the users from ``start`` to ``stop``, bool ``[B, I]``."""
+        return self._block(self.seen, start, stop)
+
+    def targets(self, start: int, stop: int) -> Tensor:
+        """Return their held-out items, bool ``[B, I]``."""
+        return self._block(self.target, start, stop)
 
     def _block(self, rows: Rows, start: int, stop: int) -> Tensor:
         low, high = torch.searchsorted(rows.row, rows.row.new_tensor([start, stop])).tolist()
@@ -100,7 +109,20 @@ class HeldOut:
         return dense
 
 
-def calibrate(model: LD4MRec, path: LinearPath, held_out: HeldOut) -> None:
+@torch.no_grad()
+def calibrate(model: LD4MRec, pairs: Tensor) -> None:
+    """Set what validation decides beside the epoch.
+
+    Args:
+        model: The model; its learned weights are taken as they are.
+        pairs: Validation pairs (user, item), long ``[2, P]``.
+    """
+    if model.linear is not None:
+        calibrate_path(model, model.linear, HeldOut(model.graph, pairs))
+    model.cold_items.calibrate(model, pairs)
+
+
+def calibrate_path(model: LD4MRec, path: LinearPath, held_out: HeldOut) -> None:
     """Keep the path's weights if they are the best so far, and set μ.
 
     Args:

@@ -149,6 +149,22 @@ class LinearPathConfig(BaseConfig):
     )
 
 
+class ColdItemsConfig(BaseConfig):
+    """Scores of items without training interactions."""
+
+    exposure: float = Field(
+        default=1.0,
+        ge=0,
+        description="Share of lists that they take, relative to their share of the catalogue, as "
+        "long as recall on validation pairs does not fall by more than 1 %; 0 for no bias.",
+    )
+    neighbor_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the direction of their neighbours' vectors; their own has 1.",
+    )
+
+
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`~graphdiff.models.LD4MRec`."""
 
@@ -195,6 +211,10 @@ class LD4MRecConfig(ModelConfig):
     linear_path: LinearPathConfig = Field(
         default_factory=LinearPathConfig,
         description="The linear scores beside the network.",
+    )
+    cold_items: ColdItemsConfig = Field(
+        default_factory=ColdItemsConfig,
+        description="Scores of items without training interactions.",
     )
 
     @model_validator(mode="after")

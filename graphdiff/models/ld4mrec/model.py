@@ -16,7 +16,8 @@ from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.models.conversion import as_count
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.ld4mrec.adoption import ITEM_PARAMETERS, adopt
-from graphdiff.models.ld4mrec.calibration import HeldOut, calibrate
+from graphdiff.models.ld4mrec.calibration import calibrate
+from graphdiff.models.ld4mrec.cold_items import ColdItemScores
 from graphdiff.models.ld4mrec.config import SEARCH_SPACE, LD4MRecConfig
 from graphdiff.models.ld4mrec.draws import Draw, draw_step, training_process
 from graphdiff.models.ld4mrec.explain import explain_score
@@ -164,6 +165,7 @@ class LD4MRec(Recommender):
         blocks = config.num_blocks
         self.cnet = CNet(channels, num_heads, blocks, num_steps) if cnet is None else cnet
         self.linear = linear_path(graph, config)
+        self.cold_items = ColdItemScores(config.cold_items)
         self.reset_parameters()
 
     @classmethod
@@ -186,6 +188,7 @@ class LD4MRec(Recommender):
         reset(self.gate)
         reset(self.cnet)
         self.steps.reset_parameters()
+        self.cold_items.reset_parameters()
         if self.linear is not None:
             self.linear.reset_parameters()
 
@@ -206,7 +209,7 @@ class LD4MRec(Recommender):
         linear = self.linear if self.linear is not None and self.linear.weight else None
         heads, bias = self.scoring()
         inference = InferencePass(self.gate, shares, self.cnet, heads, channels, linear)
-        item = heads.normalize(encoder)
+        item, bias = self.cold_items(encoder, bias, self.graph, heads)
         beside = None if linear is None else linear.tables(self.graph)
         return ItemTables.build(item, bias, [encoder, *signal_tables], inference, beside)
 
@@ -214,11 +217,9 @@ class LD4MRec(Recommender):
         """Return heads and biases of the scores; see :meth:`SoftReconstruction.scoring`."""
         return self.reconstruction.scoring(self.heads, self.bias)
 
-    @torch.no_grad()
     def calibrate(self, pairs: Tensor) -> None:
-        """Set the weight of the linear path; see :mod:`graphdiff.models.ld4mrec.calibration`."""
-        if self.linear is not None:
-            calibrate(self, self.linear, HeldOut(self.graph, pairs))
+        """Set what validation decides; see :mod:`graphdiff.models.ld4mrec.calibration`."""
+        calibrate(self, pairs)
 
     def propagated(self, withheld: Tensor | None = None) -> Propagated:
         """Return the item tables of a training step; see :meth:`ItemMessages.for_step`."""

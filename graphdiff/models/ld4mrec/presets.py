@@ -27,6 +27,8 @@ PAPER: dict[str, Any] = {
     "objective.soft_probability": 0.1,
     "objective.soft_intensity": 0.1,
     "linear_path.enabled": False,
+    "cold_items.exposure": 0.0,
+    "cold_items.neighbor_weight": 0.0,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER}

@@ -140,6 +140,7 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         self.messages = ShardedMessages(
             passing.num_layers, passing.num_item_layers, passing.content_weight, passing.every
         )
+        self.cold_items.enabled = False
         self.to(model.bias.dtype)
         self.load_state_dict(own_rows(model.state_dict(), part, self.state_dict()))
         if self.items.content is not None:
