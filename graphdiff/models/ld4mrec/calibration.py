@@ -26,8 +26,8 @@ ALONE = 1000.0
 LENGTH = 20
 #: Largest number of users that are looked at.
 MOST_USERS = 2048
-#: Users whose scores are held at a time.
-BLOCK = 256
+#: Largest number of users, and of scores, that are held at a time.
+BLOCK, BLOCK_SCORES = 256, 2**25
 
 #: Scores ``[stop - start, I]`` of the users from ``start`` to ``stop``.
 Scorer = Callable[[int, int], Tensor]
@@ -58,8 +58,8 @@ class HeldOut:
 
     def blocks(self) -> list[tuple[int, int]]:
         """Return the bounds of blocks of users."""
-        num = self.user.numel()
-        return [(start, min(start + BLOCK, num)) for start in range(0, num, BLOCK)]
+        num, size = self.user.numel(), max(1, min(BLOCK, BLOCK_SCORES // self.num_items))
+        return [(start, min(start + size, num)) for start in range(0, num, size)]
 
     def recall(self, scorer: Scorer) -> Tensor:
         """Return the recall@20 of scores, a scalar."""

@@ -146,9 +146,11 @@ class ColdItemScores(torch.nn.Module):
 
     @torch.no_grad()
     def prepare(self, model: LD4MRec) -> None:
-        """Choose the bias with withheld items, unless it was chosen before."""
+        """Choose the bias with withheld items, unless it was chosen or there are cold items."""
         graph = model.graph
         if bool(self.chosen) or not (self.enabled and self.exposure and graph.modalities):
+            return
+        if graph.cached(cold_neighbors) is not None:
             return
         reduced, pairs = without_some_items(graph)
         most = max(1, min(MOST_USERS, MOST_SCORES // graph.num_items))
@@ -205,7 +207,9 @@ def exchanges(
     lost = share.gather(1, place) * other.isfinite()
     best, place = score.masked_fill(~cold, -torch.inf).topk(length, dim=1)
     won = share.gather(1, place) * best.isfinite()
-    threshold = (other.flip(1) - best).nan_to_num(nan=torch.inf)
+    threshold = (other.flip(1) - best).nan_to_num(
+        nan=torch.inf, posinf=torch.inf, neginf=-torch.inf
+    )
     return threshold.flatten(), (won - lost.flip(1)).flatten(), lost.sum(dim=1)
 
 

@@ -97,6 +97,8 @@ class LD4MRec(Recommender):
     The width is divided among H heads :math:`\eta`, trained independently and averaged: see
     :mod:`graphdiff.nn.heads`. Where rows are long, scores linear in the row are trained beside the
     network (:class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`) and validation weighs them.
+    Items without interactions have vectors and a bias of their own, outside of training
+    (:class:`~graphdiff.models.ld4mrec.cold_items.ColdItemScores`).
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared

@@ -165,7 +165,7 @@ def test_added_items_get_the_bias_of_withheld_ones():
     assert reduced.num_interactions + pairs.size(1) == model.graph.num_interactions
     assert pairs[1].unique().numel() == round(0.05 * 80)
     with torch.no_grad():  # New items get the mean.
-        model.bias[::2] += 8
+        model.bias += 8.0 * (torch.arange(80) % 4 > 0)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     known = scores(model)
     assert not model.cold_items.chosen
@@ -181,6 +181,21 @@ def test_added_items_get_the_bias_of_withheld_ones():
         assert torch.equal(value[: len(before[name])] if value.dim() else value, before[name])
     # What is known ranks as before.
     torch.testing.assert_close(scores(model)[:, : known.size(1)], known)
+
+
+def test_adding_items_leaves_the_bias_of_cold_items_that_are_there():
+    model, _ = make_cold()
+    make_low(model)
+    before = scores(model)
+    new = {name: model.graph.features(name)[0][:2] for name in model.graph.modalities}
+    model.add_items(new)
+    torch.testing.assert_close(scores(model)[:, : before.size(1)], before)
+
+
+def test_small_catalogues_fit_into_every_list():
+    model, data = make_cold(num_users=20, num_items=15)
+    model.calibrate(data[INTERACTS].val_edge_label_index)
+    assert model.cold_items.bias.isfinite()
 
 
 def test_a_saved_model_has_the_bias(tmp_path):

@@ -196,6 +196,7 @@ def test_the_watch_detects_a_dense_training():
 )
 def test_scores_follow_the_docstring(num_heads, shrinkage, num_item_layers):
     settings = {"shrinkage": shrinkage, "propagation": {"num_item_layers": num_item_layers}}
+    settings |= {"cold_items": {"neighbor_weight": 0.0}}
     model = make(num_neighbors=3, num_heads=num_heads, **settings).eval()
     with torch.no_grad():
         for p in model.parameters():
@@ -387,7 +388,7 @@ def test_data_without_modalities():
 
 
 def test_an_item_without_interactions_is_scored_by_its_content():
-    settings = {"num_neighbors": 3, "content_rank": 0}
+    settings = {"num_neighbors": 3, "content_rank": 0, "cold_items.neighbor_weight": 0.0}
     model = make(num_users=40, num_items=30, features={"image": 6}, **settings).eval()
     cold = 29
     assert model.graph.item_degree()[cold] == 0
