@@ -13,6 +13,7 @@ from graphdiff.evaluation.ranking import RecommendsItems
 from graphdiff.models.base import Recommender
 from graphdiff.models.ld4mrec import LD4MRec
 from graphdiff.models.ld4mrec.sharded import ITEM_ROWS, ShardedLD4MRec, shard
+from graphdiff.schema import INTERACTS
 from graphdiff.seeds import torch_seed
 from graphdiff.training.config import TrainingConfig
 from graphdiff.training.module import RecommenderModule
@@ -79,9 +80,15 @@ class ShardedModule(RecommenderModule):
         return self.model
 
     def whole(self) -> Recommender:
-        """Return the whole model with the current weights; it has values in the main process."""
+        """Return the whole model with the current weights; it has values in the main process.
+
+        The bias of cold items is chosen there: a part does not have their neighbours.
+        """
         (whole,) = self._whole
         self.part.gather_into(whole)
+        if is_main():
+            pairs = self.data[INTERACTS].val_edge_label_index
+            whole.calibrate(pairs.to(whole.device))
         return whole
 
     @property

@@ -32,6 +32,12 @@ VARIANTS = {
         "diffusion.process": "masking",
     },
 }
+# Processes that divide the items validate without vectors and a bias of cold items.
+ALIKE = {
+    "linear_path.enabled": False,
+    "cold_items.exposure": 0.0,
+    "cold_items.neighbor_weight": 0.0,
+}
 CHANNELS, HEADS, RANK, ROWS = 128, 2, 5, 40
 
 
@@ -44,8 +50,7 @@ def data():
 
 def train(variant, shard_items, out=None, epochs=3, **arguments):
     graph = data()
-    settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01}
-    settings["linear_path.enabled"] = False
+    settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01} | ALIKE
     model = LD4MRec.from_data(graph, **settings, **VARIANTS[variant])
     result = fit(
         model,
@@ -176,10 +181,15 @@ def test_one_process_holds_all_items():
     assert own_part(31) == slice(0, 31)
 
 
-def train_alone():
+def test_the_whole_model_has_a_bias_of_cold_items():
+    state, _ = train_alone(exposure=1.0)
+    assert state["cold_items.chosen"]
+
+
+def train_alone(exposure=0.0):
     graph = data()
-    settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01}
-    settings["linear_path.enabled"] = False
+    settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01} | ALIKE
+    settings["cold_items.exposure"] = exposure
     model = LD4MRec.from_data(graph, **settings, **VARIANTS["not propagated"])
     result = fit(
         model, graph, epochs=3, shard_items=True, precision="64-true", accelerator="cpu",

@@ -275,13 +275,15 @@ def cold_neighbors(graph: RecGraph) -> ColdNeighbors | None:
 
 def _mean_cosine(graph: RecGraph, item: Tensor, neighbor: Tensor) -> Tensor:
     """Return the mean cosine of pairs of items over the modalities that both have, ``[E]``.
-    Features are centred on the mean direction of their modality."""
+    Features are centred on the mean direction of their modality among items with interactions."""
+    trained = graph.item_degree() > 0
     total = torch.zeros(item.shape, device=item.device)
     both = torch.zeros_like(total)
     for name in graph.modalities:
         x, has = graph.features(name)
         scale = has / torch.linalg.vector_norm(x, dim=1).clamp(min=1e-12)
-        centre = (scale @ x) / has.sum().clamp(min=1)
+        # Items that are added later do not move it.
+        centre = (scale * trained) @ x / (has & trained).sum().clamp(min=1)
         for part in torch.arange(item.numel(), device=item.device).split(PAIRS):
             a, b = item[part], neighbor[part]
             left, right = (scale[n].unsqueeze(1) * x[n] - centre for n in (a, b))
