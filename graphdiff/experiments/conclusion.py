@@ -29,8 +29,11 @@ def conclusion(result: dict[str, Any]) -> str:
     worse = sum(mark(result, name, "recall@20") == "†" for name in others)
     if len(others) == 1:
         return f"{text}."
-    how_many = "all" if worse == len(others) else f"{worse} of the"
-    return f"{text}, and {how_many} {len(others)} other models are significantly worse."
+    if worse == len(others):
+        how_many = "both" if worse == 2 else f"all {worse}"
+    else:
+        how_many = f"{worse} of the {len(others)}"
+    return f"{text}, and {how_many} other models are significantly worse."
 
 
 def about_data(result: dict[str, Any]) -> str:

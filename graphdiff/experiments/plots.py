@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from html import escape
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from graphdiff.figures import BLUE, new_figure
 
@@ -19,8 +20,10 @@ from graphdiff.figures import BLUE, new_figure
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#000000")
 LINES = ("-", "--", ":", "-.")
 MARKERS = "osD^vP*X"
-#: Placeholders for the colours of text and grid lines, which the page sets.
-INK, GRID, GREY = "#010203", "#cfd0d1", "#999999"
+#: Placeholders for the colours of text, grid lines and lesser bars, which the page sets.
+INK, GRID, PALE, GREY = "#010203", "#cfd0d1", "#73b1d6", "#999999"
+#: Colours that are others where the page is dark.
+SKY = "#56b4e9"
 #: Size of all text in points, and the size of a line and of a letter in inches.
 FONT, LINE_HEIGHT, LETTER = 10, 0.18, 0.092
 #: Models that a figure of lines distinguishes by colour; the others are grey.
@@ -64,8 +67,8 @@ def svg(figure: Figure) -> bytes:
 def inline_svg(figure: Figure, alt: str) -> str:
     """Return a figure, drawn with :data:`THEME`, as an element of an HTML page.
 
-    Text stays text. Text, grid lines and blue have colours of the page: ``currentColor``,
-    ``var(--line)`` and ``var(--blue)``.
+    Text stays text. Text, grid lines, blues and lesser bars have colours of the page:
+    ``currentColor``, ``var(--line)``, ``var(--blue)``, ``var(--sky)`` and ``var(--pale)``.
 
     Args:
         figure: The figure.
@@ -86,7 +89,10 @@ def inline_svg(figure: Figure, alt: str) -> str:
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in used else "", text)
     text = re.sub(r"font(-family)?: ?[^;\"]*'[^;\"]*", _plain_font, text)
-    variables = {INK: "currentColor", GRID: "var(--line)", BLUE: "var(--blue)"}
+    variables = {
+        INK: "currentColor", GRID: "var(--line)", BLUE: "var(--blue)", SKY: "var(--sky)",
+        PALE: "var(--pale)",
+    }  # fmt: skip
     for color, variable in variables.items():
         text = text.replace(color, variable)
     return text.rstrip("\n")
@@ -118,10 +124,51 @@ def add_legend(axes: Axes) -> None:
 
 
 def plain_log(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic, with ticks as plain numbers."""
+    """Make the horizontal axis logarithmic, with at least two ticks, as plain numbers that do not
+    overlap. What the limits depend on must be final."""
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    width = axes_size(axes)[0] / math.log(high / low)
+    for locator in (
+        LogLocator(),
+        LogLocator(subs=(1, 3)),
+        LogLocator(subs=(1, 2, 5)),
+        MaxNLocator(4),
+    ):
+        found = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+        if len(found) > 2:
+            break
+    axes.set_xticks(_apart(found, [width * math.log(tick / low) for tick in found]))
+    axes.set_xlim(low, high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def two_ticks(axes: Axes) -> None:
+    """Leave at most two ticks of the horizontal axis, as labels in narrow axes would overlap. The
+    limits must be final."""
+    low, high = axes.get_xlim()
+    width = axes_size(axes)[0] / (high - low)
+    ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
+    ticks = [ticks[0], ticks[-1]] if len(ticks) > 2 else ticks
+    axes.set_xticks(_apart(ticks, [width * (tick - low) for tick in ticks]))
+
+
+def _apart(ticks: Sequence[float], places: Sequence[float]) -> list[float]:
+    """Return the first tick and those whose labels do not reach the label before.
+
+    Args:
+        ticks: The ticks, ascending.
+        places: Where they are, in inches.
+    """
+    kept: list[float] = []
+    end = -math.inf
+    for tick, place in zip(ticks, places, strict=True):
+        half = LETTER * (len(f"{tick:,g}") + 1) / 2
+        if place - half > end:
+            kept.append(tick)
+            end = place + half
+    return kept
 
 
 def axes_size(axes: Axes) -> tuple[float, float]:
@@ -191,24 +238,33 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return [middle + gap * (k - (n - 1) / 2) for middle, n in groups for k in range(n)]
 
 
-def label_points(axes: Axes, points: Sequence[tuple[float, float, str, dict[str, Any]]]) -> None:
-    """Write labels beside points, where possible without overlap. The limits must be final.
+def label_points(
+    axes: Axes,
+    points: Sequence[tuple[float, float, Style, bool]],
+    lines: Sequence[tuple[float, float, float, float]] = (),
+) -> None:
+    """Write labels beside points, where possible without overlap, and connect those that are not
+    close. The limits must be final.
 
     Args:
         axes: The axes.
-        points: Position in data, label, and arguments of its text; the first ones are placed
-            first.
+        points: Position in data, label with the colour of its connection, and whether it is bold;
+            the first ones are placed first.
+        lines: Level or upright lines that labels avoid: x and y of one end and of the other.
     """
     axes.get_xlim(), axes.get_ylim()
     width, height = axes_size(axes)
     to_axes = axes.transScale + axes.transLimits
     places = [to_axes.transform(point[:2]) * (width, height) for point in points]
     taken = [(x - 0.06, y - 0.06, x + 0.06, y + 0.06) for x, y in places]
-    for (x, y), (data_x, data_y, label, text) in zip(places, points, strict=True):
-        size = LETTER * len(label) * (1.1 if text.get("fontweight") == "bold" else 1)
+    for line in lines:
+        (x, y), (u, v) = (to_axes.transform(end) * (width, height) for end in (line[:2], line[2:]))
+        taken.append((min(x, u), min(y, v) - 0.01, max(x, u) + 0.01, max(y, v) + 0.01))
+    for (x, y), (data_x, data_y, look, is_bold) in zip(places, points, strict=True):
+        size = LETTER * len(look.label) * (1.1 if is_bold else 1)
         candidates = [
             box
-            for distance in (0.1, 0.3, 0.5, 0.75, 1.0)
+            for distance in (0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
             for dx, dy in _AROUND
             if (box := _box(x, y, dx * distance, dy * distance, size))[0] >= 0
             and box[2] <= width + 0.6 and box[1] >= 0 and box[3] <= height
@@ -220,20 +276,25 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str, dict[str,
         middle = (best[1] + best[3]) / 2
         distant = max(abs(middle - y), best[0] - x, x - best[2]) > 0.2
         axes.annotate(
-            label,
+            look.label,
             (data_x, data_y),
             (best[0] / width, middle / height),
             textcoords="axes fraction",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": GRID, "shrinkB": 4} if distant else None,
-            **text,
-        )
+            arrowprops={
+                "arrowstyle": "-", "color": look.color, "linewidth": 0.7, "shrinkA": 0,
+                "shrinkB": 3,
+            } if distant else None,
+            fontweight="bold" if is_bold else None,
+        )  # fmt: skip
 
 
 Box = tuple[float, float, float, float]
-_AROUND = ((1, 0), (-1, 0), (0.3, 1), (0.3, -1), (-0.3, 1), (-0.3, -1), (1, 1), (1, -1), (-1, 1),
-           (-1, -1))  # fmt: skip
+_AROUND = (
+    (1, 0), (-1, 0), (0.3, 1), (0.3, -1), (-0.3, 1), (-0.3, -1), (1, 0.5), (1, -0.5), (-1, 0.5),
+    (-1, -0.5), (1, 1), (1, -1), (-1, 1), (-1, -1),
+)  # fmt: skip
 
 
 def _box(x: float, y: float, dx: float, dy: float, size: float) -> Box:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from graphdiff.evaluation.beyond_accuracy import BEYOND_ACCURACY
@@ -17,9 +17,9 @@ from graphdiff.experiments import tables
 from graphdiff.experiments.evidence import GAINS
 from graphdiff.experiments.plots import (
     GREY,
-    GRID,
     INK,
     MOST_COLOURED,
+    PALE,
     THEME,
     Style,
     inline_svg,
@@ -28,6 +28,7 @@ from graphdiff.experiments.plots import (
     open_figure,
     plain_log,
     style,
+    two_ticks,
 )
 from graphdiff.experiments.published import published
 from graphdiff.experiments.ranks import ranking
@@ -35,14 +36,17 @@ from graphdiff.figures import BLUE, ORANGE
 
 Result = dict[str, Any]
 Styles = dict[str, Style]
+METRICS = ("recall@20", "ndcg@20")
+#: Widths of panels in inches: two of the first fit beside one another, and each on a phone.
+WIDTH, WIDE = 4.2, 5.2
 
 
 class Plot(NamedTuple):
-    """A plot with its heading, what it shows, and its SVG element."""
+    """A plot with its heading, what it shows, and the SVG elements of its panels."""
 
     title: str
     caption: str
-    svg: str
+    panels: list[str]
 
 
 def plots(result: Result, others: Sequence[Result] = ()) -> list[Plot]:
@@ -55,13 +59,13 @@ def plots(result: Result, others: Sequence[Result] = ()) -> list[Plot]:
     ranked = tables.ranked(result["models"])
     styles = {name: style(tables.label(result, name), n) for n, name in enumerate(ranked)}
     grey = f" Grey: models below the best {MOST_COLOURED}." if len(ranked) > MOST_COLOURED else ""
-    drawn: list[tuple[str, str, Callable[[], Figure | None]]] = [
+    drawn: list[tuple[str, str, Callable[[], list[Figure]]]] = [
         ("Accuracy", _accuracy_caption(result), lambda: _accuracy(result, styles)),
         *_gains_of(result, styles),
         (
             "Accuracy against time",
             "Models on the line are the Pareto front: no other is both faster and more accurate. "
-            "Inference is the ranking of the catalogue for all test users.",
+            f"Inference is the ranking of the catalogue for all test users.{_references(result)}",
             lambda: _cost(result, styles),
         ),
         (
@@ -70,12 +74,12 @@ def plots(result: Result, others: Sequence[Result] = ()) -> list[Plot]:
             lambda: _curves(result, styles),
         ),
     ]
-    for kind, title, axis in (
-        ("users", "Accuracy by user activity", "training interactions of the user"),
-        ("items", "Accuracy by item popularity", "popularity of the held-out item"),
+    for kind, title, axis, size in (
+        ("users", "Accuracy by user activity", "training interactions of the user", "users"),
+        ("items", "Accuracy by item popularity", "popularity of the held-out item", "pairs"),
     ):
         if _names(result, styles, kind):
-            caption = f"Test metrics by {axis}.{grey}"
+            caption = f"Test metrics by {axis}, with the number of {size}.{grey}"
             drawn.append((title, caption, partial(_by_group, result, styles, kind, axis)))
     if _beyond_names(result):
         caption = "Whose items are recommended, and how much lists differ; more is not always "
@@ -89,9 +93,9 @@ def plots(result: Result, others: Sequence[Result] = ()) -> list[Plot]:
         drawn.append(("Ranks over datasets", caption, lambda: _ranks([result, *others], styles)))
     with rc_context(THEME):
         return [
-            Plot(title, caption, inline_svg(figure, f"{title}. {caption}"))
+            Plot(title, caption, [inline_svg(one, f"{title}. {caption}") for one in figures])
             for title, caption, draw in drawn
-            if (figure := draw()) is not None
+            if (figures := draw())
         ]
 
 
@@ -103,16 +107,17 @@ def _accuracy_caption(result: Result) -> str:
     return "Test metrics."
 
 
-def _accuracy(result: Result, styles: Styles) -> Figure:
+def _accuracy(result: Result, styles: Styles) -> list[Figure]:
     """Bars of two metrics, the best model on top, with intervals."""
-    figure = open_figure(9, 0.7 + 0.25 * len(styles))
-    panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.08})
-    for axes, metric in zip(panels, ("recall@20", "ndcg@20"), strict=True):
+    figures = []
+    for metric in METRICS:
+        figure = open_figure(WIDTH, 0.7 + 0.25 * len(styles))
+        axes = figure.subplots()
         for place, name in enumerate(styles):
             entry = result["models"][name]
             value = entry["mean"]["test"][metric]
             low, high = _ends(result, name, metric)
-            axes.barh(place, value, 0.7, color=BLUE, alpha=1 if place == 0 else 0.55)
+            axes.barh(place, value, 0.7, color=BLUE if place == 0 else PALE)
             if high > low:
                 axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
             text = f"{value:.4f}{tables.mark(result, name, metric)}"
@@ -120,13 +125,14 @@ def _accuracy(result: Result, styles: Styles) -> Figure:
                 text, (max(high, value), place), (4, 0), textcoords="offset points", va="center"
             )
         axes.set_title(f"test {metric}", loc="left")
-        axes.margins(x=0.2, y=0.02)
+        axes.margins(x=0.24, y=0.02)
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
-    panels[0].set_yticks(range(len(styles)), [one.label for one in styles.values()])
-    panels[0].tick_params(axis="y", length=0)
-    panels[1].tick_params(axis="y", length=0)
-    panels[0].invert_yaxis()
-    return figure
+        axes.set_yticks(range(len(styles)), [one.label for one in styles.values()])
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        figures.append(figure)
+    return figures
 
 
 def _ends(result: Result, name: str, metric: str) -> tuple[float, float]:
@@ -139,7 +145,7 @@ def _ends(result: Result, name: str, metric: str) -> tuple[float, float]:
     return mean - std, mean + std
 
 
-def _gains_of(result: Result, styles: Styles) -> list[tuple[str, str, Callable[[], Figure | None]]]:
+def _gains_of(result: Result, styles: Styles) -> list[tuple[str, str, Callable[[], list[Figure]]]]:
     best = next(iter(styles))
     gains = (result.get("statistics") or {}).get("gains", {}).get("recall@20", {}).get(best)
     if gains is None:
@@ -154,8 +160,8 @@ def _gains_of(result: Result, styles: Styles) -> list[tuple[str, str, Callable[[
     return [(title, caption, lambda: _gains(gains))]
 
 
-def _gains(gains: dict[str, Any]) -> Figure:
-    figure = open_figure(7.5, 2.6)
+def _gains(gains: dict[str, Any]) -> list[Figure]:
+    figure = open_figure(WIDE, 2.6)
     axes = figure.subplots()
     middles = (np.array(GAINS[1:]) + np.array(GAINS[:-1])) / 2
     colours = [BLUE if one > 0 else ORANGE for one in middles]
@@ -164,11 +170,11 @@ def _gains(gains: dict[str, Any]) -> Figure:
     axes.set_xlabel("difference of recall@20")
     axes.set_ylabel("users")
     axes.grid(axis="x", visible=False)
-    return figure
+    return [figure]
 
 
-def _curves(result: Result, styles: Styles) -> Figure:
-    figure = open_figure(7.5, 3.6)
+def _curves(result: Result, styles: Styles) -> list[Figure]:
+    figure = open_figure(WIDE, 3.6)
     axes = figure.subplots()
     ends = []
     for name, look in reversed(styles.items()):
@@ -197,16 +203,17 @@ def _curves(result: Result, styles: Styles) -> Figure:
     axes.set_ylim(bottom=0)
     right = axes.get_xlim()[1]
     label_ends(axes, [(min(x, right), y, look) for x, y, look in _coloured(ends)])
-    return figure
+    return [figure]
 
 
-def _cost(result: Result, styles: Styles) -> Figure:
-    figure = open_figure(10.5, max(3.6, 0.24 * len(styles)))
-    panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.22})
-    _add_references(panels[0], result)
-    for axes, (key, title) in zip(
-        panels, (("train_seconds", "training"), ("inference_seconds", "inference")), strict=True
-    ):
+def _cost(result: Result, styles: Styles) -> list[Figure]:
+    figures = []
+    for key, title in (("train_seconds", "training"), ("inference_seconds", "inference")):
+        figure = open_figure(WIDE, max(3.6, 0.24 * len(styles)))
+        axes = figure.subplots()
+        references = [one["recall@20"] for one in published(result).references]
+        for value in references:
+            axes.axhline(value, color=INK, alpha=0.6, linewidth=1, linestyle="--")
         means = {name: result["models"][name]["mean"] for name in styles}
         # A logarithmic axis has no zero.
         points = {
@@ -216,21 +223,19 @@ def _cost(result: Result, styles: Styles) -> Figure:
         for name, (x, y) in points.items():
             look = styles[name]
             axes.plot(x, y, look.marker, markersize=7, color=look.color)
-        axes.step(*zip(*(points[name] for name in front), strict=True), where="post", color=GRID,
-                  zorder=1, linewidth=2)  # fmt: skip
+        axes.step(*zip(*(points[name] for name in front), strict=True), where="post", color=INK,
+                  alpha=0.4, zorder=1, linewidth=1.5)  # fmt: skip
         axes.set_xlabel(f"{title} seconds, logarithmic scale")
-        plain_log(axes)
+        axes.set_ylabel("test recall@20")
         axes.margins(x=0.12, y=0.12)
+        plain_log(axes)
         order = [*front, *(name for name in styles if name not in front)]
-        label_points(
-            axes,
-            [
-                (*points[name], styles[name].label, {"fontweight": "bold"} if name in front else {})
-                for name in order
-            ],
-        )
-    panels[0].set_ylabel("test recall@20")
-    return figure
+        lines = [(axes.get_xlim()[0], value, axes.get_xlim()[1], value) for value in references]
+        for (x, y), (u, v) in pairwise(points[name] for name in front):
+            lines += [(x, y, u, y), (u, y, u, v)]
+        label_points(axes, [(*points[name], styles[name], name in front) for name in order], lines)
+        figures.append(figure)
+    return figures
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
@@ -248,24 +253,21 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def _add_references(axes: Axes, result: Result) -> None:
-    """Draw published figures of models that graphdiff does not have."""
-    for reference in published(result).references:
-        axes.axhline(reference["recall@20"], color=INK, alpha=0.6, linewidth=1, linestyle="--")
-        axes.annotate(
-            f"{reference['title']}, published",
-            (0.01, reference["recall@20"]),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 4),
-            textcoords="offset points",
-        )
+def _references(result: Result) -> str:
+    """Return a sentence about the published figures of models that graphdiff does not have."""
+    listed = [f"{one['title']} ({one['recall@20']:.4f})" for one in published(result).references]
+    return f" Dashed: published figures of {', '.join(listed)}." if listed else ""
 
 
-def _by_group(result: Result, styles: Styles, kind: str, title: str) -> Figure:
-    figure = open_figure(10.5, 3.6)
-    panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.5})
+def _by_group(result: Result, styles: Styles, kind: str, title: str) -> list[Figure]:
+    figures = []
     names = _names(result, styles, kind)
-    for axes, metric in zip(panels, ("recall@20", "ndcg@20"), strict=True):
+    counted = {"users": "users", "items": "test_pairs"}[kind]
+    sizes = {one["name"]: one.get(counted) for one in result["groups"][kind]}
+    ticks = [name if sizes[name] is None else f"{name}\n({sizes[name]:,})" for name in names]
+    for metric in METRICS:
+        figure = open_figure(WIDTH, 3.6)
+        axes = figure.subplots()
         ends = []
         for name, look in reversed(styles.items()):
             means = result["models"][name]["mean"].get("groups", {}).get(kind, {})
@@ -273,13 +275,14 @@ def _by_group(result: Result, styles: Styles, kind: str, title: str) -> Figure:
                 values = [means[one][metric] for one in names]
                 axes.plot(range(len(names)), values, **_line(look))
                 ends.append((len(names) - 1.0, values[-1], look))
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), ticks)
         axes.set_xlabel(title)
         axes.set_title(f"test {metric}", loc="left")
         axes.grid(axis="x", visible=False)
         axes.set_ylim(bottom=0)
         label_ends(axes, _coloured(ends))
-    return figure
+        figures.append(figure)
+    return figures
 
 
 def _coloured(ends: list[tuple[float, float, Style]]) -> list[tuple[float, float, Style]]:
@@ -306,27 +309,32 @@ def _beyond_names(result: Result) -> list[str]:
     return ["coverage", *found] if found else []
 
 
-def _beyond(result: Result, styles: Styles) -> Figure:
-    """One panel of dots for each metric, with a row for each model."""
-    names = _beyond_names(result)
-    figure = open_figure(1.35 * len(names), 0.7 + 0.25 * len(styles))
-    panels = figure.subplots(1, len(names), sharey=True, gridspec_kw={"wspace": 0.15})
-    for axes, metric in zip(panels, names, strict=True):
-        for place, (name, look) in enumerate(styles.items()):
-            value = result["models"][name]["mean"]["test"].get(f"{metric}@20")
-            if value is not None:
-                axes.plot(value, place, "o", markersize=6, color=look.color)
-        axes.set_title(metric.replace("_", "\n").replace("personalization", "personal-\nization"))
-        axes.margins(x=0.2)
-        axes.locator_params(axis="x", nbins=2)
-        axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(styles)), [one.label for one in styles.values()])
-    panels[0].set_ylim(len(styles) - 0.5, -0.5)
-    return figure
+def _beyond(result: Result, styles: Styles) -> list[Figure]:
+    """Rows of panels of dots, a panel for each metric, with a line for each model."""
+    figures = []
+    metrics = _beyond_names(result)
+    for names in (metrics[n : n + 3] for n in range(0, len(metrics), 3)):
+        figure = open_figure(1.4 * len(names), 0.7 + 0.25 * len(styles))
+        room = {"wspace": 0.4}
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False, gridspec_kw=room)[0]
+        for axes, metric in zip(panels, names, strict=True):
+            for place, (name, look) in enumerate(styles.items()):
+                value = result["models"][name]["mean"]["test"].get(f"{metric}@20")
+                if value is not None:
+                    axes.plot(value, place, "o", markersize=6, color=look.color)
+            title = metric.replace("_", "\n").replace("personalization", "personal-\nization")
+            axes.set_title("Gini of\nexposure" if metric == "gini" else title)
+            axes.margins(x=0.25)
+            two_ticks(axes)
+            axes.tick_params(axis="y", length=0)
+        panels[0].set_yticks(range(len(styles)), [one.label for one in styles.values()])
+        panels[0].set_ylim(len(styles) - 0.5, -0.5)
+        figures.append(figure)
+    return figures
 
 
-def _dropped(result: Result, styles: Styles) -> Figure:
-    figure = open_figure(7.5, 3.6)
+def _dropped(result: Result, styles: Styles) -> list[Figure]:
+    figure = open_figure(WIDE, 3.6)
     axes = figure.subplots()
     sections = result["dropped_features"]
     shares = sorted(sections, key=float)
@@ -347,16 +355,16 @@ def _dropped(result: Result, styles: Styles) -> Figure:
     axes.set_ylabel("test recall@20")
     axes.set_ylim(bottom=0)
     label_ends(axes, _coloured(ends))
-    return figure
+    return [figure]
 
 
-def _ranks(results: Sequence[Result], styles: Styles) -> Figure | None:
-    """One line for each model over datasets, by rank; None where no two models are in all."""
+def _ranks(results: Sequence[Result], styles: Styles) -> list[Figure]:
+    """One line for each model over datasets, by rank; nothing where no two models are in all."""
     if len(set.intersection(*(set(one["models"]) for one in results))) < 2:
-        return None
+        return []
     of = ranking(results)
     num_models, num_datasets = of.ranks.shape
-    figure = open_figure(1.5 + 1.4 * num_datasets, max(2.4, 0.28 * num_models))
+    figure = open_figure(1.5 + 1.1 * num_datasets, max(2.4, 0.28 * num_models))
     axes = figure.subplots()
     ends = []
     for name, places, mean in zip(of.models, of.ranks, of.mean, strict=True):
@@ -370,4 +378,4 @@ def _ranks(results: Sequence[Result], styles: Styles) -> Figure | None:
     axes.set_ylabel("rank")
     axes.grid(axis="y", visible=False)
     label_ends(axes, ends)
-    return figure
+    return [figure]

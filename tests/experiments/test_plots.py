@@ -1,12 +1,16 @@
 """Labels of figures do not overlap, and figures fit into a page."""
 
+import math
 import re
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib import rc_context
 
 from graphdiff.experiments.plots import (
+    LETTER,
     LINE_HEIGHT,
     THEME,
     axes_size,
@@ -17,6 +21,7 @@ from graphdiff.experiments.plots import (
     plain_log,
     spread,
     style,
+    two_ticks,
 )
 
 
@@ -48,10 +53,12 @@ def test_labels_of_near_points_do_not_overlap():
     with rc_context(THEME):
         figure = open_figure(6, 4)
         axes = figure.subplots()
-        points = [(10.0 ** (n % 3), 0.5 + n / 1000, f"model {n}", {}) for n in range(9)]
+        points = [
+            (10.0 ** (n % 3), 0.5 + n / 1000, style(f"model {n}", n), n == 0) for n in range(9)
+        ]
         axes.plot([one[0] for one in points], [one[1] for one in points], "o")
-        plain_log(axes)
         axes.set_ylim(0, 1)
+        plain_log(axes)
         label_points(axes, points)
         text = drawn(figure)
     width, height = axes_size(axes)
@@ -61,6 +68,30 @@ def test_labels_of_near_points_do_not_overlap():
             assert abs(x - u) > 0.5 or abs(y - v) > LINE_HEIGHT - 1e-9
     for tick in ("1", "10", "100"):
         assert f">{tick}</text>" in text
+
+
+@given(st.floats(1e-4, 1e5), st.floats(1.01, 1e6))
+@settings(max_examples=60, deadline=None)
+def test_an_axis_of_any_range_has_ticks_that_do_not_overlap(low, factor):
+    with rc_context(THEME):
+        figure = open_figure(5.2, 3)
+        log, narrow = figure.subplots(2, 1)
+        for axes in (log, narrow):
+            axes.plot([low, low * factor], [0, 1])
+            axes.margins(x=0.12)
+        plain_log(log)
+        figure.draw_without_rendering()
+        width = axes_size(log)[0]
+        left, right = log.get_xlim()
+        ends = [
+            (math.log(x / left) / math.log(right / left) * width, LETTER * len(label.get_text()))
+            for x, label in zip(log.get_xticks(), log.get_xticklabels(), strict=True)
+            if left <= x <= right
+        ]
+        assert len(ends) >= 2
+        assert all(b[0] - a[0] > (a[1] + b[1]) / 2 for a, b in pairwise(ends))
+        two_ticks(narrow)
+        assert 1 <= len(narrow.get_xticks()) <= 2
 
 
 def test_a_figure_in_a_page_has_the_colours_of_the_page():
