@@ -17,6 +17,10 @@ from graphdiff.graph.checks import check_tensors
 from graphdiff.graph.item_similarity import nearest_candidates, similar_items
 from graphdiff.graph.rows import Rows
 from graphdiff.schema import INTERACTS, ITEM, USER, complete_masks, modalities, similar
+from graphdiff.schema.pairs import is_ascending
+
+#: Largest number of sorted interactions that a graph copies from its data.
+SHARED = 2**24
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -92,14 +96,18 @@ class RecGraph(torch.nn.Module):
         """
         user, item = data[INTERACTS].edge_index
         num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
-        order = torch.argsort(user * num_items + item)
+        if is_ascending(data[INTERACTS].edge_index):
+            # Many interactions are shared with the data, as they may be in a file.
+            col = item if item.numel() > SHARED else item.clone()
+        else:
+            col = item[torch.argsort(user * num_items + item)]
         rowptr = torch.zeros(num_users + 1, dtype=torch.long)
         rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
         names = modalities(data) if content else []
         edges = _similarity_edges(data, names, num_neighbors, weighted) if similarity else {}
         return cls(
             rowptr,
-            item[order],
+            col,
             num_items,
             {name: data[ITEM][f"x_{name}"] for name in names},
             {name: data[ITEM][f"has_{name}"] for name in names},

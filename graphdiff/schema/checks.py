@@ -15,6 +15,7 @@ from graphdiff.schema.details import checked_texts, details_in
 from graphdiff.schema.features import check_features, check_modality
 from graphdiff.schema.ids import raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
+from graphdiff.schema.pairs import found_among, is_ascending
 from graphdiff.schema.words import SHOWN, count, is_dense, kind, offending, show
 
 # A pair is encoded as one int64, user * I + item, so neither number may be larger.
@@ -41,14 +42,14 @@ def validate(data: HeteroData) -> None:
             "data['user', 'interacts', 'item'].edge_index"
         )
     keys = {split: _check_pairs(data, split) for split in SPLITS}
-    if keys["training"].numel() == 0:
+    if data[INTERACTS][SPLITS["training"]].size(1) == 0:
         raise DataError("the graph has no training interactions; give at least one")
     for kept, held_out in (
         ("training", "validation"),
         ("training", "test"),
         ("validation", "test"),
     ):
-        both = keys[held_out][torch.isin(keys[held_out], keys[kept])]
+        both = _in_both(data, keys, kept, held_out)
         if both.numel():
             raise DataError(
                 f"{count(both.numel(), held_out + ' pair')} also found among the {kept} pairs: "
@@ -81,6 +82,8 @@ def _check_ids(ids: Any, node: str, size: int) -> None:
             raise DataError(
                 f"raw {node} ids are {kind(ids)}; give a long tensor [{size}] or a list of str"
             )
+        if ids.numel() == size and ids.unique().numel() == size:
+            return  # Without a list of Python numbers, which takes much memory.
         ids = ids.tolist()
     elif not (isinstance(ids, list) and all(isinstance(i, str) for i in ids)):
         raise DataError(
@@ -108,8 +111,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _check_pairs(data: HeteroData, split: str) -> Tensor:
-    """Check one split and return its pairs as sorted flat keys."""
+def _check_pairs(data: HeteroData, split: str) -> Tensor | None:
+    """Check one split and return its pairs as sorted flat keys; None where training pairs are
+    ascending, because their keys may be more than fit into memory."""
     attribute = SPLITS[split]
     if attribute not in data[INTERACTS]:
         raise DataError(
@@ -120,13 +124,15 @@ def _check_pairs(data: HeteroData, split: str) -> Tensor:
     _check_index(pairs, attribute)
     num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
     for row, (node, size) in enumerate(((USER, num_users), (ITEM, num_items))):
-        outside = (pairs[row] < 0) | (pairs[row] >= size)
-        if outside.any():
+        if pairs.size(1) and not 0 <= int(pairs[row].min()) <= int(pairs[row].max()) < size:
+            outside = (pairs[row] < 0) | (pairs[row] >= size)
             raise DataError(
                 f"{count(int(outside.sum()), f'{split} pair')} out of range: {node} index "
                 f"{show(pairs[row][outside][: SHOWN + 1].tolist())}; the graph has {size} "
                 f"{node}s, 0 to {size - 1}"
             )
+    if split == "training" and is_ascending(pairs):
+        return None
     keys, times = pair_keys(data, pairs).unique(return_counts=True)
     repeated = keys[times > 1]
     if repeated.numel():
@@ -135,6 +141,18 @@ def _check_pairs(data: HeteroData, split: str) -> Tensor:
             f"{_show_pairs(data, repeated)}; give each pair once"
         )
     return keys
+
+
+def _in_both(
+    data: HeteroData, keys: dict[str, Tensor | None], kept: str, held_out: str
+) -> Tensor:
+    """Return the keys of the pairs that two splits share, ascending."""
+    known, wanted = keys[kept], keys[held_out]
+    assert wanted is not None  # Only training pairs are left without keys.
+    if known is None:
+        training = data[INTERACTS][SPLITS[kept]]
+        return wanted[found_among(wanted, training, data[ITEM].num_nodes)]
+    return wanted[torch.isin(wanted, known)]
 
 
 def _check_index(index: Any, what: str) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
+from graphdiff.schema.pairs import blocks, is_ascending, key_blocks
+
+#: Raw ids that are written at a time.
+IDS = 2**20
 
 
 def fingerprint(data: HeteroData) -> str:
@@ -31,22 +38,46 @@ def fingerprint(data: HeteroData) -> str:
     """
     digest = hashlib.sha256()
 
-    def add(label: str, content: bytes) -> None:
+    def add(label: str, size: int, contents: Iterable[Any]) -> None:
         # The length separates neighbouring entries.
-        digest.update(f"{label}:{len(content)}:".encode())
-        digest.update(content)
+        digest.update(f"{label}:{size}:".encode())
+        for content in contents:
+            digest.update(content)
 
     for node in (USER, ITEM):
-        add(node, str(data[node].num_nodes).encode())
+        number = str(data[node].num_nodes).encode()
+        add(node, len(number), [number])
         ids = data[node].get("raw_id")
         if ids is not None:
-            listed = ids.tolist() if isinstance(ids, Tensor) else ids
-            add(f"{node}.raw_id", json.dumps(listed).encode())
+            size = sum(map(len, _written(ids)))
+            add(f"{node}.raw_id", size, _written(ids))
     for split, attribute in SPLITS.items():
-        keys = pair_keys(data, data[INTERACTS][attribute]).sort().values
-        add(split, keys.cpu().numpy().astype("<i8").tobytes())
+        pairs = data[INTERACTS][attribute]
+        add(split, 8 * pairs.size(1), _keys(data, pairs))
     for name in modalities(data):
-        x = data[ITEM][f"x_{name}"].cpu().numpy().astype("<f4")
-        add(f"x_{name}{x.shape}", x.tobytes())
-        add(f"has_{name}", data[ITEM][f"has_{name}"].cpu().numpy().tobytes())
+        x = data[ITEM][f"x_{name}"].cpu().numpy().astype("<f4", copy=False)
+        add(f"x_{name}{x.shape}", x.nbytes, [np.ascontiguousarray(x)])
+        has = data[ITEM][f"has_{name}"].cpu().numpy()
+        add(f"has_{name}", has.nbytes, [np.ascontiguousarray(has)])
     return digest.hexdigest()[:16]
+
+
+def _keys(data: HeteroData, pairs: Tensor) -> Iterator[Any]:
+    """Yield the sorted keys of pairs, block by block where they are sorted already."""
+    pairs = pairs.cpu()
+    if is_ascending(pairs):
+        found: Iterable[Tensor] = key_blocks(pairs, data[ITEM].num_nodes)
+    else:
+        found = [pair_keys(data, pairs).sort().values]
+    for keys in found:
+        yield keys.numpy().astype("<i8", copy=False)
+
+
+def _written(ids: Tensor | list[str]) -> Iterator[bytes]:
+    """Yield a list of ids as JSON, piece by piece."""
+    yield b"["
+    for part in blocks(len(ids), IDS):
+        listed = ids[part]
+        text = json.dumps(listed.tolist() if isinstance(listed, Tensor) else listed)
+        yield f"{', ' if part.start else ''}{text[1:-1]}".encode()
+    yield b"]"
