@@ -18,6 +18,7 @@ class Layout(StrEnum):
     """Layouts that can be written."""
 
     parquet = "parquet"
+    mapped = "mapped"
 
 
 def describe(
@@ -99,10 +100,12 @@ def convert(
     features: Features = None,
     option: Option = None,
 ) -> None:
-    """Convert a dataset to Parquet files, to read with `--dataset parquet`."""
+    """Convert a dataset to Parquet files, to read with `--dataset parquet`, or to arrays that stay
+    on disk, to read with `--dataset mapped`."""
     from graphdiff.datasets import convert as conversion
 
-    meta = conversion.convert(source, out, from_, **dataset_options(from_, features, option))
+    options = dataset_options(from_, features, option)
+    meta = conversion.convert(source, out, from_, to.value, **options)
     print_text(
         f"{meta['users']} users, {meta['items']} items, {meta['training']} + "
         f"{meta['validation']} + {meta['test']} pairs, "

@@ -10,6 +10,8 @@ from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.layouts.mmrec import MMRecLayout
 from graphdiff.datasets.layouts.pairs import PairListsLayout, read_pair_lists
 from graphdiff.datasets.layouts.recbole import RecBoleLayout
+from graphdiff.datasets.mapped.dataset import MappedDataset
+from graphdiff.datasets.mapped.write import to_mapped
 from graphdiff.datasets.published.citeulike import CiteULike
 from graphdiff.datasets.published.movielens import MovieLens1M
 from graphdiff.datasets.published.synthetic import SyntheticMultimedia, true_preference
@@ -25,6 +27,7 @@ __all__ = [
     "InteractionLog",
     "LogSettings",
     "MMRecLayout",
+    "MappedDataset",
     "MovieLens1M",
     "PairListsLayout",
     "RecBoleLayout",
@@ -39,6 +42,7 @@ __all__ = [
     "load",
     "parse_options",
     "read_pair_lists",
+    "to_mapped",
     "to_parquet",
     "true_preference",
 ]

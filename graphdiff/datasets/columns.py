@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ TIMES = (
     "numbers, or dates as in ISO 8601: 2020-12-31, 2020-12-31 23:59:59 or 2020-12-31T23:59:59.5Z"
 )
 _ZONES = (None, "UTC")
+#: Types that times written as text are read as, the first one that fits.
+_TIME_KINDS = (
+    pa.int64(),
+    pa.float64(),
+    *(pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in _ZONES),
+)
 
 
 def read_times(column: Any) -> np.ndarray:
@@ -52,6 +59,27 @@ def read_times(column: Any) -> np.ndarray:
     elif not pa.types.is_integer(column.type):
         raise _odd(column, "timestamp", TIMES)
     return column.to_numpy()
+
+
+def time_kind(tables: Iterable[pa.Table]) -> pa.DataType | None:
+    """Return the type that times written as text are to be read as, in a column that comes in
+    pieces; None where they are no text.
+
+    Args:
+        tables: The pieces, with the column ``timestamp``.
+
+    Raises:
+        DataError: If they are neither numbers nor dates.
+    """
+    kinds, last = list(_TIME_KINDS), None
+    for table in tables:
+        last = plain(table["timestamp"])
+        if not _is_text(last.type):
+            return None
+        kinds = [kind for kind in kinds if _can_be(last, kind)]
+        if not kinds:
+            raise _odd(last, "timestamp", TIMES)
+    return kinds[0] if last is not None else None
 
 
 def read_ratings(column: Any) -> np.ndarray:
@@ -100,9 +128,7 @@ def _decoded(column: Any) -> Any:
 
 def _times_of_text(column: Any) -> Any:
     """Parse text as numbers or dates."""
-    kinds = [pa.int64(), pa.float64()]
-    kinds += [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in _ZONES]
-    for kind in kinds:
+    for kind in _TIME_KINDS:
         try:
             found = column.cast(kind)
         except pa.ArrowInvalid:
@@ -111,6 +137,14 @@ def _times_of_text(column: Any) -> Any:
         refuse_missing(found, "timestamp")  # "nan" parses as a number but is no time.
         return found
     raise _odd(column, "timestamp", TIMES)
+
+
+def _can_be(column: Any, kind: pa.DataType) -> bool:
+    try:
+        column.cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _is_text(kind: Any) -> bool:

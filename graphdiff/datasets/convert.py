@@ -1,22 +1,30 @@
-"""Conversion of any dataset to Parquet files, which InteractionLog reads."""
+"""Conversion of any dataset to Parquet files, which InteractionLog reads, or to a mapped folder."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 from torch_geometric.data import HeteroData
 
+from graphdiff.datasets.arguments import Delimiter
 from graphdiff.datasets.io.archives import extract
 from graphdiff.datasets.io.folders import data_root
-from graphdiff.datasets.registry import load
-from graphdiff.errors import DataError
+from graphdiff.datasets.layouts.log import InteractionLog
+from graphdiff.datasets.layouts.log_settings import LogSettings
+from graphdiff.datasets.layouts.log_source import LogSource
+from graphdiff.datasets.mapped.stream import stream_to_mapped
+from graphdiff.datasets.mapped.write import to_mapped
+from graphdiff.datasets.registry import get_dataset, load
+from graphdiff.errors import ConfigError, DataError
 from graphdiff.files import new_folder
 from graphdiff.schema import (
     INTERACTS,
@@ -27,9 +35,9 @@ from graphdiff.schema import (
     fingerprint,
     modalities,
 )
+from graphdiff.schema.names import NAMES
 
 FORMAT = "graphdiff.interactions.1"
-NAMES = {"training": "train", "validation": "val", "test": "test"}
 
 
 def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str, Any]:
@@ -68,18 +76,22 @@ def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str
     return meta
 
 
-def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any) -> dict[str, Any]:
-    """Read a dataset in some layout and write it as :func:`to_parquet` does.
+def convert(
+    source: str | Path, out: str | Path, layout: str, to: str = "parquet", /, **options: Any
+) -> dict[str, Any]:
+    """Read a dataset in some layout and write it as :func:`to_parquet` or :func:`to_mapped` does.
 
     Args:
         source: Its folder, or a zip or tar archive of it, which is unpacked as
             :func:`~graphdiff.datasets.extract` does, and removed afterwards.
         out: The folder to write.
         layout: Name of a layout or dataset; see :func:`graphdiff.datasets.load`.
+        to: ``'parquet'`` or ``'mapped'``. An interaction log in a folder, without content to
+            encode, is streamed to the latter: it may be larger than memory.
         **options: Further arguments of the dataset's class.
 
     Returns:
-        The content of ``meta.json``.
+        The content of ``meta.json`` or of ``manifest.json``.
 
     Raises:
         DataError: If the source cannot be read, or ``out`` is not empty.
@@ -87,14 +99,42 @@ def convert(source: str | Path, out: str | Path, layout: str, /, **options: Any)
     source = Path(source)
     if not source.exists():
         raise DataError(f"there is no {source}; give a dataset's folder, or an archive of it")
+    write = to_mapped if to == "mapped" else to_parquet
+    found = get_dataset(layout, import_module=True)
+    arguments = {**found.defaults, **found.arguments, **options}
+    streamed = to == "mapped" and source.is_dir() and found.cls is InteractionLog
+    if streamed and not arguments.keys() & {"content", "encode", "encoder", "pre_transform"}:
+        return stream_to_mapped(_log_source(source, **arguments), out, source.resolve().name)
     if source.is_dir():
-        return to_parquet(load(layout, source, **options)[0], out, source.resolve().name)
+        return write(load(layout, source, **options)[0], out, source.resolve().name)
     with tempfile.TemporaryDirectory() as folder:
         unpacked = extract(source, Path(folder) / "archive")
         dataset = load(layout, data_root(unpacked), **options)
         # Its processed file is of no use once the folder is gone.
         shutil.rmtree(dataset.processed_dir, ignore_errors=True)
-        return to_parquet(dataset[0], out, source.stem)
+        return write(dataset[0], out, source.stem)
+
+
+def _log_source(
+    folder: Path,
+    file: str | None = None,
+    features: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    names: list[str] | None = None,
+    **settings: Any,
+) -> LogSource:
+    """Return the files of a log from the arguments of
+    :class:`~graphdiff.datasets.InteractionLog`.
+
+    Raises:
+        ConfigError: If one cannot be used.
+    """
+    chosen = LogSettings.of(**settings)
+    try:
+        delimiter = TypeAdapter(Delimiter | None).validate_python(delimiter)
+    except ValidationError as error:
+        raise ConfigError(f"an interaction log cannot take {explain(error, 'delimiter')}") from None
+    return LogSource(folder, chosen, file, features, delimiter=delimiter, names=names)
 
 
 def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from graphdiff.datasets.columns import read_labels, read_ratings, read_times
 from graphdiff.datasets.ids import encode_ids, places, show
+from graphdiff.datasets.splits import repeated_rows
 from graphdiff.errors import DataError
 
 #: Optional columns by role: the attribute, and the function that reads it.
@@ -145,31 +146,23 @@ def drop_repeats(log: Interactions, keep: str) -> Interactions:
         DataError: If there are repeats and ``keep`` is ``'error'``.
     """
     key = log.user.astype(np.int64) * len(log.item_ids) + log.item
-    # Only the rows of repeated pairs are sorted: there are few, and a log may be long.
-    ordered = np.sort(key)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if len(twice) == 0:
+    by = log.label if log.label is not None else log.time
+    rows, chosen = repeated_rows(key, keep, lambda rows: rows if by is None else by[rows])
+    if len(rows) == 0:
         return log
-    place = np.searchsorted(twice, key)
-    rows = np.flatnonzero(twice[np.minimum(place, len(twice) - 1)] == key)
-    left_out = len(rows) - len(twice)
+    left_out = len(rows) - len(chosen)
     if keep == "error":
         raise DataError(
             f"{left_out} rows repeat a pair of user and item; keep the first or the last of each "
             "with duplicates=first or duplicates=last"
         )
-    by = log.label if log.label is not None else log.time
-    order = np.lexsort((rows if by is None else by[rows], key[rows]))
-    first = np.flatnonzero(np.diff(key[rows][order], prepend=-1))
-    # The row before the first of a pair is the last of the pair before it.
-    chosen = first if keep == "first" else np.append(first[1:], len(rows)) - 1
     warnings.warn(
         f"{left_out} rows that repeat a pair of user and item were left out; the {keep} one counts",
         stacklevel=2,
     )
     mask = np.ones(len(log), dtype=bool)
     mask[rows] = False
-    mask[rows[order[chosen]]] = True
+    mask[chosen] = True
     return log.select(mask)
 
 

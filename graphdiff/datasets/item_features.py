@@ -54,18 +54,42 @@ def align(table: FeatureTable, item_ids: pa.Array, modality: str) -> np.ndarray:
     Raises:
         DataError: If an item has two rows, or no row belongs to any item.
     """
-    if len(pc.unique(table.ids)) < len(table.ids):
-        raise DataError(f"an item has more than one row of {modality} features; give one each")
+    refuse_repeated_items(table.ids, modality)
     place = places(item_ids, table.ids)
+    refuse_foreign(place, item_ids, table.ids, modality)
     there = place >= 0
-    if not there.any():
-        raise DataError(
-            f"no row of the {modality} features belongs to an item of the interactions: items are "
-            f"{show(item_ids)}, rows are {show(table.ids)}"
-        )
     values = np.full((len(item_ids), table.values.shape[1]), np.nan, dtype=np.float32)
     values[there] = table.values[place[there]]
     return values
+
+
+def refuse_repeated_items(ids: pa.Array, modality: str) -> None:
+    """Refuse features of which an item has two rows.
+
+    Raises:
+        DataError: If one has.
+    """
+    if len(pc.unique(ids)) < len(ids):
+        raise DataError(f"an item has more than one row of {modality} features; give one each")
+
+
+def refuse_foreign(place: np.ndarray, item_ids: pa.Array, ids: pa.Array, modality: str) -> None:
+    """Refuse features without a row that belongs to an item.
+
+    Args:
+        place: Where ids are among others, -1 where they are not.
+        item_ids: The catalogue.
+        ids: Item id of each row.
+        modality: Name of the modality, for messages.
+
+    Raises:
+        DataError: If none does.
+    """
+    if not (place >= 0).any():
+        raise DataError(
+            f"no row of the {modality} features belongs to an item of the interactions: items are "
+            f"{show(item_ids)}, rows are {show(ids)}"
+        )
 
 
 def refuse_misnumbered(table: FeatureTable, item_ids: pa.Array, modality: str) -> None:
@@ -123,7 +147,7 @@ def read_features(
                 "the item of each row"
             )
         ids = as_ids(table[item], "item", is_text(path))
-        return FeatureTable(ids, _values(table.drop_columns([item]), modality, path.name))
+        return FeatureTable(ids, feature_values(table.drop_columns([item]), modality, path.name))
     values = load_features(path)
     if order is None:
         return FeatureTable(pa.array(np.arange(len(values))), values, path.name)
@@ -233,8 +257,12 @@ def _as_text(column: Any, file: str) -> Any:
         raise DataError(f"{file} holds {column.type}, which is no text: {error}") from None
 
 
-def _values(table: pa.Table, modality: str, file: str) -> np.ndarray:
-    """Return the numbers ``[N, F]`` of one modality among the columns of a table."""
+def feature_values(table: pa.Table, modality: str, file: str) -> np.ndarray:
+    """Return the numbers of one modality among the columns of a table, float32 ``[N, F]``.
+
+    Raises:
+        DataError: If there are none.
+    """
     lists = [n for n in table.column_names if _is_list(table.schema.field(n).type)]
     # Columns with the modality's name take precedence over those without one.
     for names, prefix in (((f"x_{modality}", modality), f"x_{modality}_"), (("x",), "x_")):

@@ -6,7 +6,7 @@ Each function returns one label per row: :data:`TRAINING`, :data:`VALIDATION` or
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,16 +110,27 @@ def global_time(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
     check_ratios(ratios)
     ordered = np.sort(time)
     label = np.zeros(len(time), dtype=np.int8)
-    for share in np.cumsum(ratios)[:2]:
-        # A share of 1 leaves nothing behind the point, whatever rounding made of the sum.
-        place = round(float(share) * len(ordered))
-        if place < len(ordered):
-            label += (time >= ordered[place]).astype(np.int8)
+    for place in split_points(ratios, len(ordered)):
+        label += (time >= ordered[place]).astype(np.int8)
     if not (label == TRAINING).any():
         raise DataError(
             "the interactions have too few different times to be split by time; use another split"
         )
     return label
+
+
+def split_points(ratios: Sequence[float], num: int) -> list[int]:
+    """Return the positions in the order of time of the first validation and the first test row.
+
+    A position that is not below ``num`` is left out.
+
+    Example:
+        >>> split_points((0.8, 0.1, 0.1), 100)
+        [80, 90]
+    """
+    # A share of 1 leaves nothing behind the point, whatever rounding made of the sum.
+    places = [round(float(share) * num) for share in np.cumsum(ratios)[:2]]
+    return [place for place in places if place < num]
 
 
 def split_by_time(
@@ -216,6 +227,38 @@ def cutoff_times(time: np.ndarray, num: int, first: float = 0.5) -> np.ndarray:
             f"the interactions have too few different times for {num} points in time; give fewer"
         )
     return points
+
+
+def repeated_rows(
+    key: np.ndarray, keep: str, order_by: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the pairs that are there more than once, and which of them stay.
+
+    Args:
+        key: Number of each row's pair, integer ``[E]``.
+        keep: ``'last'`` for the last row of each pair, otherwise the first.
+        order_by: Returns what rows are ordered by, for rows ``[n]``; among equals, rows keep their
+            order.
+
+    Returns:
+        Rows, ascending, and those among them that stay, one for each such pair.
+
+    Example:
+        >>> repeated_rows(np.array([7, 5, 7]), "last", lambda rows: rows)
+        (array([0, 2]), array([2]))
+    """
+    # Only the rows of repeated pairs are sorted: there are few, and a log may be long.
+    ordered = np.sort(key)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(twice) == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    place = np.searchsorted(twice, key)
+    rows = np.flatnonzero(twice[np.minimum(place, len(twice) - 1)] == key)
+    order = np.lexsort((order_by(rows), key[rows]))
+    first = np.flatnonzero(np.diff(key[rows][order], prepend=-1))
+    # The row before the first of a pair is the last of the pair before it.
+    chosen = first if keep != "last" else np.append(first[1:], len(rows)) - 1
+    return rows, rows[order[chosen]]
 
 
 def check_ratios(ratios: Sequence[float]) -> None:

@@ -143,9 +143,7 @@ def _check_pairs(data: HeteroData, split: str) -> Tensor | None:
     return keys
 
 
-def _in_both(
-    data: HeteroData, keys: dict[str, Tensor | None], kept: str, held_out: str
-) -> Tensor:
+def _in_both(data: HeteroData, keys: dict[str, Tensor | None], kept: str, held_out: str) -> Tensor:
     """Return the keys of the pairs that two splits share, ascending."""
     known, wanted = keys[kept], keys[held_out]
     assert wanted is not None  # Only training pairs are left without keys.

@@ -22,6 +22,10 @@ SPLITS = {
 }
 
 
+#: What the splits are called in files.
+NAMES = {"training": "train", "validation": "val", "test": "test"}
+
+
 def modalities(data: HeteroData) -> list[str]:
     """Return the names of the modalities of the items, sorted."""
     if ITEM not in data.node_types:

@@ -7,6 +7,7 @@ from graphdiff.transforms.inject_noise import InjectNoise
 from graphdiff.transforms.keep_modalities import KeepModalities
 from graphdiff.transforms.modality_graph import ModalityGraph
 from graphdiff.transforms.replace_features import ReplaceFeatures
+from graphdiff.transforms.sample_users import SampleUsers
 
 __all__ = [
     "ColdItems",
@@ -16,4 +17,5 @@ __all__ = [
     "KeepModalities",
     "ModalityGraph",
     "ReplaceFeatures",
+    "SampleUsers",
 ]

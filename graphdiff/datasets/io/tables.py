@@ -190,6 +190,11 @@ def _parts(path: Path, delimiter: str | None, names: Sequence[str] | None) -> li
     return [_Part(file, delimiter, names, partition) for file, partition in _files(path)]
 
 
+def table_files(path: Path) -> list[Path]:
+    """Return the file of a table, or those of a folder of parts, in order."""
+    return [file for file, _ in _files(path)]
+
+
 def _files(path: Path) -> list[tuple[Path, dict[str, str | None]]]:
     """Return the file, or the files of a folder, each with the columns in the names of folders."""
     if not path.is_dir():

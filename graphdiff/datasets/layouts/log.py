@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.arguments import Delimiter
 from graphdiff.datasets.base import RecDataset, TimedLog
 from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
-from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.interactions import Interactions
-from graphdiff.datasets.io.folders import SUFFIXES, table_suffix
-from graphdiff.datasets.io.tables import column_names, is_text, read_table
-from graphdiff.datasets.item_details import DetailTable, item_column, read_details
+from graphdiff.datasets.io.tables import is_text, read_table
 from graphdiff.datasets.item_features import (
     Encoder,
     FeatureTable,
@@ -31,11 +27,10 @@ from graphdiff.datasets.layouts.log_folder import (
     META,
     USERS,
     find_features,
-    find_interactions,
     find_table,
-    unnamed_count,
 )
 from graphdiff.datasets.layouts.log_settings import LogSettings
+from graphdiff.datasets.layouts.log_source import LogSource
 from graphdiff.errors import DataError
 
 
@@ -124,6 +119,15 @@ class InteractionLog(RecDataset):
         self.delimiter, self.names = delimiter, names
         self.settings = LogSettings.of(**{**self.defaults, **settings})
         self._folder = Path(root)
+        self._source = LogSource(
+            self._folder,
+            self.settings,
+            file,
+            self.features,
+            tuple(self.content.values()),
+            delimiter,
+            names,
+        )
         super().__init__(root, transform, pre_transform, force_reload)
 
     @property
@@ -131,7 +135,7 @@ class InteractionLog(RecDataset):
         """The table of interactions, and the files of ``features`` and ``content``."""
         folders = {name for name in self.content.values() if (self._folder / name).is_dir()}
         asked = [*(self.features or {}).values(), *self.content.values()]
-        return [self._interactions(), *(name for name in asked if name not in folders)]
+        return [self._source.interactions(), *(name for name in asked if name not in folders)]
 
     @property
     def optional_file_names(self) -> list[str]:
@@ -155,12 +159,13 @@ class InteractionLog(RecDataset):
 
     def read(self) -> HeteroData:
         """Read interactions, lists of ids, and features."""
-        users, items = self._ids("user"), self._ids("item")
+        users, items = self._source.ids("user"), self._source.ids("item")
         log = self._log(users, items)
         features = self._read_features(items)
-        unnamed = [n for n in ("user", "item") if unnamed_count(self._folder, n) is not None]
-        details = self._read_details()
-        return log_to_data(log, self.settings, features, users, items, unnamed, details)
+        details = self._source.details()
+        return log_to_data(
+            log, self.settings, features, users, items, self._source.unnamed(), details
+        )
 
     def read_log(self) -> TimedLog:
         """Read the log with its times, filtered but not split, and the features.
@@ -168,7 +173,7 @@ class InteractionLog(RecDataset):
         Raises:
             DataError: If the log has no column of times.
         """
-        users, items = self._ids("user"), self._ids("item")
+        users, items = self._source.ids("user"), self._source.ids("item")
         log = self.settings.filtered(self._log(users, items, ("timestamp",)))
         if log.time is None:
             raise DataError(
@@ -186,7 +191,7 @@ class InteractionLog(RecDataset):
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""
-        path = self._folder / self._interactions()
+        path = self._folder / self._source.interactions()
         table = read_table(
             path,
             self.settings.roles,
@@ -198,58 +203,14 @@ class InteractionLog(RecDataset):
         return table, is_text(path)
 
     def _read_features(self, items: pa.Array | None) -> dict[str, FeatureTable]:
-        chosen = self.features if self.features is not None else find_features(self._folder)
+        chosen = self._source.feature_files()
         found = {
-            name: read_features(self._folder / file, name, self._item_in(file), items)
+            name: read_features(self._folder / file, name, self._source.item_in(file), items)
             for name, file in chosen.items()
         }
         for name, file in self.content.items():
             path = self._folder / file
             default = encode_images if path.is_dir() else text_encoder(self.encoder)[1]
             encode: Encoder = self.encode.get(name, default)
-            found[name] = encode_content(path, self._item_in(file), encode, name)
+            found[name] = encode_content(path, self._source.item_in(file), encode, name)
         return found
-
-    def _read_details(self) -> DetailTable | None:
-        """Return titles, categories and image addresses, if the folder has any."""
-        path, settings = find_table(self._folder, ITEMS), self.settings
-        required = settings.required_details
-        if path is None and required:
-            raise DataError(
-                f"{self._folder} has no items.parquet, .csv or .tsv, where the column of "
-                f"{required[0]} is looked for"
-            )
-        if path is None:
-            return None
-        return read_details(path, settings.item, settings.details, required)
-
-    def _interactions(self) -> str:
-        """Return the file name of the log."""
-        if self.file is not None:
-            return self.file
-        others = [*(self.features or {}).values(), *self.content.values()]
-        return find_interactions(self._folder, others)
-
-    def _ids(self, node: str) -> pa.Array | None:
-        """Return all ids of users or items in the order they are to have, if the folder says."""
-        size = unnamed_count(self._folder, node)
-        if size is not None:
-            return pa.array(np.arange(size))
-        path = find_table(self._folder, f"{node}s")
-        if path is None:
-            return None
-        name = getattr(self.settings, node)
-        names = column_names(path)
-        if node == "item":
-            name = item_column(names, name)
-        elif name not in names:
-            name = node
-        table = read_table(path, {node: name}, needed=(node,), ids=(node,))
-        return as_ids(table[node], node, is_text(path))
-
-    def _item_in(self, file: str) -> str:
-        """Return the name of the column of item ids in a table of features."""
-        path = self._folder / file
-        if table_suffix(path) not in SUFFIXES:
-            return self.settings.item
-        return item_column(column_names(path), self.settings.item)

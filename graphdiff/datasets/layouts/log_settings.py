@@ -121,19 +121,11 @@ class LogSettings(BaseModel):
         Raises:
             DataError: If the log lacks the column that the split needs.
         """
-        kind = self.split
-        if kind == "auto":
-            kind = "ratio" if log.label is None else "column"
+        kind = self.split_kind(log.label is not None, log.time is not None)
         if kind == "column":
-            if log.label is None:
-                raise DataError(f"the log has no column {self.split_column!r} to split by")
+            assert log.label is not None
             return log.label
         by_time = kind == "global_time" or self.by == "time"
-        if by_time and log.time is None:
-            raise DataError(
-                f"the log has no column {self.timestamp!r} to split by; say what it is called, "
-                "such as timestamp=date, or split at random"
-            )
         key = log.time if by_time else np.random.default_rng(self.seed).random(len(log))
         assert key is not None
         if kind == "global_time":
@@ -141,3 +133,23 @@ class LogSettings(BaseModel):
         if kind == "ratio":
             return by_ratio(log.user, key, self.ratios)
         return leave_one_out(log.user, key)
+
+    def split_kind(self, has_labels: bool, has_times: bool) -> str:
+        """Return the split of a log with or without labels and times: 'column', 'ratio',
+        'leave_one_out' or 'global_time'.
+
+        Raises:
+            DataError: If the log lacks the column that the split needs.
+        """
+        kind: str = self.split
+        if kind == "auto":
+            kind = "column" if has_labels else "ratio"
+        if kind == "column" and not has_labels:
+            raise DataError(f"the log has no column {self.split_column!r} to split by")
+        by_time = kind == "global_time" or (kind != "column" and self.by == "time")
+        if by_time and not has_times:
+            raise DataError(
+                f"the log has no column {self.timestamp!r} to split by; say what it is called, "
+                "such as timestamp=date, or split at random"
+            )
+        return kind

@@ -1,0 +1,1 @@
+"""Datasets as folders of arrays that stay on disk and are mapped into memory."""

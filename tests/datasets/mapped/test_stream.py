@@ -1,0 +1,188 @@
+"""A log streamed to a mapped folder is the same as a log read as a whole."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphdiff.datasets import load
+from graphdiff.datasets.convert import convert
+from graphdiff.datasets.mapped.order import ordered_at
+from graphdiff.errors import ConfigError, DataError
+from graphdiff.schema import fingerprint
+
+pytest.importorskip("polars")
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch, tmp_path):
+    """Many parts and pieces, and a cache of its own."""
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("graphdiff.datasets.mapped.parts.PART_ROWS", 37)
+    for module in ("columns", "scan", "parts"):
+        monkeypatch.setattr(f"graphdiff.datasets.mapped.{module}.ROWS", 23)
+    monkeypatch.setattr("graphdiff.datasets.mapped.features.NUMBERS", 8)
+
+
+def random_log(seed, num=300):
+    """A log of about ``num`` rows, with repeats, users and items of few rows, and equal times."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.integers(5, 60), rng.integers(5, 40)
+    user = (users * rng.random(num) ** 2).astype(int) * 7 - 20
+    item = (items * rng.random(num) ** 3).astype(int) + 1
+    frame = pd.DataFrame({"user": user, "item": item})
+    if seed % 2:
+        frame["item"] = "i" + frame["item"].astype(str)
+    times = rng.integers(0, 50, num)
+    frame["timestamp"] = [times, times / 7, pd.to_datetime(times, unit="D")][seed % 3]
+    frame["rating"] = rng.integers(1, 6, num) / 2
+    return frame
+
+
+def write(folder, frame, suffix):
+    folder.mkdir()
+    path = folder / f"interactions.{suffix}"
+    frame.to_parquet(path) if suffix == "parquet" else frame.to_csv(path, index=False)
+
+
+def compare(folder, out, layout="csv", **settings):
+    """Convert a log in both ways, and compare the results or the errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            expected, reason = load(layout, folder, **settings)[0], ""
+        except DataError as error:
+            expected, reason = None, str(error)
+        seen = {str(one.message) for one in caught if "left out" in str(one.message)}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if expected is None:
+            with pytest.raises(DataError) as raised:
+                convert(folder, out, layout, "mapped", **settings)
+            assert str(raised.value) == reason
+            assert not out.exists()
+            return None
+        convert(folder, out, layout, "mapped", **settings)
+        assert {str(one.message) for one in caught if "left out" in str(one.message)} == seen
+    found = load("mapped", out, check=True)[0]
+    assert fingerprint(found) == fingerprint(expected)
+    assert sorted(path.name for path in out.parent.iterdir() if path.name.startswith(".")) == []
+    return found
+
+
+SETTINGS = [
+    {},
+    {"split": "leave_one_out"},
+    {"split": "leave_one_out", "by": "time", "duplicates": "last"},
+    {"split": "global_time", "ratios": (0.7, 0.1, 0.2)},
+    {"by": "time", "k_core": 3},
+    {"k_core": 4, "min_rating": 1.5, "seed": 3},
+    {"k_core": 2, "min_rating": 2.0, "split": "global_time", "duplicates": "last"},
+    {"ratios": (1.0, 0.0, 0.0)},
+    {"k_core": 50},
+    {"min_rating": 9},
+    {"duplicates": "error"},
+    {"split": "column"},
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_logs_and_settings(tmp_path, seed):
+    for n, settings in enumerate(SETTINGS):
+        source = tmp_path / f"source{n}"
+        frame = random_log(10 * seed + n)
+        write(source, frame, "csv" if (seed + n) % 2 else "parquet")
+        compare(source, tmp_path / f"out{n}", **settings)
+
+
+def test_the_column_of_splits_without_times(tmp_path):
+    frame = random_log(5)[["user", "item"]]
+    frame["split"] = np.random.default_rng(0).choice(["train", "Test", "valid"], len(frame))
+    write(tmp_path / "source", frame, "csv")
+    compare(tmp_path / "source", tmp_path / "out")
+    compare(tmp_path / "source", tmp_path / "other", split="ratio")
+
+
+def test_other_names_and_separators(tmp_path):
+    frame = random_log(2)[["user", "item", "timestamp"]]
+    source = tmp_path / "source"
+    source.mkdir()
+    frame.to_csv(source / "log.txt", sep=";", index=False, header=False)
+    names = {"names": ["a", "b", "when"], "user": "a", "item": "b", "timestamp": "when"}
+    compare(source, tmp_path / "out", delimiter=";", split="global_time", **names)
+    with pytest.raises(ConfigError, match="several bytes"):
+        convert(source, tmp_path / "other", "csv", "mapped", delimiter="::", **names)
+
+
+def test_parts_of_a_folder(tmp_path):
+    folder = tmp_path / "source" / "interactions.parquet"
+    folder.mkdir(parents=True)
+    for n, part in enumerate(np.array_split(random_log(4), 3)):
+        part.to_parquet(folder / f"part-{n}.parquet")
+    compare(tmp_path / "source", tmp_path / "out", layout="parquet")
+
+
+@pytest.mark.parametrize(("suffix", "k_core"), itertools.product(["npy", "parquet"], [0, 3]))
+def test_listed_items_features_and_titles(tmp_path, suffix, k_core):
+    frame, source = random_log(1), tmp_path / "source"
+    write(source, frame, "parquet")
+    ids = [*frame["item"].unique()[::-1], "cold"]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(len(ids), 3)).astype(np.float32)
+    x[[0, 4]] = np.nan
+    titles = pd.DataFrame({"item": ids, "title": [f"title {one}" for one in ids]})
+    titles.to_parquet(source / "items.parquet")
+    if suffix == "npy":
+        np.save(source / "features_image.npy", x)
+    else:
+        order = rng.permutation(len(ids))[1:]
+        table = pd.DataFrame({"item": np.array(ids)[order], "x": [*x[order]]})
+        table.to_parquet(source / "features_image.parquet")
+    found = compare(source, tmp_path / "out", k_core=k_core)
+    assert found["item"].has_image.any()
+    assert not found["item"].has_image.all()
+    named = dict(zip(found["item"].raw_id, found["item"].title, strict=True))
+    assert all(title == f"title {one}" for one, title in named.items())
+    assert ("cold" in named) == (k_core == 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.drop(columns="item"), "but not item"),
+        (lambda f: f.assign(user=[None, *f["user"][1:]]), "1 rows have no user"),
+        (lambda f: f.assign(item=[None, *f["item"][1:]]), "1 rows have no item"),
+        (lambda f: f[:0], "holds no interactions"),
+    ],
+)
+def test_logs_that_cannot_be_read(tmp_path, change, words):
+    write(tmp_path / "source", change(random_log(1)), "csv")
+    with pytest.raises(DataError, match=words):
+        convert(tmp_path / "source", tmp_path / "out", "csv", "mapped")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_table(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "interactions.parquet").write_bytes(b"PAR1" + b"\0" * 50)
+    with pytest.raises(DataError, match="cannot be read as a Parquet file"):
+        convert(tmp_path / "source", tmp_path / "out", "csv", "mapped")
+
+
+def test_a_column_that_is_not_used_may_be_unreadable(tmp_path):
+    write(tmp_path / "source", random_log(0).assign(timestamp="soon"), "csv")
+    with pytest.warns(UserWarning, match="column of timestamps is ignored"):
+        convert(tmp_path / "source", tmp_path / "out", "csv", "mapped")
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint64, np.float64, np.float32])
+def test_order_statistics(kind):
+    rng = np.random.default_rng(0)
+    values = (rng.normal(size=200) * 1e6).astype(np.int64)
+    values = np.abs(values).astype(kind) if kind is np.uint64 else values.astype(kind)
+    places = [0, 7, 150, 199]
+    found = ordered_at(lambda: np.array_split(values, 6), places)
+    assert found.dtype == kind
+    assert found.tolist() == np.sort(values)[places].tolist()
