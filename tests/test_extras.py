@@ -25,7 +25,7 @@ WITHOUT = """
 import importlib, pkgutil, sys
 from pathlib import Path
 for name in ("faiss", "onnx", "onnxscript", "onnxruntime", "fastapi", "fastapi_swagger", "uvicorn",
-             "httpx", "optuna", "ray", "torch_sparse", "torch_scatter",
+             "httpx", "optuna", "polars", "ray", "torch_sparse", "torch_scatter",
              "sentence_transformers", "torchvision", "prometheus_client"):
     sys.modules[name] = None
 import graphdiff
@@ -37,18 +37,22 @@ from graphdiff.serving import RetrievalIndex
 from graphdiff.serving.export import export
 from graphdiff.experiments.tune import tune
 from graphdiff.cluster.score import score
+from graphdiff.datasets.convert import convert
 from tests.conftest import random_data
 
 data = random_data(30, 25, {"image": 6})
 model = graphdiff.LD4MRec.from_data(data, hidden_channels=8)
 graphdiff.fit(model, data, epochs=1, progress=False, accelerator="cpu")
 model.save_pretrained("run")
+Path("log").mkdir()
+Path("log", "log.csv").write_text("user,item\\n1,2\\n")
 assert model.recommend(history_index=[[1, 2]], k=3)[0].shape == (1, 3)
 for wanting in (
     lambda: RetrievalIndex(model),
     lambda: export(model, "model.onnx", k=3),
     lambda: tune("data", data, graphdiff.LightGCN, Path("tuned")),
     lambda: score(Path("run"), Path("scores"), k=3, engine="ray"),
+    lambda: convert("log", "mapped", "csv", "mapped"),
 ):
     try:
         wanting()
@@ -71,7 +75,7 @@ def test_everything_else_works_without_extras(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert re.findall(r"'graphdiff-rec\[(\w+)\]'", done.stdout + done.stderr) == [
-        "index", "export", "tune", "cluster", "serve"
+        "index", "export", "tune", "cluster", "large", "serve"
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from torch_geometric.data import HeteroData
 
-from graphdiff.datasets.arguments import Delimiter
+from graphdiff.datasets.arguments import Delimiter, explain
 from graphdiff.datasets.io.archives import extract
 from graphdiff.datasets.io.folders import data_root
 from graphdiff.datasets.layouts.log import InteractionLog

@@ -119,7 +119,7 @@ class InteractionLog(RecDataset):
         self.delimiter, self.names = delimiter, names
         self.settings = LogSettings.of(**{**self.defaults, **settings})
         self._folder = Path(root)
-        self._source = LogSource(
+        self._where = LogSource(
             self._folder,
             self.settings,
             file,
@@ -135,7 +135,7 @@ class InteractionLog(RecDataset):
         """The table of interactions, and the files of ``features`` and ``content``."""
         folders = {name for name in self.content.values() if (self._folder / name).is_dir()}
         asked = [*(self.features or {}).values(), *self.content.values()]
-        return [self._source.interactions(), *(name for name in asked if name not in folders)]
+        return [self._where.interactions(), *(name for name in asked if name not in folders)]
 
     @property
     def optional_file_names(self) -> list[str]:
@@ -159,12 +159,12 @@ class InteractionLog(RecDataset):
 
     def read(self) -> HeteroData:
         """Read interactions, lists of ids, and features."""
-        users, items = self._source.ids("user"), self._source.ids("item")
+        users, items = self._where.ids("user"), self._where.ids("item")
         log = self._log(users, items)
         features = self._read_features(items)
-        details = self._source.details()
+        details = self._where.details()
         return log_to_data(
-            log, self.settings, features, users, items, self._source.unnamed(), details
+            log, self.settings, features, users, items, self._where.unnamed(), details
         )
 
     def read_log(self) -> TimedLog:
@@ -173,7 +173,7 @@ class InteractionLog(RecDataset):
         Raises:
             DataError: If the log has no column of times.
         """
-        users, items = self._source.ids("user"), self._source.ids("item")
+        users, items = self._where.ids("user"), self._where.ids("item")
         log = self.settings.filtered(self._log(users, items, ("timestamp",)))
         if log.time is None:
             raise DataError(
@@ -191,7 +191,7 @@ class InteractionLog(RecDataset):
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""
-        path = self._folder / self._source.interactions()
+        path = self._folder / self._where.interactions()
         table = read_table(
             path,
             self.settings.roles,
@@ -203,14 +203,14 @@ class InteractionLog(RecDataset):
         return table, is_text(path)
 
     def _read_features(self, items: pa.Array | None) -> dict[str, FeatureTable]:
-        chosen = self._source.feature_files()
+        chosen = self._where.feature_files()
         found = {
-            name: read_features(self._folder / file, name, self._source.item_in(file), items)
+            name: read_features(self._folder / file, name, self._where.item_in(file), items)
             for name, file in chosen.items()
         }
         for name, file in self.content.items():
             path = self._folder / file
             default = encode_images if path.is_dir() else text_encoder(self.encoder)[1]
             encode: Encoder = self.encode.get(name, default)
-            found[name] = encode_content(path, self._source.item_in(file), encode, name)
+            found[name] = encode_content(path, self._where.item_in(file), encode, name)
         return found
