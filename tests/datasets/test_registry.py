@@ -81,7 +81,7 @@ def test_a_dataset_without_a_class_of_its_own_says_which_layout_it_is_in():
     layouts = {
         DATASETS[name]: name for name in card_names() if card(name).get("layout") == name
     } | {DATASETS["csv"]: "csv"}
-    assert set(layouts.values()) == {"csv", "diffmm", "mmrec", "pairs", "recbole"}
+    assert set(layouts.values()) == {"csv", "diffmm", "mapped", "mmrec", "pairs", "recbole"}
     for name in card_names():
         assert card(name).get("layout", name) in DATASETS
         if DATASETS[name] in layouts:

@@ -14,6 +14,7 @@ from graphdiff.datasets.base import RecDataset, TimedLog
 from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
 from graphdiff.datasets.interactions import Interactions
 from graphdiff.datasets.io.tables import is_text, read_table
+from graphdiff.datasets.item_details import DetailTable
 from graphdiff.datasets.item_features import (
     Encoder,
     FeatureTable,
@@ -162,7 +163,7 @@ class InteractionLog(RecDataset):
         users, items = self._where.ids("user"), self._where.ids("item")
         log = self._log(users, items)
         features = self._read_features(items)
-        details = self._where.details()
+        details = self._read_details()
         return log_to_data(
             log, self.settings, features, users, items, self._where.unnamed(), details
         )
@@ -214,3 +215,7 @@ class InteractionLog(RecDataset):
             encode: Encoder = self.encode.get(name, default)
             found[name] = encode_content(path, self._where.item_in(file), encode, name)
         return found
+
+    def _read_details(self) -> DetailTable | None:
+        """Return titles, categories and image addresses, if there are any."""
+        return self._where.details()
