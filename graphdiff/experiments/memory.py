@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -52,6 +53,44 @@ class PeakMemory:
             "peak_cuda_bytes": self._peak_cuda,
         }
         return {name: value for name, value in found.items() if value is not None}
+
+
+class SampledMemory:
+    """The largest resident memory that belongs to no file, sampled during a ``with`` block.
+
+    Pages of mapped files count as resident as long as nothing else needs their memory, and the
+    system drops them otherwise. What remains is the memory that a process cannot do without; the
+    kernel keeps no high-water mark of it. Only on Linux; elsewhere ``peak`` stays None.
+
+    Args:
+        interval: Seconds between two samples.
+
+    Attributes:
+        peak: Bytes.
+    """
+
+    def __init__(self, interval: float = 0.02) -> None:
+        self.interval = interval
+        self.peak: int | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while True:
+            done = self._done.wait(self.interval)
+            found = _status("RssAnon")
+            if found is not None:
+                self.peak = max(found, self.peak or 0)
+            if done:
+                return
 
 
 def resident_bytes() -> int | None:

@@ -214,7 +214,10 @@ class RecGraph(torch.nn.Module):
         return getattr(self, f"x_{modality}"), getattr(self, f"has_{modality}")
 
     def similar(self, modality: str) -> tuple[Tensor, Tensor]:
-        """Return ``(edge_index [2, E_m], edge_weight [E_m])`` of one modality's item-item graph."""
+        """Return ``(edge_index [2, E_m], edge_weight [E_m])`` of one modality's item-item graph; it
+        has no edges where it was not read."""
+        if f"similar_{modality}_index" not in self._buffers:
+            return self.col.new_empty(2, 0), self.col.new_empty(0, dtype=torch.float32)
         return getattr(self, f"similar_{modality}_index"), getattr(
             self, f"similar_{modality}_weight"
         )

@@ -1,9 +1,9 @@
 r"""Message passing over interactions that are read in pieces, such as from a file.
 
 A graph for message passing (:class:`~graphdiff.graph.propagation.FixedGraph`) holds a weight for
-each interaction and the interactions in a second order: 20 bytes per interaction beside the store's.
-Here the weights are applied to the vectors instead, :math:`\tilde{A} = D_U^{-1/2} A D_I^{-1/2}`,
-and users are passed in blocks of consecutive rows of the store, read once and dropped again.
+each interaction, and all interactions in a second order: 16 to 20 bytes for each. Here the weights
+are applied to the vectors instead, :math:`\tilde{A} = D_U^{-1/2} A D_I^{-1/2}`, and users are
+passed in blocks of consecutive rows of the store, read once and dropped again.
 """
 
 from __future__ import annotations
@@ -94,19 +94,24 @@ def smoothed(graph: RecGraph, table: Tensor, num_layers: int) -> Tensor:
     return total.div_(num_layers + 1)
 
 
-def row_blocks(graph: RecGraph, channels: int) -> Iterator[tuple[Tensor, Tensor]]:
+def row_blocks(
+    graph: RecGraph, channels: int, interactions: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the rows of consecutive users as ``(rowptr [n + 1], col [nnz])``, long, with ``rowptr``
     from 0.
 
     Args:
         graph: Training interactions.
         channels: Width of the vectors of users, which limits their number.
+        interactions: Interactions of a block, unless a single user has more (default:
+            :data:`BLOCK_INTERACTIONS`).
     """
+    size = BLOCK_INTERACTIONS if interactions is None else interactions
     most, first = max(BLOCK_ENTRIES // channels, 1), 0
     while first < graph.num_users:
         start = int(graph.rowptr[first])
         # At least one user, whatever the length of the row.
-        last = int(torch.searchsorted(graph.rowptr, start + BLOCK_INTERACTIONS, right=True)) - 1
+        last = int(torch.searchsorted(graph.rowptr, start + size, right=True)) - 1
         last = min(max(last, first + 1), first + most, graph.num_users)
         stop = int(graph.rowptr[last])
         yield graph.rowptr[first : last + 1] - start, graph.col[start:stop]

@@ -21,7 +21,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.catalogue import Catalogue
 from graphdiff.models.changes import ChangeableModel
-from graphdiff.models.config import BaseConfig, ModelConfig
+from graphdiff.models.config import BaseConfig, ModelConfig, reads_similarity
 from graphdiff.models.conversion import as_flag, as_integer
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.exploration import explored
@@ -83,8 +83,10 @@ class Recommender(Frames, ChangeableModel):
         parts = {name: settings.pop(name) for name in cls.part_names if name in settings}
         config = cls.configure(preset, **settings)
         num_neighbors = getattr(config, "num_neighbors", 10)
+        # A given part may read the item-item graphs, whatever the settings are.
+        similarity = cls.uses_similarity and (bool(parts) or reads_similarity(config))
         graph = RecGraph.from_data(
-            data, cls.uses_content, num_neighbors, cls.uses_similarity, cls.weighted_similarity
+            data, cls.uses_content, num_neighbors, similarity, cls.weighted_similarity
         )
         model = cls(config, graph, **parts)
         model.catalogue.user_ids = data["user"].get("raw_id")

@@ -174,3 +174,9 @@ def _unknown(config_class: type[BaseModel], settings: dict[str, Any], prefix: st
         elif isinstance(value, dict) and (group := _as_group(field.annotation)) is not None:
             unknown += _unknown(group, value, f"{prefix}{name}.")
     return unknown
+
+
+def reads_similarity(config: BaseConfig) -> bool:
+    """Return whether a model with these settings reads item-item graphs; settings say so by a
+    property ``reads_similarity``."""
+    return bool(getattr(config, "reads_similarity", True))

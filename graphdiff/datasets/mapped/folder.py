@@ -201,12 +201,24 @@ def write_texts(path: Path, columns: Mapping[str, Any]) -> None:
         writer.write_table(table)
 
 
-def write_manifest(folder: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the manifest of a folder whose other files are complete, and return it."""
-    files = {
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the size and the digest of each file of a folder."""
+    return {
         path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
         for path in sorted(folder.iterdir())
     }
+
+
+def write_manifest(
+    folder: Path, meta: Mapping[str, Any], files: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the manifest of a folder whose other files are complete, and return it.
+
+    Args:
+        folder: The folder.
+        meta: What the manifest says beside its files.
+        files: From :func:`describe_files`.
+    """
     manifest = {"format": FORMAT, **meta, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

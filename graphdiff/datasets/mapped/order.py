@@ -29,24 +29,24 @@ def ordered_at(pieces: Callable[[], Iterable[np.ndarray]], positions: Sequence[i
         >>> ordered_at(lambda: [numbers[:2], numbers[2:]], [0, 2])
         array([-3,  5])
     """
-    found, kind = [], np.dtype(np.int64)
-    for position in positions:
-        prefix, rest = 0, position
-        for shift in range(64 - BITS, -1, -BITS):
-            count = np.zeros(2**BITS, dtype=np.int64)
-            for piece in pieces():
-                kind = piece.dtype
-                key = _sortable(piece)
-                if shift < 64 - BITS:
-                    key = key[key >> np.uint64(shift + BITS) == prefix]
-                digit = (key >> np.uint64(shift)) & np.uint64(2**BITS - 1)
+    kind = np.dtype(np.int64)
+    prefix, rest = [0] * len(positions), list(positions)
+    for shift in range(64 - BITS, -1, -BITS):
+        counts = [np.zeros(2**BITS, dtype=np.int64) for _ in positions]
+        for piece in pieces():
+            kind = piece.dtype
+            keys = _sortable(piece)
+            for known, count in zip(prefix, counts, strict=True):
+                # A shift by all 64 bits is not defined.
+                own = keys if shift == 64 - BITS else keys[keys >> np.uint64(shift + BITS) == known]
+                digit = (own >> np.uint64(shift)) & np.uint64(2**BITS - 1)
                 count += np.bincount(digit.astype(np.int64), minlength=2**BITS)
+        for n, count in enumerate(counts):
             below = np.cumsum(count)
-            digit_at = int(np.searchsorted(below, rest, side="right"))
-            rest -= int(below[digit_at] - count[digit_at])
-            prefix = prefix << BITS | digit_at
-        found.append(prefix)
-    return _original(np.array(found, dtype=np.uint64), kind)
+            digit_at = int(np.searchsorted(below, rest[n], side="right"))
+            rest[n] -= int(below[digit_at] - count[digit_at])
+            prefix[n] = prefix[n] << BITS | digit_at
+    return _original(np.array(prefix, dtype=np.uint64), kind)
 
 
 def _sortable(values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.mapped.folder import (
+    describe_files,
     open_folder,
     pairs_file,
     write_manifest,
@@ -105,10 +106,10 @@ def finish(folder: Path, name: str, data: HeteroData | None = None, **more: Any)
     Returns:
         The manifest.
     """
+    files = describe_files(folder)
     if data is None:
-        write_manifest(folder, more)
+        write_manifest(folder, more, files)
         data = open_folder(folder)
-        (folder / "manifest.json").unlink()
     validate(data)
     meta = {
         "name": name,
@@ -118,7 +119,7 @@ def finish(folder: Path, name: str, data: HeteroData | None = None, **more: Any)
         "channels": {m: data[ITEM][f"x_{m}"].size(1) for m in modalities(data)},
         "fingerprint": fingerprint(data),
     }
-    return write_manifest(folder, meta)
+    return write_manifest(folder, meta, files)
 
 
 def _save(path: Path, values: Tensor, kind: Any) -> None:

@@ -190,8 +190,8 @@ class LD4MRecConfig(ModelConfig):
     )
     spectral_start: bool = Field(
         False,
-        description="Start the item embeddings from a truncated SVD of the interactions, where "
-        "there are at most four million; otherwise from random values.",
+        description="Start the item embeddings from a truncated SVD of the interactions (beyond "
+        "four million on a CPU alone); otherwise from random values.",
     )
     modality_shares: Literal["agreement", "equal"] = Field(
         "agreement",
@@ -216,6 +216,13 @@ class LD4MRecConfig(ModelConfig):
         default_factory=ColdItemsConfig,
         description="Scores of items without training interactions.",
     )
+
+    @property
+    def reads_similarity(self) -> bool:
+        """Whether the item-item graphs are read."""
+        passing = self.propagation
+        smoothed = passing.content == "smoothing" and passing.num_item_layers > 0
+        return smoothed or "content_heat" in self.diffusion.process
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:

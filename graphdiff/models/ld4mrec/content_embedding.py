@@ -8,10 +8,14 @@ from torch import Tensor
 
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.graph.streamed_messages import row_blocks
 from graphdiff.nn.reconstruction import sum_items
+from graphdiff.schema.pairs import blocks
 
 # Power iterations of the randomised decomposition; more make no measurable difference.
 _ITERATIONS = 4
+#: Items, and interactions, that are looked at at a time.
+ITEMS, INTERACTIONS = 2**20, 2**25
 
 
 class ContentEmbedding(torch.nn.Module):
@@ -69,17 +73,17 @@ class ContentEmbedding(torch.nn.Module):
         """Compute the directions and agreements and draw the maps; does nothing the second time."""
         if self.started:
             return
-        found = []
+        columns = torch.arange(sum(self.ranks)).split(self.ranks)
         for m, (name, rank) in enumerate(zip(self.modalities, self.ranks, strict=True)):
             x, has = graph.features(name)
-            unit = self._unit(x)
-            centre = unit.sum(dim=0) / has.sum().clamp(min=1)
-            directions = _principal_directions((unit - centre) * has.unsqueeze(1), rank)
+            centre, directions = self._principal(x, has, rank)
             getattr(self, f"centre_{name}").copy_(centre)
             getattr(self, f"directions_{name}")[:, : directions.size(1)] = directions
-            found.append(self._coordinates_of(name, unit, has))
-            self.agreement[m] = agreement(found[-1], graph)
-        self.coordinates.copy_(torch.cat(found, dim=1))
+            own = slice(int(columns[m][0]), int(columns[m][-1]) + 1)
+            for part in blocks(x.size(0), ITEMS):
+                unit = self._unit(x[part])
+                self.coordinates[part, own] = self._coordinates_of(name, unit, has[part])
+            self.agreement[m] = agreement(self.coordinates[:, own].contiguous(), graph)
         self.started.fill_(True)
         self.reset_parameters(generator)
 
@@ -122,6 +126,15 @@ class ContentEmbedding(torch.nn.Module):
         """Leave out all items but ``kept``, bool ``[I]``."""
         self.coordinates = self.coordinates[kept]
 
+    def _principal(self, x: Tensor, has: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """Return the mean of features of length one, ``[F]``, and their principal directions,
+        ``[F, <= rank]``."""
+        if x.size(0) > ITEMS:
+            return _streamed_directions(x, has, rank)
+        unit = self._unit(x)
+        centre = unit.sum(dim=0) / has.sum().clamp(min=1)
+        return centre, _principal_directions((unit - centre) * has.unsqueeze(1), rank)
+
     def _unit(self, x: Tensor) -> Tensor:
         """Scale the rows of features ``[n, F]`` to length one."""
         return F.normalize(x.to(self.coordinates), dim=1)
@@ -163,14 +176,18 @@ def agreement(coordinates: Tensor, graph: RecGraph) -> Tensor:
     chosen = torch.bincount(graph.col, minlength=graph.num_items) * present
     centre = chosen.to(coordinates.dtype) @ coordinates / chosen.sum().clamp(min=1)
     z = (coordinates - centre) * present.unsqueeze(1)
-    rows = Rows(graph.user, graph.col, graph.num_users)
-    count = torch.bincount(rows.row, present[rows.item], rows.num).long()
-    square = torch.bincount(rows.row, z.square().sum(dim=1)[rows.item], rows.num).to(z.dtype)
-    # All pairs of a user's items, from the square of their sum.
-    pairs = sum_items(z, rows).square().sum(dim=1) - square
-    users = count > 1
-    total = (pairs[users] / (count[users] - 1)).sum()
-    return (total / square[users].sum().clamp(min=1e-12)).clamp(min=0)
+    total, squares = z.new_zeros(()), z.new_zeros(())
+    for rowptr, col in row_blocks(graph, z.size(1), INTERACTIONS):
+        row = torch.arange(rowptr.numel() - 1, device=col.device).repeat_interleave(rowptr.diff())
+        rows = Rows(row, col, rowptr.numel() - 1)
+        count = torch.bincount(rows.row, present[rows.item], rows.num).long()
+        square = torch.bincount(rows.row, z.square().sum(dim=1)[rows.item], rows.num).to(z.dtype)
+        # All pairs of a user's items, from the square of their sum.
+        pairs = sum_items(z, rows).square().sum(dim=1) - square
+        users = count > 1
+        total += (pairs[users] / (count[users] - 1)).sum()
+        squares += square[users].sum()
+    return (total / squares.clamp(min=1e-12)).clamp(min=0)
 
 
 def _principal_directions(centred: Tensor, rank: int) -> Tensor:
@@ -183,3 +200,20 @@ def _principal_directions(centred: Tensor, rank: int) -> Tensor:
         torch.manual_seed(0)
         _, _, directions = torch.svd_lowrank(rows, min(rank, *rows.shape), _ITERATIONS)
     return directions.to(centred)
+
+
+def _streamed_directions(x: Tensor, has: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the mean and the principal directions of features ``[n, F]`` of length one, from the
+    products of all pairs of columns, summed over blocks of items."""
+    width = x.size(1)
+    total, gram = x.new_zeros(width).double(), x.new_zeros(width, width).double()
+    for part in blocks(x.size(0), ITEMS):
+        unit = F.normalize(x[part].double(), dim=1)
+        total += unit.sum(dim=0)
+        gram += unit.T @ unit
+    num = has.sum().clamp(min=1)
+    centre = total / num
+    # Items without features have no deviation from the mean.
+    square, directions = torch.linalg.eigh(gram - num * torch.outer(centre, centre))
+    order = square.argsort(descending=True)[:rank]
+    return centre.to(x.dtype), directions[:, order].to(x.dtype)

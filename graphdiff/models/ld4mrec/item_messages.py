@@ -16,6 +16,7 @@ from graphdiff.graph.message_graphs import (
 )
 from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
+from graphdiff.graph.streamed_messages import is_streamed, smoothed
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
 from graphdiff.models.ld4mrec.singular_signal import SingularSignal
 from graphdiff.nn.reconstruction import ItemTableSums, sum_item_table
@@ -250,6 +251,8 @@ class ItemMessages(torch.nn.Module):
     ) -> Iterator[Tensor]:
         if self.singular is not None:
             yield self.singular()
+        elif not torch.is_grad_enabled() and is_streamed(graph):
+            yield smoothed(graph, items, self.collaborative.num_layers)
         elif withheld is None:
             yield self.collaborative(items, graph.cached(item_to_user_graph))
         else:

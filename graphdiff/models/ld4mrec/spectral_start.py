@@ -8,9 +8,13 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from graphdiff.graph.store import RecGraph
+from graphdiff.graph.streamed_messages import StreamedRoundTrip
 
-#: Largest number of interactions that are decomposed; beyond it, memory and time are not worth it.
+#: Largest number of interactions that are decomposed as a matrix in memory; beyond it, by power
+#: iteration over blocks of them.
 LARGEST = 4_000_000
+#: Power iterations, and vectors beyond those that are needed.
+ITERATIONS, OVERSAMPLING = 4, 10
 #: Standard deviation of the embeddings at the start, random ones included.
 DEVIATION = 0.1
 
@@ -33,8 +37,8 @@ def spectral_start(graph: RecGraph, channels: int, generator: torch.Generator) -
         generator: Source of the rotation, on the graph's device.
 
     Returns:
-        ``[I, d]``, zero for items without interactions; None where there are no interactions or
-        more than :data:`LARGEST`.
+        ``[I, d]``, zero for items without interactions; None where there are no interactions, or
+        more than :data:`LARGEST` on another device than a CPU.
 
     Example:
         >>> graph = RecGraph(torch.tensor([0, 2, 4]), torch.tensor([0, 1, 2, 3]), num_items=5)
@@ -42,14 +46,45 @@ def spectral_start(graph: RecGraph, channels: int, generator: torch.Generator) -
         >>> torch.allclose(e[0], e[1]), torch.allclose(e[0], e[2]), e[4].tolist()
         (True, False, [0.0, 0.0, 0.0, 0.0])
     """
-    if not 0 < graph.num_interactions <= LARGEST:
+    if graph.num_interactions == 0:
         return None
-    matrix = graph.to_normalized_scipy()
-    # In double precision, so that directions do not depend on the number of threads.
-    num = min(channels, *matrix.shape)
-    _, value, vectors = randomized_svd(matrix, num, n_iter=4, random_state=0)
-    scaled = torch.from_numpy(vectors.T * np.sqrt(value)).to(graph.col.device)
+    num = min(channels, graph.num_users, graph.num_items)
+    if graph.num_interactions <= LARGEST:
+        # In double precision, so that directions do not depend on the number of threads.
+        matrix = graph.to_normalized_scipy()
+        _, value, vectors = randomized_svd(matrix, num, n_iter=ITERATIONS, random_state=0)
+        scaled = torch.from_numpy(vectors.T * np.sqrt(value)).to(graph.col.device)
+    elif graph.col.device.type == "cpu":
+        value, vectors = streamed_svd(graph, num)
+        scaled = vectors * value.sqrt()
+    else:
+        return None
     noise = torch.randn(channels, channels, generator=generator, device=scaled.device)
     rotation = torch.linalg.qr(noise.to(scaled.dtype)).Q
     table = scaled @ rotation[:num]
     return table * (DEVIATION / table.std().clamp(min=torch.finfo(table.dtype).tiny))
+
+
+def streamed_svd(graph: RecGraph, num: int) -> tuple[Tensor, Tensor]:
+    r"""Return the largest singular values of :math:`\tilde{A}` and their right singular vectors.
+
+    Randomised subspace iteration (Halko et al., arXiv 0909.4061, algorithm 4.4) with
+    :math:`\tilde{A}^\top \tilde{A}`, which reads the interactions block by block.
+
+    Args:
+        graph: Training interactions, on the CPU.
+        num: Number of values, at most the number of users and of items.
+
+    Returns:
+        Values, descending, float32 ``[num]``, and vectors ``[I, num]``.
+    """
+    trip = StreamedRoundTrip(graph)
+    width = min(num + OVERSAMPLING, graph.num_users, graph.num_items)
+    # The same interactions give the same directions, whatever was drawn before.
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(graph.num_items, width, generator=generator)
+    for _ in range(ITERATIONS + 1):
+        basis = torch.linalg.qr(trip(basis)).Q
+    square, vector = torch.linalg.eigh((basis.T @ trip(basis)).double())
+    order = square.argsort(descending=True)[:num]
+    return square[order].clamp(min=0).sqrt().float(), basis @ vector[:, order].float()
