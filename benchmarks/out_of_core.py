@@ -172,6 +172,8 @@ def build(arguments: argparse.Namespace) -> tuple[Any, Any]:
         "objective.num_negatives": NEGATIVES,
         # Features enter by their linear map alone: the nearest items of each are another subject.
         "propagation.num_item_layers": 0,
+        # As on the largest catalogues by default.
+        "linear_path.enabled": False,
     }
     return data, LD4MRec.from_data(data, **settings)
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from graphdiff.datasets.mapped.columns import ROWS, Column
 from graphdiff.datasets.mapped.order import ordered_at
 from graphdiff.datasets.mapped.scan import Log
 from graphdiff.datasets.splits import (
+    TRAINING,
     by_ratio,
     leave_one_out,
     repeated_rows,
@@ -32,32 +31,20 @@ from graphdiff.errors import DataError
 PART_ROWS = 2**23
 
 
-class Part(NamedTuple):
-    """Rows of consecutive users.
-
-    Attributes:
-        first_user: Number of the first user.
-        row: Row of the log, ascending, int64 ``[n]``.
-        user: Number of the user, int32 ``[n]``.
-        item: Number of the item, int32 ``[n]``.
-    """
-
-    first_user: int
-    row: np.ndarray
-    user: np.ndarray
-    item: np.ndarray
-
-    def select(self, keep: np.ndarray) -> Part:
-        """Return the rows that a bool ``[n]`` picks."""
-        return Part(self.first_user, self.row[keep], self.user[keep], self.item[keep])
-
-
 class Parts:
     """The parts of a log, in files, with the rows that are kept.
 
+    Each part has the columns ``row`` (number of the row in the log, ascending, int64), ``user`` and
+    ``item`` (int32), and ``time`` and ``label`` where the log has them.
+
     Args:
-        log: The log, whose columns of users and items are deleted once they are divided.
+        log: The log, whose columns are deleted once they are divided.
         place: A folder for the files.
+
+    Attributes:
+        first_user: Number of the first user of each part.
+        num_users: Number of users of each part.
+        keep: Which rows of each part are kept.
     """
 
     def __init__(self, log: Log, place: Path) -> None:
@@ -71,52 +58,54 @@ class Parts:
         piece = (np.cumsum(count) - count) // PART_ROWS
         self.first_user = np.searchsorted(piece, np.unique(piece))
         self.num_users = np.diff(self.first_user, append=num_users)
-        num = len(self.first_user)
-        kinds = {"row": np.int64, "user": np.int32, "item": np.int32}
-        self.columns = [
-            {name: Column(place / f"{name}_{part}", kind) for name, kind in kinds.items()}
-            for part in range(num)
+        optional = {"time": log.time, "label": log.label}
+        own = {"user": log.user, "item": log.item}
+        own |= {name: column for name, column in optional.items() if column is not None}
+        self._columns = [
+            {name: Column(place / f"{name}_{part}", column.dtype) for name, column in own.items()}
+            | {"row": Column(place / f"row_{part}", np.int64)}
+            for part in range(len(self.first_user))
         ]
-        self._divide()
-        self.keep: list[np.ndarray] = [
-            np.ones(len(columns["row"]), dtype=bool) for columns in self.columns
-        ]
+        self._divide(own)
+        self.keep = [np.ones(len(columns["row"]), dtype=bool) for columns in self._columns]
 
-    def _divide(self) -> None:
+    def _divide(self, own: dict[str, Column]) -> None:
         start = 0
-        for user, item in zip(self.log.user.blocks(), self.log.item.blocks(), strict=True):
-            part = np.searchsorted(self.first_user, user, side="right") - 1
+        for values in zip(*(column.blocks() for column in own.values()), strict=True):
+            block = dict(zip(own, values, strict=True))
+            part = np.searchsorted(self.first_user, block["user"], side="right") - 1
             order = np.argsort(part, kind="stable")
-            bounds = np.searchsorted(part[order], np.arange(len(self.columns) + 1))
-            row = np.arange(start, start + len(user))
-            for columns, first, last in zip(self.columns, bounds[:-1], bounds[1:], strict=True):
-                rows = order[first:last]
-                columns["row"].append(row[rows])
-                columns["user"].append(user[rows])
-                columns["item"].append(item[rows])
-            start += len(user)
-        for columns in self.columns:
+            bounds = np.searchsorted(part[order], np.arange(len(self._columns) + 1))
+            block["row"] = np.arange(start, start + len(order))
+            for columns, first, last in zip(self._columns, bounds[:-1], bounds[1:], strict=True):
+                for name, column in block.items():
+                    columns[name].append(column[order[first:last]])
+            start += len(order)
+        for columns in self._columns:
             for column in columns.values():
                 column.close()
-        self.log.user.remove()
-        self.log.item.remove()
+        for column in own.values():
+            column.remove()
 
-    def __iter__(self) -> Iterator[Part]:
-        """Yield the parts with the rows that are kept."""
-        for part in range(len(self.columns)):
-            yield self[part]
+    def __len__(self) -> int:
+        return len(self._columns)
 
-    def __getitem__(self, part: int) -> Part:
-        columns = {name: column.read() for name, column in self.columns[part].items()}
-        return Part(int(self.first_user[part]), **columns).select(self.keep[part])
+    def read(self, part: int, name: str) -> np.ndarray:
+        """Return a column of the kept rows of a part, ``[n]``."""
+        return self._columns[part][name].read()[self.keep[part]]
+
+    def has(self, name: str) -> bool:
+        """Return whether the log has a column."""
+        return name in self._columns[0]
 
     def drop_repeats(self, keep: str) -> None:
         """Keep one row of each pair; see :func:`graphdiff.datasets.interactions.drop_repeats`."""
-        by = self.log.label if self.log.label is not None else self.log.time
+        by = next(name for name in ("label", "time", "row") if self.has(name))
         left_out = 0
-        for n, part in enumerate(self):
-            key = part.user.astype(np.int64) * len(self.log.item_ids) + part.item
-            rows, chosen = repeated_rows(key, keep, partial(_order, by, part.row))
+        for n in range(len(self)):
+            user, item = self.read(n, "user"), self.read(n, "item")
+            key = user.astype(np.int64) * len(self.log.item_ids) + item
+            rows, chosen = repeated_rows(key, keep, self.read(n, by).__getitem__)
             left_out += len(rows) - len(chosen)
             self.keep[n][rows] = False
             self.keep[n][chosen] = True
@@ -139,18 +128,22 @@ class Parts:
             DataError: If nothing is left.
         """
         num_items, before = len(self.log.item_ids), -1
-        enough = sum(np.bincount(part.item, minlength=num_items) for part in self) >= k
+        degree = np.zeros(num_items, dtype=np.int64)
+        for n in range(len(self)):
+            degree += np.bincount(self.read(n, "item"), minlength=num_items)
         while before != (before := self.num_kept):
-            degree = np.zeros(num_items, dtype=np.int64)
-            for n, columns in enumerate(self.columns):
-                user, item = columns["user"].read() - self.first_user[n], columns["item"].read()
-                keep = self.keep[n]
-                keep &= enough[item]
-                keep &= (np.bincount(user[keep], minlength=self.num_users[n]) >= k)[user]
-                degree += np.bincount(item[keep], minlength=num_items)
-            enough = degree >= k
+            enough, degree = degree >= k, np.zeros_like(degree)
+            for n in range(len(self)):
+                self._keep_rows(n, enough[self.read(n, "item")])
+                user = self.read(n, "user") - self.first_user[n]
+                self._keep_rows(n, (np.bincount(user, minlength=self.num_users[n]) >= k)[user])
+                degree += np.bincount(self.read(n, "item"), minlength=num_items)
         if before == 0:
             raise DataError(f"nothing is left of the log at k_core={k}")
+
+    def _keep_rows(self, part: int, kept: np.ndarray) -> None:
+        """Keep those of the kept rows that a bool ``[n]`` picks."""
+        self.keep[part][self.keep[part]] = kept
 
     @property
     def num_kept(self) -> int:
@@ -159,48 +152,49 @@ class Parts:
 
     def used(self) -> dict[str, np.ndarray]:
         """Return which users and which items have a row, bool ``[U]`` and ``[I]``."""
-        users = np.zeros(len(self.log.user_ids), dtype=bool)
-        items = np.zeros(len(self.log.item_ids), dtype=bool)
-        for part in self:
-            users[part.user], items[part.item] = True, True
-        return {"user": users, "item": items}
+        sizes = {"user": len(self.log.user_ids), "item": len(self.log.item_ids)}
+        found = {node: np.zeros(size, dtype=bool) for node, size in sizes.items()}
+        for n in range(len(self)):
+            for node, there in found.items():
+                there[self.read(n, node)] = True
+        return found
 
     def labels(self, settings: LogSettings, place: Path) -> Iterator[np.ndarray]:
         """Yield the split of each kept row, int8 ``[n]``, part by part; see
         :meth:`LogSettings.labels`.
 
+        Args:
+            settings: The split.
+            place: A folder for files.
+
         Raises:
             DataError: If the log lacks the column that the split needs.
         """
-        time, label = self.log.time, self.log.label
-        kind = settings.split_kind(label is not None, time is not None)
-        by_time = settings.by == "time"
+        kind = settings.split_kind(self.has("label"), self.has("time"))
         if kind == "column":
-            assert label is not None
-            for part in self:
-                yield label.at(part.row)
-            return
-        if kind == "global_time":
-            assert time is not None
-            points = split_points(settings.ratios, self.num_kept)
-            cuts = ordered_at(lambda: (time.at(part.row) for part in self), points)
-            yield from self._by_time(time, cuts)
-            return
-        key = time if by_time else self._random(settings.seed, place / "key")
-        assert key is not None
-        for part in self:
-            user, own = part.user - part.first_user, key.at(part.row)
-            if kind == "ratio":
-                yield by_ratio(user, own, settings.ratios)
-            else:
-                yield leave_one_out(user, own)
+            yield from (self.read(n, "label") for n in range(len(self)))
+        elif kind == "global_time":
+            yield from self._by_time(settings)
+        else:
+            drawn = None if settings.by == "time" else self._random(settings.seed, place / "key")
+            for n in range(len(self)):
+                user = self.read(n, "user") - self.first_user[n]
+                key = self.read(n, "time") if drawn is None else drawn.at(self.read(n, "row"))
+                if kind == "ratio":
+                    yield by_ratio(user, key, settings.ratios)
+                else:
+                    yield leave_one_out(user, key)
 
-    def _by_time(self, time: Column, cuts: np.ndarray) -> Iterator[np.ndarray]:
+    def _by_time(self, settings: LogSettings) -> Iterator[np.ndarray]:
+        points = split_points(settings.ratios, self.num_kept)
+        cuts = ordered_at(lambda: (self.read(n, "time") for n in range(len(self))), points)
         some = False
-        for part in self:
-            own = time.at(part.row)
-            label = sum((own >= cut).astype(np.int8) for cut in cuts) + np.zeros(len(own), np.int8)
-            some = some or bool((label == 0).any())
+        for n in range(len(self)):
+            time = self.read(n, "time")
+            label = np.zeros(len(time), dtype=np.int8)
+            for cut in cuts:
+                label += time >= cut
+            some = some or bool((label == TRAINING).any())
             yield label
         if not some:
             raise DataError(
@@ -211,8 +205,8 @@ class Parts:
     def _random(self, seed: int, path: Path) -> Column:
         """Return a column of random numbers of the kept rows, drawn in the order of the log."""
         kept = np.zeros(self.num_rows, dtype=bool)
-        for part in self:
-            kept[part.row] = True
+        for n in range(len(self)):
+            kept[self.read(n, "row")] = True
         column, generator = Column(path, np.float64), np.random.default_rng(seed)
         for start in range(0, self.num_rows, ROWS):
             there = kept[start : start + ROWS]
@@ -220,8 +214,3 @@ class Parts:
             values[there] = generator.random(int(there.sum()))
             column.append(values)
         return column
-
-
-def _order(by: Column | None, row: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return what rows of a part are ordered by: a column of the log, or their place in it."""
-    return row[rows] if by is None else by.at(row[rows])

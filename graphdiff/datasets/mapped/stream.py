@@ -116,10 +116,10 @@ def _write_pairs(
         for split, value in LABELS.items()
     }
     first, done = 0, dict.fromkeys(files, 0)
-    for part in parts:
-        label = labels.read(first, first + len(part.row))
-        first += len(part.row)
-        user, item = number["user"][part.user], number["item"][part.item]
+    for n in range(len(parts)):
+        user, item = number["user"][parts.read(n, "user")], number["item"][parts.read(n, "item")]
+        label = labels.read(first, first + len(user))
+        first += len(user)
         order = np.argsort(user * len(kept["item"]) + item)
         for value, file in files.items():
             chosen = order[label[order] == value]
