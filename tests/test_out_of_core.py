@@ -11,6 +11,7 @@ pytest.importorskip("polars")
 def test_all_phases(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(out_of_core, "ROWS", 3000)
+    monkeypatch.setattr(out_of_core, "BATCH", 100)
     monkeypatch.setattr("graphdiff.graph.streamed_messages.STREAMED", 1)
 
     def in_process(arguments, phase):
