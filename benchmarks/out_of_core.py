@@ -159,12 +159,17 @@ def open_data(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def build(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """Return the data, with a sample of the held-out users, and an untrained model."""
+    """Return the data, with a sample of the users to test on, and an untrained model."""
     from graphdiff.datasets import load
     from graphdiff.models import LD4MRec
+    from graphdiff.schema import INTERACTS
+    from graphdiff.transforms import SampleUsers
 
-    held_out = arguments.held_out_users
-    data = load("mapped", arguments.work / "mapped", held_out_users=held_out)[0]
+    data = load("mapped", arguments.work / "mapped")[0]
+    # Of users with validation pairs alone, no sample is needed.
+    interactions = data[INTERACTS]
+    interactions.val_edge_label_index = interactions.val_edge_label_index[:, :0]
+    data = SampleUsers(arguments.held_out_users)(data)
     settings = {
         "hidden_channels": arguments.dim,
         "num_heads": 2,
