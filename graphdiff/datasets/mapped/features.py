@@ -70,7 +70,7 @@ def write_features(
         rows = np.full((len(own), width), np.nan, dtype=np.float32)
         with np.errstate(over="ignore"):
             rows[own >= 0] = table.values[own[own >= 0]]
-        present = ~np.isnan(rows).all(axis=1)
+        present = np.asarray(~np.isnan(rows).all(axis=1))
         rows[~present] = 0
         out.write(rows.reshape(-1), start * width)
         has.write(present, start)
@@ -115,9 +115,10 @@ def _write_parquet(source: Path, modality: str, item: str, item_ids: pa.Array, f
             out[own[present]], has[own[present]] = values[present], True
             start += len(values)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{source} cannot be read as features of {modality}: {error}") from None
-    if out is not None:
-        out.flush()
+    del out  # Written when it is no longer mapped.
     np.save(folder / f"has_{modality}.npy", has)
     return width
 

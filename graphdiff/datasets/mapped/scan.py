@@ -232,8 +232,7 @@ def _numbered(
             f"{int((number < 0).sum())} {node}s of the interactions are not in the list of all "
             f"{node}s: {show(found.filter(pa.array(number < 0)))}"
         )
-    frame = pl.DataFrame({node: written, f"{node}_number": number.astype(np.int32)})
-    return frame, known
+    return pl.DataFrame({node: written, f"{node}_number": number.astype(np.int32)}), known
 
 
 def _batches(frame: pl.LazyFrame) -> Iterator[pa.Table]:
