@@ -21,6 +21,14 @@ REQUIREMENTS = [
     if not line.startswith("graphdiff-rec[")
 ]
 
+
+@pytest.mark.parametrize("page", ["docs/getting-started.md", "CONTRIBUTING.md"])
+def test_every_extra_for_users_is_explained(page):
+    text = (ROOT / page).read_text()
+    for extra in set(PROJECT["optional-dependencies"]) - {"test", "docs", "dev"}:
+        assert f"`{extra}`" in text, f"{page} does not explain the extra {extra}"
+
+
 WITHOUT = """
 import importlib, pkgutil, sys
 from pathlib import Path

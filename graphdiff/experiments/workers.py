@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -45,7 +46,7 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
         **kwargs: Its keyword arguments.
 
     Raises:
-        RunError: If the process was killed, for example because memory ran out.
+        RunError: If the process was killed, for example because memory ran out, or stopped.
         RuntimeError: If it failed with anything but a :class:`GraphDiffError`; the traceback is on
             standard error.
         GraphDiffError: As raised by ``function``.
@@ -127,7 +128,11 @@ def _work(sender: Connection, function: Callable, args: tuple, kwargs: dict[str,
         result = function(*args, **kwargs)
     except GraphDiffError as error:
         result = error
-    sender.send(result)
+    except KeyboardInterrupt:
+        # The process that waits is mostly stopped by the same key, and then no longer listens.
+        result = RunError("its process was stopped by a signal")
+    with suppress(BrokenPipeError):
+        sender.send(result)
 
 
 def _die_with_parent() -> None:

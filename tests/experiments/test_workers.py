@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from graphdiff.errors import ConfigError, RunError
+from graphdiff.errors import ConfigError, Interrupted, RunError
 from graphdiff.experiments.workers import in_own_process, one_by_one, side_by_side
 from graphdiff.models import get_model
 
@@ -19,6 +19,16 @@ def test_a_process_returns_its_result_or_error():
         in_own_process(int, "seven")
     with pytest.raises(ConfigError, match="no model 'nope'"):
         in_own_process(get_model, "nope")
+
+
+def stop_this_process():
+    raise Interrupted("stopped after epoch 3", signal.SIGTERM)
+
+
+def test_a_process_that_is_stopped_says_so_without_a_traceback(capfd):
+    with pytest.raises(RunError, match="its process was stopped by a signal"):
+        in_own_process(stop_this_process)
+    assert capfd.readouterr().err == ""
 
 
 def work(seconds):
