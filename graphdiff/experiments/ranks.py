@@ -45,7 +45,8 @@ class Ranking:
     def cliques(self) -> list[tuple[int, int]]:
         """Return the first and the last model of each largest group, of two or more, within which
         no difference is significant."""
-        mean, found = self.mean, []
+        mean = self.mean
+        found: list[tuple[int, int]] = []
         for first in range(len(mean)):
             last = int(np.flatnonzero(mean <= mean[first] + self.critical_difference)[-1])
             if last > first and (not found or last > found[-1][1]):
