@@ -118,7 +118,11 @@ def calibrate(model: LD4MRec, pairs: Tensor) -> None:
         pairs: Validation pairs (user, item), long ``[2, P]``.
     """
     if model.linear is not None:
+        bias = model.cold_items.bias.clone()
+        # Otherwise it would count as spread of the network's scores, and both would grow on and on.
+        model.cold_items.bias.zero_()
         calibrate_path(model, model.linear, HeldOut(model.graph, pairs))
+        model.cold_items.bias.copy_(bias)
     model.cold_items.calibrate(model, pairs)
 
 

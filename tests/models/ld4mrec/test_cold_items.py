@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from graphdiff import LD4MRec, fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.evaluation.ranking import rank
-from graphdiff.models.ld4mrec.calibration import LENGTH, HeldOut
+from graphdiff.models.ld4mrec.calibration import LENGTH, HeldOut, _scorer
 from graphdiff.models.ld4mrec.cold_items import (
     cold_neighbors,
     exchanges,
@@ -190,6 +190,24 @@ def test_adding_items_leaves_the_bias_of_cold_items_that_are_there():
     new = {name: model.graph.features(name)[0][:2] for name in model.graph.modalities}
     model.add_items(new)
     torch.testing.assert_close(scores(model)[:, : before.size(1)], before)
+
+
+def test_weight_of_the_linear_path_and_bias_do_not_drive_each_other():
+    model, _ = make_cold(num_items=200, linear_path={"enabled": True, "rank": 8})
+    make_low(model)
+    # Held-out items that the path alone ranks first.
+    users = torch.arange(model.num_users)
+    score = _scorer(model.linear, model.graph, model.graph.rows(users), kept=False)(0, len(users))
+    rows = model.graph.rows(users)
+    score[rows.row, rows.item] = -torch.inf
+    pairs, found = torch.stack([users, score.argmax(dim=1)]), []
+    for _ in range(3):
+        model.calibrate(pairs)
+        found.append((model.linear.weight.item(), model.cold_items.bias.item()))
+    assert found[0][0] > 0
+    assert found[0][1] > 0
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 def test_small_catalogues_fit_into_every_list():
