@@ -44,7 +44,7 @@ def dense_losses(
     """
     config, num_items, dtype = model.config.objective, model.num_items, model.bias.dtype
     propagated = model.propagated(withheld)
-    table = propagated.table + propagated.shift
+    table = propagated.table + (0 if propagated.shift is None else propagated.shift)
     everything = dense_rows(rows, num_items, dtype)
     shown = Rows(rows.row[draw.visible], rows.item[draw.visible], rows.num)
     seen = dense_rows(shown, num_items, dtype)
@@ -63,7 +63,7 @@ def dense_losses(
         white = torch.randn(x_t.shape, generator=noise, device=x_t.device, dtype=dtype)
         sigma = x_t.norm(dim=1, keepdim=True) / num_items**0.5
         behaviour = model.schedule.add_noise(x_t, sigma * white, draw.t) @ table
-    collaborative, *content = (scaled @ guide for guide in propagated.signal_tables)
+    collaborative, *content = (scaled @ propagated.signal_tables).split(table.size(1), dim=1)
     preference = residual = torch.zeros_like(collaborative)
     if content:
         shares = model.shares()
@@ -77,7 +77,7 @@ def dense_losses(
     degree = model.graph.item_degree().to(dtype)
     prior = config.soft_probability * config.soft_intensity * degree / degree.max()
     target = torch.where(everything > 0, 1 - config.soft_intensity * softened, prior)
-    observed = torch.where(seen > 0, config.visible_weight, 1.0).to(dtype)
+    observed = 1 + (config.visible_weight - 1) * seen
     weight = torch.where(everything > 0, observed, config.unobserved_weight)
     total = torch.zeros_like(model.bias[:1])
     for h, z in zip(

@@ -17,6 +17,7 @@ from graphdiff.experiments.memory import peak_bytes
 from graphdiff.files import write_text
 from graphdiff.models import get_model
 from graphdiff.models.ld4mrec.model import LD4MRec
+from graphdiff.training.adam import adam
 
 KINDS = ("sparse", "dense", "diffrec")
 GIB = 2**30
@@ -118,8 +119,7 @@ def make_step(
     kind: str, model: Any, generator: torch.Generator
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a training step as :func:`graphdiff.fit` makes it: a function of a batch of users."""
-    fused = generator.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(model.parameters(), lr=model.config.lr, fused=fused)
+    optimizer = adam(model.parameters(), model.config.lr, 0.0, generator.device)
     average = [p.detach().clone() for p in model.parameters()] if model.config.ema_decay else []
 
     def step(batch: torch.Tensor) -> torch.Tensor:

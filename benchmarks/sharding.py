@@ -103,7 +103,7 @@ def held_bytes(model: Any, gradients: list[torch.Tensor], optimizer: torch.optim
     """Return the bytes of all that a training keeps between two steps, and of its gradients."""
     moments = [x for state in optimizer.state.values() for x in state.values()]
     encoder, signal_tables, _ = model.messages._last
-    tensors = [*model.state_dict().values(), *gradients, *moments, encoder, *signal_tables]
+    tensors = [*model.state_dict().values(), *gradients, *moments, encoder, signal_tables]
     storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
     return sum(storages.values())
 

@@ -61,6 +61,8 @@ class Rows(NamedTuple):
 
     def part(self, rows: slice) -> Rows:
         """Return consecutive rows, numbered from 0."""
+        if rows == slice(None):
+            return self
         start, stop, _ = rows.indices(self.num)
         entries = self.entries(rows)
         return Rows(self.row[entries] - start, self.item[entries], stop - start)

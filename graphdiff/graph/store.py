@@ -236,12 +236,13 @@ class RecGraph(torch.nn.Module):
             item = self.col[first:last]
             position = torch.arange(first, last, device=item.device)
             return Rows(torch.zeros_like(item), item, 1), position
-        start = self.rowptr[user_index]
-        length = self.rowptr[user_index + 1] - start
-        row = torch.arange(user_index.numel(), device=length.device).repeat_interleave(length)
-        offset = length.cumsum(0) - length
-        position = torch.arange(row.numel(), device=row.device) - offset[row] + start[row]
-        return Rows(row, self.col[position], user_index.numel()), position
+        stop = self.rowptr[1:].index_select(0, user_index)
+        length = self.cached(_user_degree).index_select(0, user_index)
+        end = length.cumsum(0)
+        num = int(end[-1]) if end.numel() else 0
+        row = torch.repeat_interleave(length, output_size=num)
+        position = torch.arange(num, device=row.device) + (stop - end).index_select(0, row)
+        return Rows(row, self.col.index_select(0, position), user_index.numel()), position
 
     def to_scipy(self) -> csr_matrix:
         """Return the interactions as a matrix of ones, float64 ``[U, I]``, on the CPU."""
@@ -327,6 +328,10 @@ def _similarity_edges(
 
 def _trained_items(graph: RecGraph) -> Tensor:
     return graph.item_degree().nonzero().flatten()
+
+
+def _user_degree(graph: RecGraph) -> Tensor:
+    return graph.user_degree()
 
 
 def _frozen(arg: Any) -> Any:

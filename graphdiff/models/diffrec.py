@@ -14,7 +14,8 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Query, Recommender, Tables
 from graphdiff.nn.denoiser import Denoiser
 from graphdiff.nn.diffusion import DiffusionSchedule, WindowStepSampler
-from graphdiff.nn.reconstruction import encode_rows, noise_factor
+from graphdiff.nn.encoded_noise import noise_factor
+from graphdiff.nn.reconstruction import encode_rows
 
 
 class DiffRecConfig(ModelConfig):

@@ -5,6 +5,7 @@ from .denoiser import timestep_embedding as timestep_embedding
 from .diffusion import DiffusionSchedule as DiffusionSchedule
 from .diffusion import StepSampler as StepSampler
 from .diffusion import WindowStepSampler as WindowStepSampler
+from .encoded_noise import noise_factor as noise_factor
 from .heads import CosineHeads as CosineHeads
 from .heads import HeadLinear as HeadLinear
 from .heads import join_heads as join_heads
@@ -26,7 +27,6 @@ from .processes import GaussianProcess as GaussianProcess
 from .processes import MaskingProcess as MaskingProcess
 from .processes import RowProcess as RowProcess
 from .reconstruction import ItemTableSums as ItemTableSums
-from .reconstruction import noise_factor as noise_factor
 from .reconstruction import reconstruction_error as reconstruction_error
 from .reconstruction import sum_item_table as sum_item_table
 from .signals import CollaborativeSignal as CollaborativeSignal

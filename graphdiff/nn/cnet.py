@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphdiff.nn.heads import HeadLinear, join_heads, split_heads
+from graphdiff.nn.conditional_block import conditional_block
+from graphdiff.nn.heads import HeadLinear
 from graphdiff.nn.norm import layer_norm
 from graphdiff.nn.parts import Part
 
@@ -30,8 +31,9 @@ class ConditionalBlock(torch.nn.Module):
 
     Example:
         >>> block = ConditionalBlock(num_heads=2, channels=4, condition_channels=3)
-        >>> hidden = torch.randn(2, 5, 4)
-        >>> torch.equal(block(hidden, torch.randn(2, 5, 3)), hidden)
+        >>> hidden = torch.randn(5, 2, 4)
+        >>> time, t, signals = torch.randn(9, 2, 1), torch.arange(5), torch.randn(5, 2, 2)
+        >>> torch.equal(block(hidden, time, t, signals), hidden)
         True
     """
 
@@ -52,8 +54,27 @@ class ConditionalBlock(torch.nn.Module):
         torch.nn.init.zeros_(self.outer.weight)
         torch.nn.init.zeros_(self.outer.bias)
 
-    def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
-        """Map ``[H, B, d]`` and ``[H, B, condition_channels]`` to ``[H, B, d]``."""
+    def forward(self, hidden: Tensor, time: Tensor, t: Tensor, signals: Tensor) -> Tensor:
+        """Return the hidden states after the block, ``[B, H, d]``.
+
+        Args:
+            hidden: ``[B, H, d]``.
+            time: Time embeddings of all steps, ``[T + 1, H, e]``.
+            t: Steps, long ``[B]``.
+            signals: The condition besides the time embeddings, ``[B, H, C]`` with e + C =
+                ``condition_channels``.
+        """
+        dropped = self.dropout and self.training
+        if not (dropped or torch.is_autocast_enabled(hidden.device.type)):
+            linears = (self.modulate, self.inner, self.outer)
+            weights = ((linear.weight, linear.bias) for linear in linears)
+            return conditional_block(hidden, time, t, signals, *weights)
+        condition = torch.cat([time.index_select(0, t), signals], dim=-1)
+        return self.composed(hidden.transpose(0, 1), condition.transpose(0, 1)).transpose(0, 1)
+
+    def composed(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        """Map ``[H, B, d]`` and ``[H, B, condition_channels]`` to ``[H, B, d]``, by simple
+        operations, of which mixed precision and dropout are made."""
         scale, shift = self.modulate(condition).chunk(2, dim=-1)
         inner = F.silu(self.inner(layer_norm(hidden) * (1 + scale) + shift))
         return hidden + self.outer(F.dropout(inner, self.dropout, self.training))
@@ -160,16 +181,14 @@ class CNet(Part):
             collaborative: Collaborative signals, ``[B, H * d]``.
             preference: Preference signals, ``[B, H * d]``.
         """
-        # Together: for one user, the number of operations determines the time.
-        signals = torch.stack([collaborative, preference], dim=1)
-        signals = signals.unflatten(-1, (self.num_heads, -1))
-        time = F.silu(self.time(t)).view(-1, 1, *signals.shape[2:])
-        condition = torch.cat([time, layer_norm(signals)], dim=1)  # [B, 3, H, d]
-        condition = condition.permute(2, 0, 1, 3).flatten(2)
-        hidden = split_heads(hidden, self.num_heads)
+        size = (len(hidden), self.num_heads, hidden.size(1) // self.num_heads)
+        time = F.silu(self.time.weight).view(-1, *size[1:])
+        both = torch.stack([collaborative.view(size), preference.view(size)], dim=2)
+        signals = layer_norm(both).flatten(2)
+        hidden = hidden.reshape(size)
         for block in self.blocks:
-            hidden = block(hidden, condition)
-        return join_heads(hidden)
+            hidden = block(hidden, time, t, signals)
+        return hidden.flatten(1)
 
     def freeze(self) -> FrozenCNet:
         """Return the inference form, with a copy of the weights."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
+from graphdiff.nn.constants import constant
 from graphdiff.nn.parts import Part
 
 
@@ -155,7 +156,7 @@ class DiffusionSchedule(Part):
         return 1 - self.variance
 
     def _at(self, t: Tensor, like: Tensor) -> Tensor:
-        return self.variance[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+        return self.variance.index_select(0, t).to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
     def add_noise(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         r"""Return :math:`x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon`.
@@ -166,7 +167,8 @@ class DiffusionSchedule(Part):
             t: Steps, long ``[B]``, 0 … T; 0 returns ``x_0``.
         """
         variance = self._at(t, x_0)
-        return (1 - variance).sqrt() * x_0 + variance.sqrt() * noise
+        signal = (constant(1.0, variance) - variance).sqrt_()
+        return signal * x_0 + variance.sqrt() * noise
 
     def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return mean and variance of :math:`q(x_{t-1} | x_t, x_0)`.
@@ -302,6 +304,10 @@ class StepSampler(torch.nn.Module):
         Returns:
             ``(t, weight)``, long and float ``[num]``; multiply each loss by its weight.
         """
+        if self.uniform == 1:
+            one, device = constant(1.0, self.squared_loss), self.squared_loss.device
+            t = torch.randint(self.num_steps, (num,), generator=generator, device=device)
+            return t, one.expand(num)
         probability = self.probability
         t = torch.multinomial(probability, num, replacement=True, generator=generator)
         return t, 1 / (probability[t] * self.num_steps)

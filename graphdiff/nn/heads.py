@@ -21,6 +21,10 @@ from graphdiff.nn.parts import Part
 #: Smallest length of a head's vector in a cosine, added to it in squares. The vector of a user
 #: without history is zero and stays zero.
 SOFT_LENGTH = 0.05
+#: Smallest length that an item's vector is divided by.
+SHORTEST = 1e-12
+#: Logarithm of the lowest temperature: a vanishing one would make single scores infinite.
+LEAST_LOG_TEMPERATURE = math.log(0.02)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -62,12 +66,6 @@ def normalize_heads(x: Tensor, num_heads: int) -> Tensor:
     """
     unit = F.normalize(x.unflatten(-1, (num_heads, -1)), dim=-1)
     return unit.flatten(-2) / num_heads**0.5
-
-
-def item_length(z: Tensor) -> Tensor:
-    """Return what :func:`normalize_heads` divides the vectors of heads ``[H, *, d]`` by,
-    ``[H, *]``."""
-    return torch.linalg.vector_norm(z, dim=-1).clamp(min=1e-12) * z.size(0) ** 0.5
 
 
 class HeadLinear(torch.nn.Module):
@@ -135,8 +133,8 @@ class CosineHeads(Part):
 
     @property
     def temperature(self) -> Tensor:
-        """:math:`\tau`, bounded below, since a vanishing one would make single scores infinite."""
-        return self.log_temperature.clamp(min=math.log(0.02)).exp()
+        """:math:`\tau`, bounded below."""
+        return self.log_temperature.clamp(min=LEAST_LOG_TEMPERATURE).exp()
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the queries of hidden states ``[B, H * d]``, of the same shape."""

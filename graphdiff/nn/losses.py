@@ -109,14 +109,12 @@ def log_partition(query: Tensor, table: Tensor, bias: Tensor | None = None) -> T
         tensor([4.])
     """
     dtype = torch.promote_types(query.dtype, table.dtype)
-    if bias is not None:
-        # One more column on each side adds the bias to the products.
-        column = bias.to(dtype).unsqueeze(-1).expand(*table.shape[:-1], 1)
-        query = torch.cat([query.to(dtype), torch.ones_like(query[..., :1], dtype=dtype)], dim=-1)
-        table = torch.cat([table.to(dtype), column], dim=-1)
+    offset = table.new_zeros(table.size(-2)) if bias is None else bias
     # Under autocast the products of forward and backward pass would differ in dtype.
     with torch.autocast(query.device.type, enabled=False):
-        return _LogPartition.apply(query.to(dtype), table.to(dtype))
+        heads = (x if x.dim() == 3 else x.unsqueeze(0) for x in (query.to(dtype), table.to(dtype)))
+        found = _LogPartition.apply(*heads, offset.to(dtype))
+    return found if query.dim() == 3 else found.squeeze(0)
 
 
 # Largest number of products stored for the backward pass, 16 MiB in float32; and of products per
@@ -124,41 +122,74 @@ def log_partition(query: Tensor, table: Tensor, bias: Tensor | None = None) -> T
 _KEPT_ENTRIES, _CACHED_ENTRIES = 2**22, 2**18
 
 
+class Partition(NamedTuple):
+    """Logarithms of partition functions, and what their gradient needs.
+
+    Attributes:
+        value: ``[H, B]``.
+        share: The softmax, ``[H, B, N]``, where it is small enough to be stored; otherwise None.
+        step: Rows per block.
+    """
+
+    value: Tensor
+    share: Tensor | None
+    step: int
+
+    @classmethod
+    def of(cls, query: Tensor, table: Tensor, bias: Tensor) -> Partition:
+        """Compute them from queries ``[H, B, d]``, a table ``[H, N, d]`` and biases ``[N]``."""
+        held, per_row = _KEPT_ENTRIES, max(1, table.size(0) * table.size(1))
+        if query.device.type == "cpu" and query.size(1) * per_row > _KEPT_ENTRIES:
+            held = _CACHED_ENTRIES
+        step = max(1, held // per_row)
+        if query.size(1) <= step:
+            value, share = _softmax(query, table, bias)
+            return cls(value, share, step)
+        blocks = [_softmax(q, table, bias)[0] for q in query.split(step, dim=1)]
+        return cls(torch.cat(blocks, dim=1), None, step)
+
+    def backward(
+        self, query: Tensor, table: Tensor, bias: Tensor, grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of query, table and bias from that of the value, ``[H, B]`` or
+        ``[B]``."""
+        grad = grad.expand(self.value.shape).unsqueeze(-1)
+        if self.share is not None:
+            d_query = torch.bmm(self.share, table).mul_(grad)
+            turned = self.share.mT
+            return d_query, torch.bmm(turned, query * grad), torch.bmm(turned, grad).sum(dim=(0, 2))
+        # Recomputed block by block. In place: a product per block would be as large as the table.
+        d_query, d_table = torch.empty_like(query), torch.zeros_like(table)
+        d_bias = grad.new_zeros(len(table), table.size(1), 1)
+        for start in range(0, query.size(1), self.step):
+            part = slice(start, start + self.step)
+            q, g = query[:, part], grad[:, part]
+            share = torch.baddbmm(bias, q, table.mT).sub_(self.value[:, part, None]).exp_()
+            d_query[:, part] = torch.bmm(share, table).mul_(g)
+            d_table.baddbmm_(share.mT, g * q)
+            d_bias.baddbmm_(share.mT, g)
+        return d_query, d_table, d_bias.sum(dim=(0, 2))
+
+
+def _softmax(query: Tensor, table: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logarithm of the partition function and the softmax."""
+    logit = torch.bmm(query, table.mT).add_(bias)
+    share = torch.softmax(logit, dim=-1)
+    # Of the largest entry: its share is at least 1/N.
+    return logit.amax(dim=-1).sub_(share.amax(dim=-1).log_()), share
+
+
 class _LogPartition(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, table: Tensor) -> Tensor:
-        held, per_row = _KEPT_ENTRIES, max(1, table.shape[:-1].numel())
-        if query.device.type == "cpu" and query.size(-2) * per_row > _KEPT_ENTRIES:
-            held = _CACHED_ENTRIES
-        ctx.rows = max(1, held // per_row)
-        blocks = query.split(ctx.rows, dim=-2)
-        out = []
-        for q in blocks:
-            share = q @ table.mT
-            top = share.amax(dim=-1, keepdim=True)
-            total = share.sub_(top).exp_().sum(dim=-1, keepdim=True)
-            out.append((top + total.log()).squeeze(-1))
-        # A single block is small enough to store.
-        kept = share.div_(total) if len(blocks) == 1 else None
-        result = torch.cat(out, dim=-1)
-        ctx.save_for_backward(query, table, result, kept)
-        return result
+    def forward(ctx: Any, query: Tensor, table: Tensor, bias: Tensor) -> Tensor:
+        value, share, ctx.step = Partition.of(query, table, bias)
+        ctx.save_for_backward(query, table, bias, value, share)
+        return value
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        query, table, result, kept = ctx.saved_tensors
-        result, grad = result.unsqueeze(-1), grads[0].unsqueeze(-1)
-        if kept is not None:
-            return grad * (kept @ table), kept.mT @ (grad * query)
-        grad_query, grad_table = [], torch.zeros_like(table)
-        # In place: a separate product per block would be as large as the table.
-        add_product = grad_table.addmm_ if table.dim() == 2 else grad_table.baddbmm_
-        blocks = (each.split(ctx.rows, dim=-2) for each in (query, result, grad))
-        for q, out, g in zip(*blocks, strict=True):
-            share = (q @ table.mT).sub_(out).exp_()
-            grad_query.append(g * (share @ table))
-            add_product(share.mT, g * q)
-        return torch.cat(grad_query, dim=-2), grad_table
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, table, bias, value, share = ctx.saved_tensors
+        return Partition(value, share, ctx.step).backward(query, table, bias, grads[0])
 
 
 class Negatives(NamedTuple):
@@ -174,16 +205,17 @@ class Negatives(NamedTuple):
 
 
 def draw_negatives(
-    item: Tensor, trained: Tensor, frequency: Tensor, num: int, generator: torch.Generator
+    item: Tensor, trained: Tensor, log_chance: Tensor, num: int, generator: torch.Generator
 ) -> Negatives:
-    """Draw one half of the negatives uniformly over the items with training interactions, the other
-    half from the items of the batch, in proportion to how often they occur.
+    r"""Draw one half of the negatives uniformly over the items with training interactions, the
+    other half from the items of the batch, in proportion to how often they occur.
 
     Args:
         item: Long ``[nnz]``, the items of the batch, at least one.
         trained: Long ``[J]``, the items with a training interaction; for the reason see
             :func:`graphdiff.graph.negatives.sample_negatives`.
-        frequency: ``[I]``, each item's share of all interactions.
+        log_chance: Logarithm of each item's expected number among the negatives, ``[I]``: of
+            :math:`n (\frac{1}{2 J} + \frac{f_i}{2})` with the item's share f of all interactions.
         num: Number n of negatives, at least 2.
         generator: Source of randomness, on the tensors' device.
 
@@ -193,17 +225,17 @@ def draw_negatives(
     Example:
         >>> import torch
         >>> trained, frequency = torch.tensor([0, 2]), torch.tensor([0.25, 0.0, 0.75])
+        >>> log_chance = (4 * (0.25 + 0.5 * frequency)).log()
         >>> generator = torch.Generator().manual_seed(0)
-        >>> negatives = draw_negatives(torch.tensor([2, 2]), trained, frequency, 4, generator)
+        >>> negatives = draw_negatives(torch.tensor([2, 2]), trained, log_chance, 4, generator)
         >>> negatives.item[2:].tolist(), negatives.log_chance[2:].exp().tolist()
         ([2, 2], [2.5, 2.5])
     """
     half, device = num // 2, item.device
     place = torch.randint(trained.numel(), (half,), generator=generator, device=device)
     drawn = torch.randint(item.numel(), (half,), generator=generator, device=device)
-    negative = torch.cat([trained[place], item[drawn]])
-    chance = 0.5 / trained.numel() + 0.5 * frequency[negative]
-    return Negatives(negative, (negative.numel() * chance).log())
+    negative = torch.cat([trained.index_select(0, place), item.index_select(0, drawn)])
+    return Negatives(negative, log_chance.index_select(0, negative))
 
 
 def sampled_log_partition(

@@ -10,10 +10,10 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.nn.constants import constant
 from graphdiff.nn.diffusion import Schedule
-from graphdiff.nn.heads import join_heads, split_heads
+from graphdiff.nn.encoded_noise import encode_noise
 from graphdiff.nn.parts import Part
-from graphdiff.nn.reconstruction import noise_factor
 
 
 class EncodedRows(NamedTuple):
@@ -100,12 +100,12 @@ class RowProcess(Part):
             share: Share of items to hide where the process does not set it
                 (``objective.input_dropout``); 0 in inference.
         """
-        return chance >= share
+        return chance >= constant(share, chance)
 
     def loss_weight(self, t: Tensor) -> Tensor:
         """Return weights of the losses of rows at the steps ``t``, long ``[B]``: float ``[B]``,
         with a mean of one over the steps 0 … T."""
-        return torch.ones_like(t, dtype=torch.float32)
+        return constant(1.0, t, torch.float32).expand(t.shape)
 
     def inserted(self, rows: Rows, t: Tensor, items: Tensor, generator: torch.Generator) -> Rows:
         """Draw items that the diffused rows have in addition, as rows; by default there are none.
@@ -183,9 +183,8 @@ class GaussianProcess(RowProcess):
 
     def corrupt(self, rows: EncodedRows, t: Tensor, noise: Tensor) -> Tensor:
         """Add noise."""
-        heads = split_heads(noise, rows.gram.size(0))
-        own_noise = join_heads(heads @ noise_factor(rows.gram).mT)
-        return self.schedule.add_noise(rows.values, rows.scale.unsqueeze(-1) * own_noise, t)
+        own_noise = encode_noise(rows.gram, rows.scale.unsqueeze(-1) * noise)
+        return self.schedule.add_noise(rows.values, own_noise, t)
 
     def step(self, x_0: EncodedRows, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the mean of the step before."""

@@ -22,11 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
-from graphdiff.nn.heads import split_heads
-
-# Ridges tried in turn until a Gram matrix has a Cholesky factor, as shares of the mean squared
-# column norm. With a share of 1 every finite matrix has one.
-RIDGES = tuple(10.0**n for n in range(-6, 1))
 
 
 def encode_rows(table: Tensor, row: Tensor, item: Tensor, weight: Tensor, num_rows: int) -> Tensor:
@@ -85,22 +80,17 @@ def sum_items(table: Tensor, rows: Rows) -> Tensor:
 
 
 class ItemTableSums(NamedTuple):
-    """Sums over all items that a training step needs, from one pass over the item table.
-
-    With the columns of one head's part of the item table Z, an item bias β and a prior π side by
-    side, these are the inner products of all pairs of columns.
+    """Sums over all items that a training step needs, from one pass over the item table Z.
 
     Attributes:
         rows: ``[n, H * d]``, the requested rows of Z.
         gram: :math:`Z^\\top Z` of each head, ``[H, d, d]``.
-        bias: :math:`Z^\\top \\beta`, ``[H, d]``.
-        prior: :math:`Z^\\top \\pi`, ``[H, d]``.
+        residual: :math:`Z^\\top \\rho` of the items' residuals ρ, ``[H, d]``.
     """
 
     rows: Tensor
     gram: Tensor
-    bias: Tensor
-    prior: Tensor
+    residual: Tensor
 
 
 #: Table entries per piece: on a CPU few enough to stay in its cache, elsewhere many, because every
@@ -109,7 +99,12 @@ PIECE = {"cpu": 2**20, "other": 2**24}
 
 
 def sum_item_table(
-    table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor, index: Tensor, num_heads: int
+    table: Tensor,
+    shift: Tensor | None,
+    residual: Tensor,
+    index: Tensor | None,
+    num_heads: int,
+    once: bool = False,
 ) -> ItemTableSums:
     r"""Compute everything that a training step needs of an item table :math:`Z = E + \Delta` in one
     pass, in :math:`O(I H d^2)`.
@@ -119,23 +114,21 @@ def sum_item_table(
 
     Args:
         table: E, ``[I, H * d]``.
-        shift: Δ, ``[I, H * d]``; no gradient flows into it.
-        bias: β, ``[I]``.
-        prior: π, ``[I]``; no gradient flows into it.
-        index: Long ``[n]``, items whose rows the step needs; repeats are allowed.
+        shift: Δ, ``[I, H * d]``, or None for zero; no gradient flows into it.
+        residual: ρ, what is left of each item's target besides its score, ``[I]``.
+        index: Long ``[n]``, items whose rows the step needs; repeats are allowed. None for all.
         num_heads: H. Products between columns of different heads are not computed.
+        once: The table is used here alone, so that where there is a shift its memory becomes that
+            of its gradient.
 
     Example:
         >>> import torch
-        >>> table, zero = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2)
-        >>> bias, prior = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-        >>> sums = sum_item_table(table, zero, bias, prior, torch.tensor([1]), num_heads=1)
-        >>> sums.rows.tolist(), sums.gram.tolist()
-        ([[3.0, 4.0]], [[[10.0, 14.0], [14.0, 20.0]]])
-        >>> sums.bias.tolist(), sums.prior.tolist()
-        ([[1.0, 2.0]], [[3.0, 4.0]])
+        >>> table, residual = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 0.0])
+        >>> sums = sum_item_table(table, None, residual, torch.tensor([1]), num_heads=1)
+        >>> sums.rows.tolist(), sums.gram.tolist(), sums.residual.tolist()
+        ([[3.0, 4.0]], [[[10.0, 14.0], [14.0, 20.0]]], [[1.0, 2.0]])
     """
-    return ItemTableSums(*_SumItemTable.apply(table, shift, bias, prior, index, num_heads))
+    return ItemTableSums(*_SumItemTable.apply(table, shift, residual, index, num_heads, once))
 
 
 class _SumItemTable(torch.autograd.Function):
@@ -143,87 +136,87 @@ class _SumItemTable(torch.autograd.Function):
     def forward(
         ctx: Any,
         table: Tensor,
-        shift: Tensor,
-        bias: Tensor,
-        prior: Tensor,
-        index: Tensor,
+        shift: Tensor | None,
+        residual: Tensor,
+        index: Tensor | None,
         num_heads: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(table, shift, bias, prior, index)
-        ctx.num_heads = num_heads
-        d = table.size(1) // num_heads
-        gram, sums = table.new_zeros(num_heads, d, d), table.new_zeros(2, table.size(1))
-        for _, piece, side in _pieces(table, shift, bias, prior):
-            heads = split_heads(piece, num_heads)
-            gram.baddbmm_(heads.mT, heads)
-            sums.addmm_(side, piece)
-        rows = table.index_select(0, index) + shift.index_select(0, index)
-        bias_sum, prior_sum = sums.view(2, num_heads, d)
-        return rows, gram, bias_sum.clone(), prior_sum.clone()
+        once: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.num_heads, ctx.size = num_heads, _piece_size(table)
+        if index is None or len(table) <= ctx.size:
+            table, shift = table.view(table.shape) if shift is None else table + shift, None
+        ctx.once = once and shift is not None
+        ctx.save_for_backward(table, shift, residual, index)
+        gram = total = None
+        for part, piece in _pieces(table, shift, ctx.size):
+            heads, own = _by_head(piece, num_heads), _cut(residual, part)
+            if gram is None or total is None:
+                gram, total = torch.bmm(heads.mT, heads), torch.mv(piece.t(), own)
+            else:
+                gram.baddbmm_(heads.mT, heads)
+                total.addmv_(piece.t(), own)
+        assert gram is not None
+        assert total is not None
+        if index is None:
+            rows = table
+        else:
+            rows = table.index_select(0, index)
+            if shift is not None:
+                rows.add_(shift.index_select(0, index))
+        return rows, gram, total.view(num_heads, -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        table, shift, bias, prior, index = ctx.saved_tensors
-        d_rows, d_gram, d_bias, d_prior = grads
-        weight, d_sums = d_gram + d_gram.mT, torch.stack([d_bias.flatten(), d_prior.flatten()])
-        d_table, d_beta = torch.empty_like(table), torch.empty_like(bias)
-        for part, piece, side in _pieces(table, shift, bias, prior):
-            to_heads = split_heads(d_table[part], ctx.num_heads)
-            torch.bmm(split_heads(piece, ctx.num_heads), weight, out=to_heads)
-            d_table[part].addmm_(side.t(), d_sums)
-            torch.mv(piece, d_sums[0], out=d_beta[part])
-        d_table.index_add_(0, index, d_rows)
-        return d_table, None, d_beta, None, None, None
+        table, shift, residual, index = ctx.saved_tensors
+        d_rows, d_gram, d_total = grads
+        weight = d_gram + d_gram.mT
+        d_table = table.detach() if ctx.once else torch.empty_like(table)
+        d_residual = torch.empty_like(residual)
+        for part, piece in _pieces(table, shift, ctx.size):
+            # One operation adds the outer product and puts the heads side by side.
+            torch.addcmul(
+                torch.bmm(_by_head(piece, ctx.num_heads), weight).transpose(0, 1),
+                _cut(residual, part).view(-1, 1, 1),
+                d_total,
+                out=_cut(d_table, part).view(len(piece), *d_total.shape),
+            )
+            torch.mv(piece, d_total.view(-1), out=_cut(d_residual, part))
+        if index is None:
+            d_table.add_(d_rows)
+        else:
+            d_table.index_add_(0, index, d_rows)
+        return d_table, None, d_residual, None, None, None
+
+
+def _piece_size(table: Tensor) -> int:
+    """Return the items per piece."""
+    return max(PIECE.get(table.device.type, PIECE["other"]) // max(table.size(1), 1), 1)
 
 
 def _pieces(
-    table: Tensor, shift: Tensor, bias: Tensor, prior: Tensor
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield Z piece by piece, in one buffer, with β and π of the same items, ``[2, n]``."""
-    num, width = table.shape
-    size = max(PIECE.get(table.device.type, PIECE["other"]) // width, 1)
-    buffer = table.new_empty(min(size, num), width)
+    table: Tensor, shift: Tensor | None, size: int
+) -> Iterator[tuple[slice | None, Tensor]]:
+    """Yield Z piece by piece, in one buffer; the slice is None where there is one piece."""
+    num = len(table)
+    if num <= size and shift is None:
+        yield None, table
+        return
+    buffer = None if shift is None else table.new_empty(min(size, num), table.size(1))
     for start in range(0, num, size):
         part = slice(start, min(start + size, num))
-        piece = torch.add(table[part], shift[part], out=buffer[: part.stop - start])
-        yield part, piece, torch.stack([bias[part], prior[part]])
+        piece = table[part]
+        if shift is not None and buffer is not None:
+            piece = torch.add(piece, shift[part], out=buffer[: len(piece)])
+        yield part, piece
 
 
-def noise_factor(gram: Tensor) -> Tensor:
-    r"""Return a matrix L with :math:`L L^\top = Z^\top Z`: encoded white noise is ``xi @ L.T``.
+def _cut(x: Tensor, part: slice | None) -> Tensor:
+    return x if part is None else x[part]
 
-    With :math:`\epsilon \sim \mathcal{N}(0, 1_I)`, :math:`\epsilon Z \sim
-    \mathcal{N}(0, Z^\top Z)`, the distribution of :math:`\xi L^\top` with
-    :math:`\xi \sim \mathcal{N}(0, 1_d)`. Gradients flow into the Gram matrix.
 
-    Args:
-        gram: :math:`Z^\top Z`, ``[*, d, d]``; the further dimensions are heads.
-
-    Returns:
-        ``[*, d, d]``, lower triangular, in float32 at least. The diagonal is raised by a ridge of
-        1e-6 of the mean squared column norm, for tables of rank below d; where rounding needs more,
-        the ridge grows tenfold until it suffices. A table that is not finite gives NaN.
-
-    Example:
-        >>> import torch
-        >>> factor = noise_factor(torch.tensor([[4.0, 2.0], [2.0, 3.0]]))
-        >>> torch.allclose(factor @ factor.T, torch.tensor([[4.0, 2.0], [2.0, 3.0]]), atol=1e-4)
-        True
-    """
-    # Autocast would compute products in 16 bits, too few for a factor.
-    with torch.autocast(gram.device.type, enabled=False):
-        gram = gram.float() if gram.element_size() < 4 else gram
-        # Scaled to about 1, the smallest ridge and the factor stay within the range of floats.
-        scale = gram.detach().diagonal(dim1=-2, dim2=-1).max()
-        scale = torch.where(scale > 0, scale, 1.0)
-        gram = gram / scale
-        eye = torch.eye(gram.size(-1), dtype=gram.dtype, device=gram.device)
-        mean, tiny = gram.diagonal(dim1=-2, dim2=-1).mean(), torch.finfo(gram.dtype).tiny
-        for share in RIDGES:
-            factor, failed = torch.linalg.cholesky_ex(gram + (share * mean + tiny) * eye)
-            if not failed.any():
-                return factor * scale.sqrt()
-        return gram * torch.nan
+def _by_head(piece: Tensor, num_heads: int) -> Tensor:
+    """View ``[n, H * d]`` as ``[H, n, d]``."""
+    return piece.view(len(piece), num_heads, -1).transpose(0, 1)
 
 
 def reconstruction_error(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.graph.propagation import FixedConv, FixedGraph, propagate
+from graphdiff.nn.constants import constant
 from graphdiff.nn.norm import EPSILON, layer_norm
 from graphdiff.nn.parts import Part
 
@@ -53,11 +54,15 @@ class CollaborativeSignal(torch.nn.Module):
             item_to_user: :math:`\tilde{A}`, from items to users.
         """
         user_to_item = item_to_user.reversed()
-        total, current = table, table
+        trained = torch.is_grad_enabled()
+        # Without gradients in place: each table takes much memory on a large catalogue.
+        total, current = table if trained else table.clone(), table
         for _ in range(self.num_layers):
-            current = self.conv(self.conv(current, item_to_user), user_to_item)
-            total = total + current
-        return total / (self.num_layers + 1)
+            current = self.conv(current, item_to_user)
+            current = self.conv(current, user_to_item)
+            total = total + current if trained else total.add_(current)
+        share = constant(1 / (self.num_layers + 1), table)
+        return total * share if trained else total.mul_(share)
 
 
 class ModalitySignal(torch.nn.Module):
@@ -154,10 +159,12 @@ class ModalityGate(Part):
             preference: ``[B, M, d]``, zero where a user's items lack a modality.
             shares: Global weights a, ``[M]``, all above zero.
         """
+        if not self.trained:
+            present = preference.detach().abs().amax(dim=-1).sign_()
+            share = present * shares
+            return share / share.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
         present = preference.any(dim=-1)
-        logit = shares.log().expand(present.shape)
-        if self.trained:
-            logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias + logit
+        logit = (layer_norm(preference) * self.weight).sum(dim=-1) + self.bias + shares.log()
         # A finite mask: a row of -inf would make the gradient NaN.
         share = logit.masked_fill(~present, torch.finfo(logit.dtype).min).softmax(dim=-1)
         return share * present

@@ -23,6 +23,7 @@ from graphdiff.evaluation.ranking import RecommendsItems, rank
 from graphdiff.models.base import ModelConfig, Recommender
 from graphdiff.schema import INTERACTS, fingerprint
 from graphdiff.seeds import torch_seed
+from graphdiff.training.adam import adam
 from graphdiff.training.batches import ShuffledBatches, describe_batch
 from graphdiff.training.interrupts import StopRequest
 from graphdiff.training.sharing import shared_loss, shared_ranking
@@ -108,14 +109,8 @@ class RecommenderModule(L.LightningModule):
         """Return Adam with the learning rate, its decay, and the weight decay of the model or of
         its parameter groups."""
         config = self.config
-        # The fused kernel does not exist for every device.
-        fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.Adam(
-            self.model.parameter_groups(),
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            fused=fused,
-        )
+        groups = self.model.parameter_groups()
+        optimizer = adam(groups, config.lr, config.weight_decay, self.device)
         if config.lr_decay == 1:
             return optimizer
         decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)

@@ -109,8 +109,35 @@ def test_resetting_draws_new_weights_and_restores_the_identity():
     before = block.inner.weight.clone()
     block.reset_parameters()
     assert not torch.equal(block.inner.weight, before)
-    hidden = torch.randn(2, 3, 4)
-    assert torch.equal(block(hidden, torch.randn(2, 3, 6)), hidden)
+    hidden = torch.randn(3, 2, 4)
+    time, t = torch.randn(5, 2, 2), torch.tensor([4, 0, 4])
+    assert torch.equal(block(hidden, time, t, torch.randn(3, 2, 4)), hidden)
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_a_block_in_few_operators_equals_the_composed_one_with_its_gradients(num_heads):
+    torch.manual_seed(0)
+    block = ConditionalBlock(num_heads, 4, 6).double()
+    torch.nn.init.normal_(block.outer.weight)
+    torch.nn.init.normal_(block.outer.bias)
+    hidden = torch.randn(3, num_heads, 4, dtype=torch.float64, requires_grad=True)
+    time, signals = (
+        torch.randn(num, num_heads, width, dtype=torch.float64, requires_grad=True)
+        for num, width in ((5, 2), (3, 4))
+    )
+    t = torch.tensor([4, 0, 4])
+    condition = torch.cat([time[t], signals], dim=-1)
+    composed = block.composed(hidden.transpose(0, 1), condition.transpose(0, 1)).transpose(0, 1)
+    found, outer = block(hidden, time, t, signals), torch.randn_like(hidden)
+    torch.testing.assert_close(found, composed, rtol=1e-9, atol=1e-9)
+    inputs = hidden, time, signals, *block.parameters()
+    for one, two in zip(
+        torch.autograd.grad((found * outer).sum(), inputs),
+        torch.autograd.grad((composed * outer).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+    assert torch.autograd.gradcheck(block, (hidden, time, t, signals))
 
 
 def test_dropout_is_for_training_alone():

@@ -33,10 +33,18 @@ def test_sums_and_their_gradient_equal_a_dense_product(pairs):
     assert torch.autograd.gradcheck(lambda x: sum_pairs(x, pairs), [table])
 
 
+def test_weighted_sums_and_their_gradient_equal_a_dense_product(pairs):
+    table, weight = double(NUM_PLACES, 3), torch.randn(len(ROW), dtype=torch.float64)
+    dense = torch.zeros(NUM_ROWS, NUM_PLACES).double()
+    dense[ROW, PLACE] = weight
+    torch.testing.assert_close(sum_pairs(table, pairs, weight), dense @ table)
+    assert torch.autograd.gradcheck(lambda x: sum_pairs(x, pairs, weight), [table])
+
+
 @pytest.mark.parametrize("num_heads", [1, 3])
 def test_products_and_their_gradients_equal_a_dense_product(pairs, num_heads):
-    left, right = double(num_heads, NUM_ROWS, 4), double(num_heads, NUM_PLACES, 4)
-    expected = (left @ right.mT)[:, ROW, PLACE]
+    left, right = double(NUM_ROWS, num_heads, 4), double(NUM_PLACES, num_heads, 4)
+    expected = torch.einsum("bhd,jhd->hbj", left, right)[:, ROW, PLACE]
     torch.testing.assert_close(pair_products(left, right, pairs), expected)
     assert torch.autograd.gradcheck(lambda x, y: pair_products(x, y, pairs), [left, right])
 
@@ -44,18 +52,20 @@ def test_products_and_their_gradients_equal_a_dense_product(pairs, num_heads):
 def test_no_pairs():
     none = torch.zeros(0, dtype=torch.long)
     pairs = Pairs(none, none, NUM_ROWS, NUM_PLACES)
-    table, left = double(NUM_PLACES, 3), double(2, NUM_ROWS, 3)
+    table, left = double(NUM_PLACES, 3), double(NUM_ROWS, 2, 3)
     assert not sum_pairs(table, pairs).any()
-    products = pair_products(left, double(2, NUM_PLACES, 3), pairs)
+    products = pair_products(left, double(NUM_PLACES, 2, 3), pairs)
     assert products.shape == (2, 0)
     (sum_pairs(table, pairs).sum() + products.sum()).backward()
     assert not table.grad.any()
     assert not left.grad.any()
 
 
-@pytest.mark.parametrize("num", [6, 100])
-def test_distinct_values_and_places(num):
+def test_distinct_values_and_places():
     index = torch.tensor([5, 0, 5, 3, 0, 4, 5])
-    values, place = distinct(index, num)
+    values, place = distinct(index, 6)
+    assert values is None
+    assert torch.equal(place, index)
+    values, place = distinct(index, 100)
     assert torch.equal(values[place], index)
     assert values.unique().numel() == values.numel()

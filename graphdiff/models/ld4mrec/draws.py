@@ -39,6 +39,8 @@ class Draw(NamedTuple):
 
     def part(self, rows: Rows, part: slice) -> Draw:
         """Return the values of consecutive rows of ``rows``, with the negatives of all."""
+        if part == slice(None):
+            return self
         entries = rows.entries(part)
         return Draw(
             self.visible[entries],
@@ -62,21 +64,17 @@ def draw_step(
     """Draw the random values of a training step on ``rows``, which are not all empty."""
     objective, nnz, device = config.objective, rows.item.numel(), rows.item.device
     chance = torch.rand(nnz, generator=generator, device=device)
-    t, step_weight = steps.sample(rows.num, generator)
     process = training_process(config, process)
-    if config.diffusion.enabled:
-        step_weight = step_weight * process.loss_weight(t)
-    else:
-        t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
+    t, step_weight = draw_steps(rows.num, steps, process, config, generator)
     visible = process.visible(chance, rows, t, objective.input_dropout)
     size = (rows.num, config.hidden_channels)
     # In float32 whatever the model's dtype, so that a seed gives the same noise.
     noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
-    softened = torch.rand(nnz, generator=generator, device=device) < objective.soft_probability
+    softened = draw_softened(nnz, objective.soft_probability, device, generator)
     negatives = draw_negatives(
         rows.item,
         graph.trained_items(),
-        graph.cached(item_frequency),
+        graph.cached(negative_log_chance, objective.num_negatives),
         objective.num_negatives,
         generator,
     )
@@ -84,10 +82,40 @@ def draw_step(
     return Draw(visible, t, step_weight, noise, softened, negatives, inserted)
 
 
+def draw_steps(
+    num: int,
+    steps: StepSampler,
+    process: Process,
+    config: LD4MRecConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Draw diffusion steps, long ``[num]``, with the weights of their losses, ``[num]``."""
+    t, weight = steps.sample(num, generator)
+    if not config.diffusion.enabled:
+        return torch.zeros_like(t), torch.ones_like(t, dtype=torch.float32)
+    return t, weight * process.loss_weight(t)
+
+
+def draw_softened(
+    num: int, probability: float, device: torch.device, generator: torch.Generator
+) -> Tensor:
+    """Draw which of ``num`` targets are softened, bool ``[num]``."""
+    if not probability:
+        return torch.zeros(num, dtype=torch.bool, device=device)
+    return torch.rand(num, generator=generator, device=device) < probability
+
+
 def training_process(config: LD4MRecConfig, process: Process) -> Process:
     """Return the process that corrupts training rows: the given one, or none where diffusion is
     off."""
     return process if config.diffusion.enabled else RowProcess(process.num_steps)
+
+
+def negative_log_chance(graph: RecGraph, num: int) -> Tensor:
+    """Return each item's logarithm of its expected number among ``num`` negatives, ``[I]``; see
+    :func:`~graphdiff.nn.losses.draw_negatives`."""
+    chance = 0.5 / graph.trained_items().numel() + 0.5 * graph.cached(item_frequency)
+    return (num // 2 * 2 * chance).log()
 
 
 def item_frequency(graph: RecGraph) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
@@ -82,14 +85,20 @@ class ItemEmbedding(torch.nn.Module):
                 self.weight.copy_(table)
             self.started.fill_(True)
 
-    def forward(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
-        """Return E, ``[I, d]``, or its rows ``index``, long ``[n]``."""
+    def forward(self, graph: RecGraph, index: Tensor | None = None, once: bool = False) -> Tensor:
+        """Return E, ``[I, d]``, or its rows ``index``, long ``[n]``.
+
+        Args:
+            graph: Training interactions and item content.
+            index: The rows; all by default.
+            once: E is used once, so that the memory of its gradient becomes that of the weight's.
+        """
+        if self.shrinkage and self.content is not None and index is None:
+            share = graph.cached(_degree_share, self.shrinkage).to(self.weight.dtype)
+            content = self.content
+            return _Sum.apply(self.weight, share, content.coordinates, content.weight, once)
         learned = self.from_interactions(graph, index)
-        if self.content is None:
-            return learned
-        content = self.content(index)
-        # In place where it is a new tensor: each takes much memory on a large catalogue.
-        return learned.add_(content) if self.shrinkage else learned + content
+        return learned if self.content is None else learned + self.content(index)
 
     def from_interactions(self, graph: RecGraph, index: Tensor | None = None) -> Tensor:
         """Return the first term of E, ``[I, d]``, or its rows ``index``."""
@@ -116,11 +125,11 @@ class ItemEmbedding(torch.nn.Module):
             agreeing: In proportion to the agreements of the features; otherwise, and before
                 :meth:`start`, they are equal.
         """
-        weight = self.weight.new_ones(num_modalities)
         if self.content is not None and agreeing:
             # The minimum is for items that have no other modality.
             weight = self.content.agreement.clamp(min=1e-6)
-        return weight / weight.sum()
+            return weight / weight.sum()
+        return self.weight.new_full((num_modalities,), 1 / max(num_modalities, 1))
 
     @torch.no_grad()
     def grow(self, graph: RecGraph) -> None:
@@ -137,6 +146,26 @@ class ItemEmbedding(torch.nn.Module):
         self.weight = torch.nn.Parameter(self.weight[kept])
         if self.content is not None:
             self.content.keep(kept)
+
+
+class _Sum(torch.autograd.Function):
+    """Shrunk embeddings and embeddings from features, in one tensor: each takes much memory on a
+    large catalogue."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, share: Tensor, coordinates: Tensor, maps: Tensor, once: bool
+    ) -> Tensor:
+        ctx.save_for_backward(share, coordinates)
+        ctx.once = once
+        return (weight * share).addmm_(coordinates, maps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (share, coordinates), grad = ctx.saved_tensors, grads[0]
+        d_maps = coordinates.t() @ grad
+        return grad.mul_(share) if ctx.once else grad * share, None, None, d_maps, None
 
 
 def _degree_share(graph: RecGraph, shrinkage: float) -> Tensor:

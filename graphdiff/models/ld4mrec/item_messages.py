@@ -18,6 +18,7 @@ from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
 from graphdiff.graph.streamed_messages import is_streamed, smoothed
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
+from graphdiff.models.ld4mrec.item_tables import side_by_side
 from graphdiff.models.ld4mrec.singular_signal import SingularSignal
 from graphdiff.nn.reconstruction import ItemTableSums, sum_item_table
 from graphdiff.nn.signals import CollaborativeSignal, ModalitySignal
@@ -35,21 +36,22 @@ class Propagated(NamedTuple):
 
     Attributes:
         table: ``[I, d]``, the part with a gradient.
-        shift: ``[I, d]``; Z is ``table + shift``.
-        signal_tables: C and the M_m, ``[I, d]`` each.
+        shift: ``[I, d]``; Z is ``table + shift``. None where Z is the table.
+        signal_tables: C and the M_m side by side, ``[I, (1 + M) * d]``.
         smoothing: SZ - Z, ``[I, d]``, where a process smooths rows by S; otherwise None.
     """
 
     table: Tensor
-    shift: Tensor
-    signal_tables: list[Tensor]
+    shift: Tensor | None
+    signal_tables: Tensor
     smoothing: Tensor | None = None
 
-    def sums(self, bias: Tensor, prior: Tensor, index: Tensor, num_heads: int) -> ItemTableSums:
+    def sums(self, residual: Tensor, index: Tensor | None, num_heads: int) -> ItemTableSums:
         """Return the sums over Z that a training step needs; see
         :func:`~graphdiff.nn.reconstruction.sum_item_table`."""
         with without_autocast():
-            return sum_item_table(self.table, self.shift, bias, prior, index, num_heads)
+            once = not self.table.is_leaf
+            return sum_item_table(self.table, self.shift, residual, index, num_heads, once)
 
 
 class ItemMessages(torch.nn.Module):
@@ -114,7 +116,7 @@ class ItemMessages(torch.nn.Module):
         self.content = ModalitySignal(num_item_layers, content_weight)
         self.every = every
         self.singular, self.features = singular, features
-        self._last: tuple[Tensor, list[Tensor], Tensor | None] | None = None
+        self._last: tuple[Tensor, Tensor, Tensor | None] | None = None
         self._steps_since = 0
 
     def steps_between(self, graph: RecGraph) -> int:
@@ -129,6 +131,10 @@ class ItemMessages(torch.nn.Module):
         if self.singular is None:
             num_messages += 2 * self.collaborative.num_layers * graph.num_interactions
         return 0 if num_messages <= SMALL_GRAPH else 100
+
+    def in_step(self, graph: RecGraph) -> bool:
+        """Return whether every step propagates."""
+        return self.steps_between(graph) == 0
 
     def start(self, graph: RecGraph, generator: torch.Generator) -> None:
         """Compute what is fixed during training: the SVD and the directions of features."""
@@ -180,14 +186,13 @@ class ItemMessages(torch.nn.Module):
         if every == 0:
             signal_tables = list(self._signal_tables(items, graph, withheld))
             encoder = self._encoder(items, signal_tables, graph, shares)
-            shift = encoder.new_zeros(1, 1).expand_as(encoder)
             smoothing = self.smoothing(encoder, graph, shares, smooth, withheld)
-            return Propagated(encoder, shift, signal_tables, smoothing)
+            return Propagated(encoder, None, torch.cat(signal_tables, dim=1), smoothing)
         if self._last is None or self._steps_since >= every:
             with torch.no_grad():
                 encoder, signal_tables = self(items, graph, shares, joined=False)
                 smoothing = self.smoothing(encoder, graph, shares, smooth)
-                self._last = encoder.sub_(items), signal_tables, smoothing
+                self._last = encoder.sub_(items), side_by_side(signal_tables), smoothing
             self._steps_since = 0
         self._steps_since += 1
         return Propagated(items, *self._last)

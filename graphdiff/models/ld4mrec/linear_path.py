@@ -12,7 +12,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.adoption import changed
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
-from graphdiff.nn.reconstruction import sum_rows
+from graphdiff.nn.pairs import Pairs, pair_products, sum_pairs
 from graphdiff.nn.spectral import right_singular_vectors
 
 #: Factor of the initial embeddings, so that the initial scores are close to zero.
@@ -131,12 +131,6 @@ class LinearPath(torch.nn.Module):
         self.eigenvalues[: self.rank] = square / largest
         self.solved.fill_(True)
 
-    def _query(self, mean: Tensor, total: Tensor) -> Tensor:
-        """Return queries ``[B, d + K + 1]`` from the mean embedding of each row's items and the sum
-        of Λ times their basis vectors."""
-        w, g = PACE * self.pace
-        return torch.cat([w * mean, g * total, mean.new_ones(mean.size(0), 1)], dim=1)
-
     def tables(self, graph: RecGraph, kept: bool = True) -> tuple[Tensor, Tensor]:
         """Return the inference tables, ``[I, d + K + 1]`` each: the columns that a row is encoded
         by, which are E, VΛ and ones that count its items; and the item vectors, which are E, V
@@ -188,36 +182,44 @@ class LinearPath(torch.nn.Module):
             visible: Bool ``[nnz]``, items that the encoder sees; the others are targets.
             generator: Draws the sampled items.
         """
-        table = self.items(graph)
-        basis = self.basis.to(table.dtype)
-        factors = torch.cat([table, basis, self.bias.unsqueeze(1)], dim=1)
-        own = factors.index_select(0, rows.item)
-        seen = visible.to(own.dtype).unsqueeze(1)
-        seen_sum, count = (
-            sum_rows(seen * own, rows.row, rows.num),
-            sum_rows(seen, rows.row, rows.num),
-        )
-        channels, rank = table.size(1), basis.size(1)
-        mean, total, _ = seen_sum.tensor_split([channels, channels + rank], dim=1)
-        degree = rows.degree().to(own.dtype).unsqueeze(1)
+        table, row = self.items(graph), rows.row
+        basis, seen = self.basis.to(table.dtype), visible.to(table.dtype)
+        pairs = Pairs(row, rows.item, rows.num, len(table))
+        zero = seen.new_zeros(rows.num)
+        count = zero.index_add(0, row, seen).clamp(min=1).unsqueeze(1)
+        mean = sum_pairs(table, pairs, seen) / count
         # The graph score is a sum; what is hidden is made up for.
-        total = total * self.eigenvalues.to(own.dtype) * degree / count.clamp(min=1)
-        query = self._query(mean / count.clamp(min=1), total)
-        sampled = self._sample(factors.size(0), generator)
-        error = one_sided(query @ factors.index_select(0, sampled).t())
-        repeats = factors.size(0) / sampled.numel()
+        share = rows.degree().to(seen.dtype).unsqueeze(1) / count
+        total = pairs.sums(basis, seen) * self.eigenvalues.to(seen.dtype) * share
+        w, g = PACE * self.pace
+        near, far = w * mean, g * total
+        bias = self.bias.index_select(0, rows.item)
+        score = pair_products(near.unsqueeze(1), table.unsqueeze(1), pairs)[0] + bias
+        score = score + g * pairs.products(total.unsqueeze(1), basis.unsqueeze(1))[0]
         # An item of the row that was sampled counts as an item that the row lacks; take it out.
-        drawn = torch.zeros_like(self.bias).index_fill(0, sampled, repeats)
-        score = (query.index_select(0, rows.row) * own).sum(dim=1)
+        error, drawn = self._lacking(near, far, table, basis, generator)
         target = torch.where(visible, 0.0, (1 - score).square())
-        correction = target - drawn[rows.item] * one_sided(score)
-        return repeats * error.sum(dim=1) + sum_rows(
-            correction.unsqueeze(1), rows.row, rows.num
-        ).squeeze(1)
+        return error.index_add(0, row, target - drawn[rows.item] * one_sided(score))
 
-    def _sample(self, num_items: int, generator: torch.Generator) -> Tensor:
+    def _lacking(
+        self, near: Tensor, far: Tensor, table: Tensor, basis: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the error of each row if it lacked all items, ``[B]``, and how often each item
+        counts in it, ``[I]``; the basis is constant and has no gradient."""
+        bias: Tensor = self.bias
+        sampled = self._sample(len(table), generator)
+        if sampled is None:
+            drawn = torch.ones_like(bias)
+        else:
+            drawn = torch.zeros_like(bias).index_fill(0, sampled, len(table) / sampled.numel())
+            table, basis, bias = (x.index_select(0, sampled) for x in (table, basis, bias))
+        score = torch.addmm(torch.addmm(bias, near, table.t()), far, basis.t())
+        return len(drawn) / len(table) * one_sided(score).sum(dim=1), drawn
+
+    def _sample(self, num_items: int, generator: torch.Generator) -> Tensor | None:
+        """Draw the items that are compared with 0, long; None for all."""
         if num_items <= self.num_sampled:
-            return torch.arange(num_items, device=self.bias.device)
+            return None
         order = torch.rand(num_items, generator=generator, device=self.bias.device)
         return order.topk(self.num_sampled).indices
 

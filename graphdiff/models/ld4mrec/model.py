@@ -25,11 +25,7 @@ from graphdiff.models.ld4mrec.inference import InferencePass
 from graphdiff.models.ld4mrec.item_messages import Propagated
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.linear_path import linear_path
-from graphdiff.models.ld4mrec.objective import (
-    SoftReconstruction,
-    item_popularity,
-    training_loss,
-)
+from graphdiff.models.ld4mrec.objective import SoftReconstruction
 from graphdiff.models.ld4mrec.parts import (
     check_parts,
     item_embedding,
@@ -40,17 +36,13 @@ from graphdiff.models.ld4mrec.parts import (
 from graphdiff.models.ld4mrec.presets import PRESETS
 from graphdiff.models.ld4mrec.process_settings import build_process
 from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
-from graphdiff.models.ld4mrec.row_diffusion import diffuse
-from graphdiff.models.ld4mrec.row_encoding import (
-    encode_entries,
-    encode_scaled_rows,
-    encode_tables,
-)
+from graphdiff.models.ld4mrec.row_encoding import encode_entries, encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
+from graphdiff.models.ld4mrec.training_step import row_losses
 from graphdiff.nn.cnet import CNet
+from graphdiff.nn.constants import constant
 from graphdiff.nn.diffusion import Schedule, StepSampler
 from graphdiff.nn.heads import CosineHeads, InnerProductHeads
-from graphdiff.nn.pairs import distinct
 from graphdiff.nn.processes import Process
 from graphdiff.nn.signals import ModalityGate
 
@@ -223,12 +215,14 @@ class LD4MRec(Recommender):
         """Set what validation decides; see :mod:`graphdiff.models.ld4mrec.calibration`."""
         calibrate(self, pairs)
 
-    def propagated(self, withheld: Tensor | None = None) -> Propagated:
+    def propagated(
+        self, withheld: Tensor | None = None, shares: Tensor | None = None
+    ) -> Propagated:
         """Return the item tables of a training step; see :meth:`ItemMessages.for_step`."""
         smooth = training_process(self.config, self.process).smooth
-        return self.messages.for_step(
-            self.items(self.graph), self.graph, self.shares(), withheld, smooth
-        )
+        shares = self.shares() if shares is None else shares
+        items = self.items(self.graph, once=not self.messages.in_step(self.graph))
+        return self.messages.for_step(items, self.graph, shares, withheld, smooth)
 
     def shares(self) -> Tensor:
         """Return the global weights of the modalities, ``[M]``: positive, with a sum of one. They
@@ -255,11 +249,14 @@ class LD4MRec(Recommender):
         if rows.item.numel() == 0:
             return 0 * self.items.weight.sum()
         draw, passing = self.draw(rows, generator), self.config.propagation
-        withheld = position[~draw.visible] if passing.hide_targets and passing.num_layers else None
+        withheld = None
+        if passing.hide_targets and passing.num_layers and self.messages.in_step(self.graph):
+            withheld = position.masked_select(~draw.visible)
         own, mine = draw.part(rows, part), rows.part(part)
         loss = self.row_losses(mine, own, withheld)
-        self.steps.update(draw.t, join_parts(loss, part, rows.num))
-        loss = (own.step_weight * loss).sum() / rows.num
+        if self.steps.uniform < 1:
+            self.steps.update(draw.t, join_parts(loss, part, rows.num))
+        loss = loss.dot((own.step_weight * constant(1 / rows.num, loss)).to(loss.dtype))
         if self.linear is not None and not self.linear.complete:
             # The two share no parameter, so they need no balance.
             loss += self.linear.loss(self.graph, mine, own.visible, generator).sum() / rows.num
@@ -271,21 +268,7 @@ class LD4MRec(Recommender):
 
     def row_losses(self, rows: Rows, draw: Draw, withheld: Tensor | None = None) -> Tensor:
         """Return the loss of each row, ``[B]``; for ``withheld`` see :meth:`propagated`."""
-        propagated, item = self.propagated(withheld), rows.item
-        popularity = self.graph.cached(item_popularity).to(self.bias.dtype)
-        requested = torch.cat([item, draw.negatives.item, draw.inserted.item])
-        items, place = distinct(requested, self.num_items)
-        sums = propagated.sums(self.reconstruction.bias, popularity, items, self.config.num_heads)
-        visible = rows.select(draw.visible.nonzero().flatten())
-        encoded = encode_tables(propagated.signal_tables, visible)
-        signals = row_signals(encoded, self.gate, self.shares())
-        x_t = diffuse(self.process, self.config, sums, propagated, rows, place, draw)
-        # Throughout: the gradient of x[index] is several times slower than index_select's.
-        hidden, bias = self.hidden(x_t, draw.t, signals), self.bias.index_select(0, items)
-        place = place[: item.numel() + draw.negatives.item.numel()]
-        return training_loss(
-            self.reconstruction, self.heads, sums, place, hidden, bias, rows, draw, popularity
-        )
+        return row_losses(self, rows, draw, withheld)
 
     def user_vectors(self, query: Query, tables: Tables, num_steps: int = 0) -> Tensor:
         """Return user vectors ``[B, d + K]``, computed from the users' rows.

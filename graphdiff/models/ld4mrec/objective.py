@@ -9,10 +9,12 @@ from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.config import ObjectiveConfig
 from graphdiff.models.ld4mrec.draws import Draw, item_frequency
-from graphdiff.nn.heads import CosineHeads, InnerProductHeads, item_length, split_heads
-from graphdiff.nn.losses import Negatives, sampled_log_partition
-from graphdiff.nn.pairs import Pairs, pair_products
-from graphdiff.nn.reconstruction import ItemTableSums, Quadratic, reconstruction_error
+from graphdiff.nn.constants import constant
+from graphdiff.nn.cosine_ranking import cosine_ranking
+from graphdiff.nn.heads import CosineHeads, InnerProductHeads
+from graphdiff.nn.pairs import Pairs
+from graphdiff.nn.reconstruction import ItemTableSums
+from graphdiff.nn.whole_row_error import whole_row_error
 
 
 class SoftReconstruction(torch.nn.Module):
@@ -26,7 +28,8 @@ class SoftReconstruction(torch.nn.Module):
     mean is used. Softening is off by default, because it makes no difference in the benchmarks: see
     the ablation in ``benchmarks/results``.
 
-    The error is exact and no tensor ``[B, I]`` is made: see :mod:`graphdiff.nn.reconstruction`.
+    The error is exact and no tensor ``[B, I]`` is made: see
+    :func:`~graphdiff.nn.whole_row_error.whole_row_error`.
 
     Args:
         num_items: I.
@@ -58,87 +61,51 @@ class SoftReconstruction(torch.nn.Module):
             return heads, bias
         return InnerProductHeads(heads.num_heads, self.scale), self.bias
 
-    def forward(
-        self,
-        sums: ItemTableSums,
-        hidden: Tensor,
-        product: Tensor,
-        rows: Rows,
-        softened: Tensor,
-        weight: Tensor,
-        popularity: Tensor,
-    ) -> Tensor:
-        """Return each head's error of each row, ``[H, B]``.
+    def residual(self, popularity: Tensor) -> Tensor:
+        """Return what is left of the target of each item that a row lacks, besides its score:
+        pγπ - β, ``[I]``, from π in the dtype of the biases, ``[I]``."""
+        soften = self.config.soft_probability * self.config.soft_intensity
+        return soften * popularity - self.bias if soften else -self.bias
+
+    def excess(self, popularity: Tensor, item: Tensor, softened: Tensor | None) -> Tensor | None:
+        """Return how far the targets of items of rows exceed those of :meth:`residual`, ``[nnz]``;
+        None where all do by 1.
 
         Args:
-            sums: Sums over the item table Z.
-            hidden: h of each head, ``[H, B, d]``.
-            product: h · z of the rows' items, ``[H, nnz]``.
-            rows: B rows with nnz items in all.
-            softened: Bool ``[nnz]``.
-            weight: Weights of the observed targets, ``[nnz]``.
-            popularity: π in the dtype of the biases, ``[I]``.
+            popularity: π, ``[I]``.
+            item: Items of rows, long ``[nnz]``.
+            softened: Bool ``[nnz]``, or None for none.
         """
-        config, scale = self.config, self.scale
-        soften = config.soft_probability * config.soft_intensity
-        prior = soften * popularity
-        everywhere = Quadratic(
-            weight=config.unobserved_weight,
-            matrix=scale.square() * sums.gram,
-            linear=scale * (soften * sums.prior - sums.bias),
-            constant=(prior - self.bias).square().sum(),
-        )
-        score = scale * product + self.bias.index_select(0, rows.item)
-        target = 1 - config.soft_intensity * softened.to(hidden.dtype)
-        return reconstruction_error(
-            hidden, everywhere, rows.row, score, target, weight, prior[rows.item]
-        )
-
-
-def ranking_loss(
-    query: Tensor,
-    product: Tensor,
-    rows: Rows,
-    table: Tensor,
-    bias: Tensor,
-    negatives: Negatives,
-    weight: Tensor,
-) -> Tensor:
-    """Return each head's ranking loss of each row, ``[H, B]``: a softmax of every item of the row
-    against shared negatives; see :func:`~graphdiff.nn.losses.sampled_log_partition`.
-
-    Args:
-        query: Queries whose inner products are each head's own scores, ``[H, B, d]``.
-        product: Each head's own scores of the rows' items, with their biases, ``[H, nnz]``.
-        rows: B rows with nnz items in all.
-        table: Item directions of the negatives, ``[H, n, d]``.
-        bias: Their biases, ``[n]``.
-        negatives: n negatives.
-        weight: Weights of the targets, ``[nnz]``.
-    """
-    partition = sampled_log_partition(query, table, bias, negatives)
-    surprise = weight * (partition.index_select(1, rows.row) - product)
-    return torch.zeros_like(partition).index_add(1, rows.row, surprise)
+        probability, intensity = self.config.soft_probability, self.config.soft_intensity
+        if softened is None or not probability * intensity:
+            return None
+        soften = popularity.index_select(0, item) * probability + softened
+        return 1 - intensity * soften
 
 
 def training_loss(
     reconstruction: SoftReconstruction,
     heads: CosineHeads,
     sums: ItemTableSums,
-    place: Tensor,
+    residual: Tensor,
+    pairs: Pairs,
+    negative: Tensor,
     hidden: Tensor,
     bias: Tensor,
     rows: Rows,
     draw: Draw,
     popularity: Tensor,
 ) -> Tensor:
-    """Return the weighted sum of soft reconstruction and ranking of each row, ``[B]``.
+    """Return the weighted sum of soft reconstruction and ranking of each row, ``[B]``, a mean over
+    heads.
 
     Args:
         reconstruction: The reconstruction, with the weights of both losses.
-        heads: The head queries of the ranking scores.
+        heads: The heads of the ranking scores.
         sums: Sums over the item table, and its rows ``[J, H * d]`` of different items.
-        place: Among these J, the rows' items and the negatives, long ``[nnz + n]``.
+        residual: :meth:`SoftReconstruction.residual`, which the sums were computed with.
+        pairs: The items of the rows among these J.
+        negative: The negatives among them, long ``[n]``.
         hidden: C-Net's output, ``[B, H * d]``.
         bias: Biases of the ranking scores of the J items.
         rows: B rows.
@@ -146,29 +113,41 @@ def training_loss(
         popularity: π, ``[I]``.
     """
     config, num_heads = reconstruction.config, heads.num_heads
-    own, other = place.tensor_split([rows.item.numel()])
-    z = split_heads(sums.rows, num_heads).contiguous()
-    h = split_heads(hidden, num_heads).to(z.dtype).contiguous()
-    weight = torch.where(draw.visible, config.visible_weight, 1.0).to(z.dtype)
+
+    def weight(loss: float) -> Tensor:
+        hidden_share, like = loss / num_heads, sums.rows
+        visible_share = hidden_share * config.visible_weight
+        return torch.where(
+            draw.visible, constant(visible_share, like), constant(hidden_share, like)
+        )
+
+    # In 16 bits, rounding of the quadratic form would exceed the error itself.
     with full_precision(hidden.device):
-        # In 16 bits, rounding of the quadratic form would exceed the error itself.
-        product = pair_products(h, z, Pairs(rows.row, own, rows.num, bias.numel()))
-        error = reconstruction(sums, h, product, rows, draw.softened, weight, popularity)
-    if not config.ranking:
-        return (config.reconstruction * error).mean(dim=0)
-    # Both losses need the same products: in the ranking, of vectors that are scaled.
-    length, divisor = item_length(z), heads.divisor(h) / num_heads
-    score = product / (divisor[..., 0].index_select(1, rows.row) * length.index_select(1, own))
-    ranking = ranking_loss(
-        h / divisor,
-        score + bias.index_select(0, own),
-        rows,
-        (z / length.unsqueeze(-1)).index_select(1, other),
-        bias.index_select(0, other),
-        draw.negatives,
-        weight,
-    )
-    return (config.reconstruction * error + config.ranking * ranking).mean(dim=0)
+        h = hidden.to(sums.rows.dtype).contiguous()
+        error = whole_row_error(
+            h,
+            sums,
+            residual,
+            reconstruction.log_scale,
+            pairs,
+            rows.item,
+            weight(config.reconstruction),
+            config.reconstruction / num_heads * config.unobserved_weight,
+            reconstruction.excess(popularity, rows.item, draw.softened),
+        )
+        if not config.ranking:
+            return error
+        return error + cosine_ranking(
+            h,
+            sums.rows,
+            bias,
+            heads.log_temperature,
+            pairs,
+            weight(config.ranking),
+            negative,
+            draw.negatives.log_chance,
+            num_heads,
+        )
 
 
 def full_precision(device: torch.device) -> torch.autocast:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
-from graphdiff.nn.pairs import Pairs, sum_pairs
 from graphdiff.nn.reconstruction import sum_items, sum_rows
 
 #: ν: the entries of a scaled row of n items are 1/n^ν.
@@ -40,19 +39,33 @@ def encode_entries(entries: Tensor, rows: Rows) -> Tensor:
     return scale * sum_rows(entries, rows.row, rows.num)
 
 
-def encode_tables(tables: Sequence[Tensor], rows: Rows) -> Tensor:
-    """Return scaled rows times several tables side by side, with gradients.
+class Entries(NamedTuple):
+    """The entries of scaled rows of which a part is hidden.
+
+    Attributes:
+        value: :math:`1 / \\sqrt{|N_u|}` of the items that are seen, 0 of the others, ``[nnz]``.
+        seen: Number of seen items of each row, ``[B]``.
+    """
+
+    value: Tensor
+    seen: Tensor
+
+
+def scaled_entries(seen: Tensor, row: Tensor, num_rows: int) -> Entries:
+    """Return the entries of scaled rows with the items that are seen.
 
     Args:
-        tables: M tables ``[I, d]``.
-        rows: B rows.
+        seen: 1 for items that are seen, 0 for others, float ``[nnz]``.
+        row: Their rows, long ``[nnz]``.
+        num_rows: B.
 
-    Returns:
-        ``[B, M * d]``; an empty row gives zero.
+    Example:
+        >>> scaled_entries(torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 0, 1]), 2).value
+        tensor([0.7071, 0.0000, 0.7071, 1.0000])
     """
-    pairs = Pairs(rows.row, rows.item, rows.num, tables[0].size(0))
-    sums = torch.cat([sum_pairs(table, pairs) for table in tables], dim=1)
-    return row_scale(rows, sums.dtype).unsqueeze(-1) * sums
+    count = torch.zeros(num_rows, dtype=seen.dtype, device=seen.device).index_add_(0, row, seen)
+    scale = count.clamp(min=1).rsqrt_()
+    return Entries(seen * scale.index_select(0, row), count)
 
 
 def encode_scaled_rows(table: Tensor, rows: Rows) -> Tensor:

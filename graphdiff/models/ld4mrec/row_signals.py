@@ -43,15 +43,16 @@ def row_signals(encoded: Tensor, gate: torch.nn.Module, shares: Tensor) -> Signa
     """
     num_modalities = shares.numel()
     channels = encoded.size(1) // (1 + num_modalities)
-    collaborative, content = encoded.tensor_split([channels], dim=-1)
+    collaborative, content = encoded[:, :channels], encoded[:, channels:]
     if not num_modalities:
         zero = torch.zeros_like(collaborative)
         return Signals(collaborative, zero, zero, content)
     content = content.view(encoded.size(0), num_modalities, channels)
     weight = gate(content, shares)
-    preference = (weight.unsqueeze(1) @ content).squeeze(1)
-    mean = (shares.unsqueeze(-1) * content).sum(dim=1)
-    return Signals(collaborative, preference, preference - mean, weight)
+    # The mix by the gate, and its difference to that by the global weights.
+    mixes = torch.stack([weight, weight - shares], dim=1)
+    preference, residual = torch.bmm(mixes, content).unbind(dim=1)
+    return Signals(collaborative, preference, residual, weight)
 
 
 class FrozenSignals(torch.nn.Module):

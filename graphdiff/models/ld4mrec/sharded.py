@@ -22,7 +22,7 @@ from graphdiff.graph.item_shard import (
 )
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.ld4mrec.draws import training_process
+from graphdiff.models.ld4mrec.draws import draw_softened, draw_steps, training_process
 from graphdiff.models.ld4mrec.item_messages import SMALL_GRAPH, ItemMessages
 from graphdiff.models.ld4mrec.item_tables import ItemTables
 from graphdiff.models.ld4mrec.model import LD4MRec
@@ -170,16 +170,12 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         objective, graph, device = self.config.objective, self.graph, rows.row.device
         num, size = rows.row.numel(), (rows.own.num, self.config.hidden_channels)
         chance = torch.rand(num, generator=generator, device=device)
-        t, step_weight = self.steps.sample(rows.own.num, generator)
         process = training_process(self.config, self.process)
-        if self.config.diffusion.enabled:
-            step_weight = step_weight * process.loss_weight(t)
-        else:
-            t, step_weight = torch.zeros_like(t), torch.ones_like(step_weight)
+        t, step_weight = draw_steps(rows.own.num, self.steps, process, self.config, generator)
         everyone = Rows(rows.row, rows.row, rows.own.num)  # whose items the process does not use
         visible = process.visible(chance, everyone, t, objective.input_dropout)
         noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
-        softened = torch.rand(num, generator=generator, device=device) < objective.soft_probability
+        softened = draw_softened(num, objective.soft_probability, device, generator)
         half = objective.num_negatives // 2
         uniform = torch.randint(graph.num_trained, (half,), generator=generator, device=device)
         drawn = torch.randint(num, (half,), generator=generator, device=device)
@@ -204,25 +200,17 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         popularity = self.graph.cached(_popularity).to(dtype)
         index = torch.cat([item, draw.negative])
         with full_precision(self.device):
-            sums = sum_item_table(
-                propagated.table,
-                propagated.shift,
-                reconstruction.bias,
-                popularity,
-                index,
-                num_heads,
-            )
+            residual = reconstruction.residual(popularity)
+            sums = sum_item_table(propagated.table, propagated.shift, residual, index, num_heads)
         objective = self.config.objective
-        prior = objective.soft_probability * objective.soft_intensity * popularity
         visible = draw.visible[rows.place].nonzero().flatten()
-        tables = [table.index_select(0, item[visible]) for table in propagated.signal_tables]
-        shown = torch.cat([sums.rows.index_select(0, visible), *tables], dim=1)
-        encoded, gram, bias, soft, constant = sum_parts(
+        signal_tables = propagated.signal_tables.index_select(0, item[visible])
+        shown = torch.cat([sums.rows.index_select(0, visible), signal_tables], dim=1)
+        encoded, gram, total, constant = sum_parts(
             sum_rows(shown, row[visible], num),
             sums.gram,
-            sums.bias,
-            sums.prior,
-            (prior - reconstruction.bias).square().sum(),
+            sums.residual,
+            residual.square().sum(),
         )
         seen = Rows(rows.row[draw.visible], rows.row[draw.visible], num)
         encoded = row_scale(seen, dtype).unsqueeze(-1) * encoded
@@ -242,10 +230,10 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         direction = self.heads.normalize(sums.rows)
         own_bias, negative_bias = self.bias.index_select(0, index).tensor_split([item.numel()])
         products = split_heads(own_hidden.index_select(0, row) * entries, num_heads).sum(dim=-1)
-        score = spread(reconstruction.scale) * products + reconstruction.bias.index_select(0, item)
-        target = 1 - objective.soft_intensity * draw.softened[rows.place].to(dtype)
-        observed = own_weight * (target - score).square()
-        observed = observed - objective.unobserved_weight * (prior[item] - score).square()
+        gap = residual.index_select(0, item) - spread(reconstruction.scale) * products
+        excess = reconstruction.excess(popularity, item, draw.softened[rows.place])
+        observed = own_weight * (gap + (1 if excess is None else excess)).square()
+        observed = observed - objective.unobserved_weight * gap.square()
         cosine = split_heads(own_query.index_select(0, row) * direction[: item.numel()], num_heads)
         rank_score = own_weight * (cosine.sum(dim=-1) + own_bias)
         zero = observed.new_zeros(num_heads, num)
@@ -258,7 +246,7 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         everywhere = Quadratic(
             weight=objective.unobserved_weight,
             matrix=scale.square() * gram,
-            linear=scale * (objective.soft_probability * objective.soft_intensity * soft - bias),
+            linear=scale * total,
             constant=constant,
         )
         error = everywhere(split_heads(hidden.to(dtype), num_heads)) + observed
