@@ -120,7 +120,11 @@ class ObjectiveConfig(BaseConfig):
         default=0.1, ge=0, description="Weight of the reconstruction error."
     )
     ranking: float = Field(default=1.0, ge=0, description="Weight of the ranking loss.")
-    num_negatives: int = Field(default=2048, ge=2, description="Negatives shared by a batch.")
+    num_negatives: int = Field(
+        default=2048,
+        ge=2,
+        description="Negatives shared by a batch; by default 4096 on more than a million items.",
+    )
     visible_weight: float = Field(
         default=0.0, ge=0, description="Weight of visible items as targets; hidden items have 1."
     )
@@ -168,9 +172,17 @@ class ColdItemsConfig(BaseConfig):
 class LD4MRecConfig(ModelConfig):
     """Settings of :class:`~graphdiff.models.LD4MRec`."""
 
-    hidden_channels: int = Field(256, ge=1, description="Width of all heads together.")
+    hidden_channels: int = Field(
+        256,
+        ge=1,
+        description="Width of all heads together; by default 128 on more than 100,000 items, 64 on "
+        "more than a million.",
+    )
     num_heads: int = Field(
-        4, ge=1, description="Heads H, which are trained independently and averaged."
+        4,
+        ge=1,
+        description="Heads H, which are trained independently and averaged; by default 2 on more "
+        "than 100,000 items.",
     )
     lr: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     batch_size: int = Field(512, ge=1, description="Users per training step.")

@@ -38,6 +38,7 @@ from graphdiff.models.ld4mrec.process_settings import build_process
 from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
 from graphdiff.models.ld4mrec.row_encoding import encode_entries, encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
+from graphdiff.models.ld4mrec.sizes import with_sizes
 from graphdiff.models.ld4mrec.training_step import row_losses
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.constants import constant
@@ -140,7 +141,7 @@ class LD4MRec(Recommender):
         gate: torch.nn.Module | None = None,
     ) -> None:
         given = check_parts(schedule=schedule, process=process, cnet=cnet, gate=gate)
-        config = with_steps(config, schedule, process)
+        config = with_sizes(with_steps(config, schedule, process), graph.num_items)
         super().__init__(config, graph)
         self.given_parts = given
         channels, num_heads = config.hidden_channels, config.num_heads

@@ -1,0 +1,37 @@
+"""Sizes of LD4MRec by the number of items."""
+
+import pytest
+
+from graphdiff import LD4MRec
+from graphdiff.models.ld4mrec import sizes
+from graphdiff.models.ld4mrec.sizes import Size, size_for, with_sizes
+from tests.conftest import random_data
+
+
+@pytest.mark.parametrize("num_items", [1, 1_858, 6_710, 16_980, 100_000])
+def test_small_catalogues_have_the_sizes_of_the_settings(num_items):
+    config = LD4MRec.configure()
+    default = Size(config.hidden_channels, config.num_heads, config.objective.num_negatives)
+    assert size_for(num_items) == default
+
+
+def test_larger_catalogues_have_narrower_tables():
+    widths = [size_for(num).width for num in (100_000, 100_001, 1_000_000, 1_000_001)]
+    assert widths == [256, 128, 128, 64]
+
+
+def test_what_is_set_stays():
+    config = with_sizes(LD4MRec.configure(**{"objective.num_negatives": 10}), 10**7)
+    assert (config.hidden_channels, config.num_heads, config.objective.num_negatives) == (64, 2, 10)
+    config = with_sizes(LD4MRec.configure(num_heads=8), 10**7)
+    assert (config.hidden_channels, config.num_heads) == (256, 8)
+
+
+def test_a_saved_model_keeps_its_sizes(monkeypatch, tmp_path):
+    monkeypatch.setattr(sizes, "SIZES", ((20, Size(8, 2, 16)),))
+    model = LD4MRec.from_data(random_data(30, 12))
+    assert model.config.hidden_channels == model.items.weight.size(1) == 8
+    assert model.config.objective.num_negatives == 16
+    model.save_pretrained(tmp_path)
+    monkeypatch.undo()
+    assert LD4MRec.from_pretrained(tmp_path).config == model.config
