@@ -31,9 +31,9 @@ LARGEST = Size(64, 2, 4096)
 def size_for(num_items: int) -> Size:
     """Return the default sizes for a number of items.
 
-    Wider models were more accurate on all data that was measured, down to 2,000 items, and heads of
-    64 more so than one wide head; fewer negatives lost accuracy and saved little time. So only the
-    memory of large catalogues reduces the width.
+    Fewer negatives lost accuracy even with 1,200 items, and saved little time
+    (``docs/lab-notes/speed.md``). So it is the memory of large catalogues that reduces the width,
+    and small ones have the sizes of the settings.
 
     Example:
         >>> size_for(7_000), size_for(5_000_000)
