@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from graphdiff.experiments.ranks import Ranking
+from graphdiff.experiments.ranks import DatasetRanks
 from graphdiff.figures import BLUE, new_figure, write_figure
 
 INK, GREY = "#222222", "#777777"
@@ -16,7 +16,7 @@ INK, GREY = "#222222", "#777777"
 ABOVE, BETWEEN = 1.0, 0.4
 
 
-def plot_ranking(of: Ranking, names: Mapping[str, str], path: Path) -> None:
+def plot_ranking(of: DatasetRanks, names: Mapping[str, str], path: Path) -> None:
     """Draw mean ranks on an axis, and a bar over each group of models without significant
     differences (Demšar, JMLR 2006).
 
@@ -32,7 +32,7 @@ def plot_ranking(of: Ranking, names: Mapping[str, str], path: Path) -> None:
         write_figure(_draw(of, names), path)
 
 
-def _draw(of: Ranking, names: Mapping[str, str]) -> Figure:
+def _draw(of: DatasetRanks, names: Mapping[str, str]) -> Figure:
     mean, groups = of.mean, of.cliques()
     num = len(mean)
     half = (num + 1) // 2

@@ -14,7 +14,7 @@ from graphdiff.experiments.tables import LEVEL, NONE, Entry, Table, label, mark,
 
 
 @dataclass(frozen=True)
-class Ranking:
+class DatasetRanks:
     r"""Ranks of the models that all datasets have, by one metric on the test pairs.
 
     Args:
@@ -54,7 +54,7 @@ class Ranking:
         return found
 
 
-def ranking(results: Sequence[dict[str, Any]], metric: str = "recall@20") -> Ranking:
+def ranking(results: Sequence[dict[str, Any]], metric: str = "recall@20") -> DatasetRanks:
     """Rank the models of several comparisons.
 
     Args:
@@ -85,7 +85,7 @@ def ranking(results: Sequence[dict[str, Any]], metric: str = "recall@20") -> Ran
     num_models, num_datasets = ranks.shape
     p = stats.friedmanchisquare(*value).pvalue if min(num_models - 1, num_datasets) >= 2 else None
     quantile = stats.studentized_range.ppf(1 - LEVEL, num_models, np.inf) / np.sqrt(2)
-    return Ranking(
+    return DatasetRanks(
         metric,
         datasets,
         [common[n] for n in order],
@@ -95,7 +95,7 @@ def ranking(results: Sequence[dict[str, Any]], metric: str = "recall@20") -> Ran
     )
 
 
-def rank_table(results: Sequence[dict[str, Any]], of: Ranking) -> Table:
+def rank_table(results: Sequence[dict[str, Any]], of: DatasetRanks) -> Table:
     """Return the table of models by datasets with mean ranks; models that are not in all datasets
     come last and have no mean rank.
 
@@ -122,7 +122,7 @@ def rank_table(results: Sequence[dict[str, Any]], of: Ranking) -> Table:
     return table
 
 
-def _note(of: Ranking) -> str:
+def _note(of: DatasetRanks) -> str:
     equal = "" if of.p is None else f"Friedman's test of equal models: p = {of.p:.2g}. "
     return (
         f"{equal}Mean ranks are of the {len(of.models)} models that all datasets have; those that "
