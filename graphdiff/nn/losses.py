@@ -156,8 +156,9 @@ class Partition(NamedTuple):
         grad = grad.expand(self.value.shape).unsqueeze(-1)
         if self.share is not None:
             d_query = torch.bmm(self.share, table).mul_(grad)
-            turned = self.share.mT
-            return d_query, torch.bmm(turned, query * grad), torch.bmm(turned, grad).sum(dim=(0, 2))
+            # The biases are one more column: a product with a single one is slow.
+            both = torch.bmm(self.share.mT, torch.cat([query * grad, grad], dim=-1))
+            return d_query, both[..., :-1], both[..., -1].sum(dim=0)
         # Recomputed block by block. In place: a product per block would be as large as the table.
         d_query, d_table = torch.empty_like(query), torch.zeros_like(table)
         d_bias = grad.new_zeros(len(table), table.size(1), 1)
@@ -173,10 +174,11 @@ class Partition(NamedTuple):
 
 def _softmax(query: Tensor, table: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logarithm of the partition function and the softmax."""
-    logit = torch.bmm(query, table.mT).add_(bias)
-    share = torch.softmax(logit, dim=-1)
-    # Of the largest entry: its share is at least 1/N.
-    return logit.amax(dim=-1).sub_(share.amax(dim=-1).log_()), share
+    share = torch.bmm(query, table.mT).add_(bias)
+    # In place: on a CPU a new tensor of this size takes longer than its numbers.
+    top = share.amax(dim=-1, keepdim=True)
+    total = share.sub_(top).exp_().sum(dim=-1, keepdim=True)
+    return (top + total.log()).squeeze(-1), share.div_(total)
 
 
 class _LogPartition(torch.autograd.Function):
