@@ -34,13 +34,15 @@ def step_work(model: LD4MRec, batch: int, num_items: int | None = None) -> Work:
     Products, as multiply-adds, of I items, B users, width d, H heads, n negatives and R principal
     directions of content:
 
-    - the item table's sums, forward :math:`I (d^2 / H + 2 d)` and backward :math:`I (d^2 / H + 3
-      d)`, because products between heads are not computed;
+    - the item table's sums, forward and backward :math:`I (d^2 / H + d)` each, because products
+      between heads are not computed;
     - embeddings that are linear in content and the gradient of their map, :math:`2 I R d`;
-    - scores of the negatives, forward and twice backward, :math:`3 B n (d + H)`;
-    - C-Net's matrices with W entries, forward and twice backward, :math:`3 B W`;
-    - the quadratic form of the reconstruction, :math:`3 B d^2 / H`, and the noise,
-      :math:`2 B d^2 / H`.
+    - scores of the negatives, forward and twice backward, :math:`3 B n d`, and the gradient of
+      their biases, :math:`B n H`;
+    - C-Net's matrices with W entries, forward and twice backward, :math:`3 B W`, without the
+      gradient by the signals, which are constants between propagations;
+    - the quadratic form of the reconstruction with its gradients, :math:`B (2 d^2 / H + d)`, and
+      the noise, :math:`2 B d^2 / H`, with the gradient by its factor, :math:`d^3 / H^2`.
 
     Traffic, in tables ``[I, d]``: two reads forward and two backward, of E and Δ, since Z is not
     stored; the gradient is written; Adam reads four and writes three; the moving average of the
@@ -56,11 +58,20 @@ def step_work(model: LD4MRec, batch: int, num_items: int | None = None) -> Work:
     d, heads = config.hidden_channels, config.num_heads
     content = sum(model.items.content.ranks) if model.items.content is not None else 0
     network = sum(w.numel() for w in model.cnet.blocks.parameters() if w.size(-2) > 1)
-    per_item = 2 * d * d // heads + 5 * d + 2 * content * d
-    per_user = 3 * config.objective.num_negatives * (d + heads) + 3 * network + 5 * d * d // heads
+    # Rows of the matrices that take signals: all but those of the time embedding.
+    signals = sum(
+        w[:, d // heads :].numel()
+        for name, w in model.cnet.blocks.named_parameters()
+        if name.endswith("modulate.weight")
+    )
+    square = d * d // heads
+    per_item = 2 * square + 2 * d + 2 * content * d
+    negatives = config.objective.num_negatives * (3 * d + heads)
+    per_user = negatives + 3 * network - signals + 4 * square + d
+    flops = 2 * (items * per_item + batch * per_user + square * d // heads)
     tables = 2 + 2 + 1 + 7 + (3 if config.ema_decay else 0)
     size = model.items.weight.element_size()
-    return Work(2 * (items * per_item + batch * per_user), tables * size * items * d)
+    return Work(flops, tables * size * items * d)
 
 
 class Rates(NamedTuple):

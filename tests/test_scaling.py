@@ -82,7 +82,7 @@ def test_the_floor_counts_the_products_that_the_step_does(size):
     with CountProducts() as products:
         step(batch)
     counted = step_work(model, size.batch).flops
-    # The rest are products of the temperature and of shares of modalities, for single users.
+    # The rest are products of weights of modalities, for single users.
     assert counted == pytest.approx(products.flops.total(), rel=0.01)
     assert counted <= products.flops.total()
 
@@ -96,7 +96,7 @@ def test_the_floor_follows_the_settings():
     plain = work(ema_decay=0.9)
     assert work(ema_decay=0).traffic_bytes == plain.traffic_bytes * 12 // 15
     fewer = work(ema_decay=0.9, **{"objective.num_negatives": 1024})
-    assert plain.flops - fewer.flops == 2 * 3 * 64 * 1024 * (16 + 2)
+    assert plain.flops - fewer.flops == 2 * 64 * 1024 * (3 * 16 + 2)
     assert Rates(10.0, 5.0).seconds(Work(20, 30)) == 8
 
 

@@ -88,6 +88,14 @@ class FusedAdam(torch.optim.Adam):
                 maximize=False,
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state with a counter for each parameter, as every other Adam has it."""
+        found = super().state_dict()
+        found["state"] = {
+            key: {**state, "step": state["step"].clone()} for key, state in found["state"].items()
+        }
+        return found
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, and count equal numbers of steps together again."""
         super().load_state_dict(state_dict)

@@ -42,11 +42,11 @@ def test_the_loop_computes_what_fit_does():
     data = SyntheticMultimedia(num_users=300, num_items=120, seed=0)[0]
     settings = {"hidden_channels": 64, "batch_size": 64, "ema_decay": 0.0}
     fitted = LD4MRec.from_data(data, **settings)
-    result = fit(fitted, data, epochs=3, eval_every=3, seed=5, progress=False, accelerator="cpu")
+    result = fit(fitted, data, epochs=6, eval_every=6, seed=5, progress=False, accelerator="cpu")
     model = LD4MRec.from_data(data, **settings)
     torch.manual_seed(5)
     model.reset_parameters()
-    losses = train(model, epochs=3, seed=5)
+    losses = train(model, epochs=6, seed=5)
     assert sum(losses[-5:]) < sum(losses[:5])
     model.calibrate(data[INTERACTS].val_edge_label_index)
     assert evaluate(model, data, "val")["recall@20"] == result.val["recall@20"]

@@ -63,3 +63,18 @@ def test_parameters_without_gradients_have_no_state():
 def test_devices_without_the_kernel_have_the_plain_one():
     assert type(adam(parameters(), 0.1, 0.0, torch.device("meta"))) is torch.optim.Adam
     assert type(adam(parameters(), 0.1, 0.0, torch.device("cpu"))) is FusedAdam
+
+
+def test_a_stored_state_has_a_counter_for_each_parameter():
+    """Formats that refuse shared memory can store it, and other implementations can read it."""
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    optimizer = FusedAdam(weights, lr=0.1)
+    sum(weight.sum() for weight in weights).backward()
+    optimizer.step()
+    steps = [state["step"] for state in optimizer.state_dict()["state"].values()]
+    assert [step.item() for step in steps] == [1, 1, 1]
+    assert len({step.data_ptr() for step in steps}) == 3
+    other = torch.optim.Adam(weights, lr=0.1, fused=True)
+    other.load_state_dict(optimizer.state_dict())
+    other.step()
+    assert all(state["step"] == 2 for state in other.state.values())

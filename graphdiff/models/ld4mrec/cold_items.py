@@ -67,7 +67,8 @@ class ColdItemScores(torch.nn.Module):
     by more than 1 %, and never negative. Where there are no cold items, :math:`\delta` is chosen
     when the first ones are added, with a twentieth of the items withheld from the graph.
 
-    All of this is ours, and takes place outside of training.
+    With ``propagation.num_item_layers=0`` there are no modality graphs, and scores are without
+    both. All of this is ours, and takes place outside of training.
 
     Args:
         config: Settings.
