@@ -401,11 +401,15 @@ def _bounds(index: Tensor | list[int]) -> tuple[int, int]:
 def _checked_ids(ids: Sequence[Any] | Tensor | None, node: str, size: int) -> list[Any] | None:
     if ids is None:
         return None
-    # Without the texts of millions of ids.
-    numbered = isinstance(ids, Tensor) and ids.dtype == torch.long and ids.shape == (size,)
-    if isinstance(ids, Tensor) and numbered and ids.unique().numel() == size:
-        return ids.tolist()
     listed: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    if (
+        isinstance(ids, Tensor)
+        and ids.dtype == torch.long
+        and ids.shape == (size,)
+        and ids.unique().numel() == size
+    ):
+        # Without the texts of millions of ids.
+        return listed
     listed = [one.item() if hasattr(one, "item") else one for one in listed]
     if len(listed) != size:
         raise DataError(f"there are {len(listed)} raw {node} ids but {size} {node}s; give one each")

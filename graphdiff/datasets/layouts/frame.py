@@ -84,13 +84,7 @@ def frame_to_log(
         DataError: If the frame is no table, lacks users or items, or holds something else.
     """
     columns, names = _columns(frame)
-    roles = {role: name for role, name in settings.roles.items() if name in names}
-    for role in ("user", "item"):
-        if role not in roles:
-            raise DataError(
-                f"the frame has the columns {', '.join(map(str, names))}, but not "
-                f"{settings.roles[role]}; say what it is called, such as {role}=NAME"
-            )
+    roles = settings.roles_among(names, "the frame")
     refuse_repeated(names, roles.values(), "the frame")
     read = {role: column_of(columns[name], role) for role, name in roles.items()}
     if len({len(column) for column in read.values()}) > 1:

@@ -89,6 +89,25 @@ class LogSettings(BaseModel):
             "split": self.split_column,
         }
 
+    def roles_among(self, names: Collection[Any], where: str) -> dict[str, str]:
+        """Return those of :attr:`roles` whose column is among the names of a table.
+
+        Args:
+            names: Names of the columns.
+            where: What the table is called in the error.
+
+        Raises:
+            DataError: If there are no users or no items.
+        """
+        found = {role: name for role, name in self.roles.items() if name in names}
+        for role in ("user", "item"):
+            if role not in found:
+                raise DataError(
+                    f"{where} has the columns {', '.join(map(str, names))}, but not "
+                    f"{self.roles[role]}; say what it is called, such as {role}=NAME"
+                )
+        return found
+
     @property
     def details(self) -> dict[str, str]:
         """Return what a table of items calls the column of each detail."""

@@ -62,13 +62,7 @@ def scan(
     """
     pl = import_polars()
     there = column_names(path, delimiter, names)
-    roles = {role: name for role, name in settings.roles.items() if name in there}
-    for role in ("user", "item"):
-        if role not in roles:
-            raise DataError(
-                f"{path.name} has the columns {', '.join(there)}, but not {settings.roles[role]}; "
-                f"say what it is called, such as {role}=NAME"
-            )
+    roles = settings.roles_among(there, path.name)
     refuse_repeated(there, roles.values(), path.name, is_text(path) and names is None)
     files = table_files(path)
     if is_text(path):

@@ -18,7 +18,7 @@ from graphdiff.datasets.mapped.features import write_features
 from graphdiff.datasets.mapped.folder import pairs_file, write_texts
 from graphdiff.datasets.mapped.parts import Parts
 from graphdiff.datasets.mapped.scan import Log, import_polars, read_log, scan
-from graphdiff.datasets.mapped.write import finish
+from graphdiff.datasets.mapped.write import finish, write_ids
 from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
 from graphdiff.errors import DataError
 from graphdiff.files import new_folder
@@ -135,10 +135,7 @@ def _write_ids(source: LogSource, ids: dict[str, pa.Array], place: Path) -> None
     for node, values in ids.items():
         if node in source.unnamed() and values.equals(pa.array(np.arange(len(values)))):
             continue
-        if pa.types.is_integer(values.type):
-            np.save(place / f"{node}_ids.npy", values.to_numpy(zero_copy_only=False))
-        else:
-            write_texts(place / f"{node}_ids.arrow", {"id": values})
+        write_ids(place, node, values)
     details = source.details()
     shown = aligned_details(details, ids["item"]) if details is not None else {}
     if shown:

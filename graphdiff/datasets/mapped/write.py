@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -86,8 +87,10 @@ def to_mapped(data: HeteroData, folder: str | Path, name: str = "") -> dict[str,
         return finish(place, name, data)
 
 
-def write_ids(folder: Path, node: str, ids: Tensor | Sequence[str] | None) -> None:
+def write_ids(folder: Path, node: str, ids: Tensor | Sequence[str] | pa.Array | None) -> None:
     """Write the raw ids of users or items, if there are any."""
+    if isinstance(ids, pa.Array) and pa.types.is_integer(ids.type):
+        ids = torch.from_numpy(ids.to_numpy(zero_copy_only=False).copy())
     if isinstance(ids, Tensor):
         _save(folder / f"{node}_ids.npy", ids, np.int64)
     elif ids is not None:
