@@ -48,7 +48,7 @@ class StreamedRoundTrip:
 
     def __init__(self, graph: RecGraph) -> None:
         self.graph = graph
-        self.inverse_root = graph.item_degree().clamp(min=1).float().rsqrt().unsqueeze(1)
+        self.inverse_root = inverse_root_degree(graph)
         # The place of each item among the different items of a block.
         self._place = torch.empty(graph.num_items, dtype=torch.int32)
 
@@ -76,6 +76,11 @@ class StreamedRoundTrip:
         # of the block.
         matrix = scipy.sparse.csr_matrix((ones, place.numpy(), rowptr.int().numpy()), shape)
         out.index_add_(0, item, torch.from_numpy(matrix.T @ users.numpy()))
+
+
+def inverse_root_degree(graph: RecGraph) -> Tensor:
+    """Return 1/√n of each item's number of interactions, at least one, ``[I, 1]``."""
+    return graph.item_degree().clamp(min=1).float().rsqrt().unsqueeze(1)
 
 
 def smoothed(graph: RecGraph, table: Tensor, num_layers: int) -> Tensor:

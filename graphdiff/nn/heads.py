@@ -139,14 +139,9 @@ class CosineHeads(Part):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the queries of hidden states ``[B, H * d]``, of the same shape."""
         heads = hidden.unflatten(-1, (self.num_heads, -1))
-        return (heads / self.divisor(heads)).flatten(-2)
-
-    def divisor(self, heads: Tensor) -> Tensor:
-        """Return what turns the hidden states of single heads ``[*, d]`` into queries,
-        ``[*, 1]``."""
         # Not F.normalize: a row without visible items is zero, where its gradient is 1e12.
         length = (heads.square().sum(dim=-1, keepdim=True) + SOFT_LENGTH**2).sqrt()
-        return length * (self.num_heads**0.5 * self.temperature)
+        return (heads / (length * (self.num_heads**0.5 * self.temperature))).flatten(-2)
 
     def normalize(self, table: Tensor) -> Tensor:
         """Return the item vectors that queries are multiplied with; see

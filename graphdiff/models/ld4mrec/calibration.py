@@ -14,6 +14,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
 from graphdiff.models.query import Query
+from graphdiff.models.table_cache import Tables
 
 if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
@@ -140,8 +141,7 @@ def calibrate_path(model: LD4MRec, path: LinearPath, held_out: HeldOut) -> None:
     vectors = model.user_vectors(Query(held_out.seen), tables)
 
     def network(start: int, stop: int) -> Tensor:
-        score = vectors[start:stop] @ tables.item.t()
-        return score if tables.bias is None else score + tables.bias
+        return score_block(vectors[start:stop], tables)
 
     if not path.complete:
         recall = held_out.recall(_scorer(path, graph, held_out.seen, kept=False))
@@ -150,6 +150,12 @@ def calibrate_path(model: LD4MRec, path: LinearPath, held_out: HeldOut) -> None:
     weight, recall = held_out.recall_of_mixes(network, kept)
     path.weight.copy_(weight[recall.argmax()])
     model.invalidate_tables()
+
+
+def score_block(vectors: Tensor, tables: Tables) -> Tensor:
+    """Return the scores of users with the vectors ``[B, d]``, ``[B, I]``."""
+    score = vectors @ tables.item.t()
+    return score if tables.bias is None else score + tables.bias
 
 
 def _scorer(path: LinearPath, graph: RecGraph, rows: Rows, kept: bool) -> Scorer:

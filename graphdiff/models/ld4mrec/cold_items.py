@@ -11,8 +11,7 @@ from torch import Tensor
 from graphdiff.graph.changes import without_interactions
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.base import Tables
-from graphdiff.models.ld4mrec.calibration import LENGTH, MOST_USERS, HeldOut
+from graphdiff.models.ld4mrec.calibration import LENGTH, MOST_USERS, HeldOut, score_block
 from graphdiff.models.ld4mrec.config import ColdItemsConfig
 from graphdiff.models.query import Query
 from graphdiff.nn.heads import CosineHeads, InnerProductHeads
@@ -176,12 +175,6 @@ class ColdItemScores(torch.nn.Module):
         return f"exposure={self.exposure:g}, neighbor_weight={self.neighbor_weight:g}"
 
 
-def score_block(vectors: Tensor, tables: Tables) -> Tensor:
-    """Return the scores of users with the vectors ``[B, d]``, ``[B, I]``."""
-    score = vectors @ tables.item.t()
-    return score if tables.bias is None else score + tables.bias
-
-
 def exchanges(
     held_out: HeldOut, score: Tensor, cold: Tensor, start: int, stop: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,10 +249,9 @@ def cold_neighbors(graph: RecGraph) -> ColdNeighbors | None:
     cold = graph.item_degree() == 0
     found = []
     for name in graph.modalities:
-        if hasattr(graph, f"similar_{name}_index"):
-            neighbor, item = graph.similar(name)[0]
-            kept = cold[item] & ~cold[neighbor]
-            found.append(item[kept] * graph.num_items + neighbor[kept])
+        neighbor, item = graph.similar(name)[0]
+        kept = cold[item] & ~cold[neighbor]
+        found.append(item[kept] * graph.num_items + neighbor[kept])
     pair = torch.cat(found).unique() if found else cold.new_zeros(0, dtype=torch.long)
     if not pair.numel():
         return None

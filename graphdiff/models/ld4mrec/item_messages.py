@@ -16,7 +16,7 @@ from graphdiff.graph.message_graphs import (
 )
 from graphdiff.graph.propagation import FixedGraph
 from graphdiff.graph.store import RecGraph
-from graphdiff.graph.streamed_messages import is_streamed, smoothed
+from graphdiff.graph.streamed_messages import inverse_root_degree, is_streamed, smoothed
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
 from graphdiff.models.ld4mrec.item_tables import side_by_side
 from graphdiff.models.ld4mrec.singular_signal import SingularSignal
@@ -263,7 +263,7 @@ class ItemMessages(torch.nn.Module):
         else:
             yield self.collaborative(items, item_to_user_graph_without(graph, withheld))
         if self.features is not None:
-            damping = self.content.weight * graph.cached(_inverse_root_degree).to(items.dtype)
+            damping = self.content.weight * graph.cached(inverse_root_degree).to(items.dtype)
             for table in self.features.by_modality().values():
                 yield damping * table
             return
@@ -293,11 +293,6 @@ class ItemMessages(torch.nn.Module):
         has = graph.cached(_has_modality)
         weight = (has if index is None else has[index]) * shares
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
-
-
-def _inverse_root_degree(graph: RecGraph) -> Tensor:
-    """Return 1/√n of each item's number of interactions, at least one, ``[I, 1]``."""
-    return graph.item_degree().clamp(min=1).float().rsqrt().unsqueeze(1)
 
 
 def _has_modality(graph: RecGraph) -> Tensor:

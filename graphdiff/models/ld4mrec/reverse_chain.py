@@ -67,7 +67,7 @@ class ExpectedRows:
         self.known, self.known_bias = table[rows.item], weight * bias[rows.item]
         self.count = rows.degree().to(encoder.dtype)
         self.gram = head_blocks(gram[:, : encoder.size(1)], num_heads)
-        self.noise_scale = noise_scale(rows, encoder.size(0), encoder.dtype)
+        self.noise_scale = noise_scale(self.count, encoder.size(0))
 
     def __call__(self, hidden: Tensor) -> EncodedRows:
         """Return the expected rows of C-Net's outputs, ``[B, d]``."""
@@ -145,9 +145,9 @@ def corrupted_rows(
     chance = torch.rand(rows.item.numel(), generator=generator, device=device)
     seen = rows.select(process.visible(chance, rows, t, 0.0).nonzero().flatten())
     items = torch.arange(num_items, device=device)
-    diffused = with_inserted(seen, process.inserted(rows, t, items, generator))
+    diffused, _ = with_inserted(seen, process.inserted(rows, t, items, generator))
     values = encode_scaled_rows(encoder, diffused)
     smoothed = None if smoothing is None else values + encode_scaled_rows(smoothing, diffused)
-    scale = noise_scale(diffused, num_items, encoder.dtype)
+    scale = noise_scale(diffused.degree().to(encoder.dtype), num_items)
     state = EncodedRows(values, smoothed, gram, scale)
     return process.corrupt(state, t, noise.to(encoder.dtype))

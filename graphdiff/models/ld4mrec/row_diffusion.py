@@ -9,7 +9,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
 from graphdiff.models.ld4mrec.draws import Draw, training_process
 from graphdiff.models.ld4mrec.item_messages import Propagated
-from graphdiff.models.ld4mrec.row_encoding import Entries, row_scale, scaled_entries
+from graphdiff.models.ld4mrec.row_encoding import Entries, scaled_entries
 from graphdiff.nn.pairs import Pairs, sum_pairs
 from graphdiff.nn.processes import EncodedRows, Process
 from graphdiff.nn.reconstruction import ItemTableSums
@@ -47,8 +47,7 @@ def diffuse(
     if smoothing is not None:
         larger = pairs.within(items, num_items)
         smoothed = values + sum_pairs(smoothing, larger, entries.value)
-    # Rows that are not empty have length 1; see noise_scale.
-    scale = entries.seen.clamp(max=num_items**-0.5)
+    scale = noise_scale(entries.seen, num_items)
     process, noise = training_process(config, process), draw.noise.to(values.dtype)
     return process.corrupt(EncodedRows(values, smoothed, sums.gram, scale), draw.t, noise)
 
@@ -58,23 +57,26 @@ def _all_entries(
 ) -> tuple[Pairs, Entries]:
     """Return the diffused rows with hidden items, where they are diffused, and inserted ones."""
     seen = draw.visible | config.diffusion.whole_row
-    row, order = torch.cat([pairs.row, inserted.row]).sort(stable=True)
-    place = torch.cat([pairs.place, inserted.item])[order]
+    rows, order = with_inserted(Rows(pairs.row, pairs.place, pairs.num_rows), inserted)
     seen = torch.cat([seen, torch.ones_like(inserted.row, dtype=torch.bool)])[order]
-    pairs = Pairs(row, place, pairs.num_rows, pairs.num_places)
-    return pairs, scaled_entries(seen.to(dtype), row, pairs.num_rows)
+    pairs = Pairs(rows.row, rows.item, pairs.num_rows, pairs.num_places)
+    return pairs, scaled_entries(seen.to(dtype), rows.row, rows.num)
 
 
-def with_inserted(rows: Rows, inserted: Rows) -> Rows:
-    """Return rows with the items of as many other rows inserted, which they do not contain."""
-    if not inserted.item.numel():
-        return rows
+def with_inserted(rows: Rows, inserted: Rows) -> tuple[Rows, Tensor]:
+    """Return rows with the items of as many other rows inserted, which they do not contain, and the
+    position of each entry among those of ``rows`` followed by those of ``inserted``, long
+    ``[nnz + n]``."""
     row, order = torch.cat([rows.row, inserted.row]).sort(stable=True)
-    return Rows(row, torch.cat([rows.item, inserted.item])[order], rows.num)
+    return Rows(row, torch.cat([rows.item, inserted.item])[order], rows.num), order
 
 
-def noise_scale(rows: Rows, num_items: int, dtype: torch.dtype) -> Tensor:
-    """Return the standard deviation of white noise with the energy of scaled rows, ``[B]``."""
-    # A row of |N| entries 1/√|N| has length 1.
-    length = rows.degree().to(dtype).sqrt() * row_scale(rows, dtype)
-    return length / num_items**0.5
+def noise_scale(count: Tensor, num_items: int) -> Tensor:
+    """Return the standard deviation of white noise with the energy of scaled rows, ``[B]``.
+
+    Args:
+        count: Number of items of each row, in the dtype of the result, ``[B]``.
+        num_items: I.
+    """
+    # A row of |N| entries 1/√|N| has length 1, and an empty one 0.
+    return count.clamp(max=num_items**-0.5)

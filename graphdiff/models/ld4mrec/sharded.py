@@ -256,7 +256,7 @@ class ShardedLD4MRec(LD4MRec, registered=False):
 
     def _diffused(self, behaviour: Tensor, gram: Tensor, rows: Rows, draw: SharedDraw) -> Tensor:
         """Return x_t·Z; see :func:`~graphdiff.models.ld4mrec.row_diffusion.diffuse`."""
-        scale = noise_scale(rows, self.graph.num_all_items, behaviour.dtype)
+        scale = noise_scale(rows.degree().to(behaviour.dtype), self.graph.num_all_items)
         process = training_process(self.config, self.process)
         encoded = EncodedRows(behaviour, None, gram, scale)
         return process.corrupt(encoded, draw.t, draw.noise.to(behaviour.dtype))

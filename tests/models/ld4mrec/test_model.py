@@ -152,7 +152,7 @@ def test_noise_has_the_law_of_noise_on_dense_rows_of_each_head(num_heads):
         noise = torch.randn(num, 8, generator=generator, dtype=torch.float64)
         t = torch.full((num,), step)
         gram = head_blocks(table.t() @ table, num_heads)
-        scale = noise_scale(many, 9, torch.float64)
+        scale = noise_scale(many.degree().double(), 9)
         rows = EncodedRows((x @ table).expand(num, -1), None, gram, scale)
         encoded = model.process.corrupt(rows, t, noise)
         alpha_bar = model.schedule.alpha_bar[step]
