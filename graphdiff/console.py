@@ -49,7 +49,7 @@ def print_status(text: str) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Part]]) -> None:
-    """Print a table. Where the output is not a terminal, cells are never wrapped.
+    """Print a table, as :func:`show_table` does.
 
     Args:
         header: Names of the columns.
@@ -60,6 +60,11 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Part]]) -> None:
         table.add_column(_text(name), overflow="fold")
     for row in rows:
         table.add_row(*map(_text, row))
+    show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """Print a table of rich. Where the output is not a terminal, cells are never wrapped."""
     console = _console()
     if not console.is_terminal:
         console.width = max(console.width, _width(console, table))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graphdiff.console import print_table, print_text
+from graphdiff.console import print_text, show_table
 
 
 def ranks(
@@ -28,7 +28,7 @@ def ranks(
     """
     from graphdiff.experiments.rank_plot import plot_ranking
     from graphdiff.experiments.ranks import rank_table, ranking
-    from graphdiff.experiments.report import table_to_markdown
+    from graphdiff.experiments.report import rich_table, table_to_markdown
     from graphdiff.experiments.result import ComparisonResult
     from graphdiff.experiments.tables import label
     from graphdiff.figures import check_figure
@@ -39,7 +39,7 @@ def ranks(
     results = [ComparisonResult.read(path).content for path in files]
     found = ranking(results, metric)
     table = rank_table(results, found)
-    print_table(table.head, [[one.text + one.mark for one in row] for row in table.rows])
+    show_table(rich_table(table))
     print_text(table.note)
     if plot is not None:
         plot_ranking(found, {name: label(results[0], name) for name in found.models}, plot)

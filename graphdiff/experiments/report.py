@@ -110,15 +110,20 @@ def print_table(result: dict[str, Any], console: Console) -> None:
         console: Where they are printed.
     """
     for table in (tables.accuracy(result), tables.cost(result)):
-        out = RichTable()
-        for n, name in enumerate(table.head):
-            out.add_column(name, justify="right" if n else "left", overflow="fold")
-        for row in table.rows:
-            out.add_row(*map(_rich, row))
-        console.print(out)
+        console.print(rich_table(table))
     for note in notes(result):
         style = "yellow" if note.startswith(("Warning", "Skipped")) else "dim"
         console.print(Text(visible(note), style), soft_wrap=True)
+
+
+def rich_table(table: Table) -> RichTable:
+    """Return a table for the terminal, without its note."""
+    out = RichTable()
+    for n, name in enumerate(table.head):
+        out.add_column(name, justify="right" if n else "left", overflow="fold")
+    for row in table.rows:
+        out.add_row(*map(_rich, row))
+    return out
 
 
 def _rich(entry: Entry) -> Text:
