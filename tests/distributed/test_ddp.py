@@ -7,13 +7,14 @@ import sys
 import pytest
 import torch
 
-from graphdiff import BM3, BPRMF, VBPR, LD4MRec, LightGCN, MultVAE, evaluate, fit
+from graphdiff import BM3, BPRMF, VBPR, LD4MRec, LightGCN, MultVAE, evaluate
 from graphdiff.distributed.processes import own_part, rank
 from graphdiff.errors import ConfigError
 from graphdiff.training.config import TrainingConfig
 from graphdiff.training.sharing import check_processes, report_sharing, shared_ranking
 from tests.conftest import make_model, random_data
 from tests.distributed.group import run_group
+from tests.distributed.training import fit_exactly, history, learned
 
 # Steps drawn by importance are those of a distribution that all processes must learn alike.
 MODELS = {
@@ -36,26 +37,8 @@ def train(model_class, devices, out=None, epochs=2, **arguments):
     settings = {"hidden_channels": 8, "batch_size": 20, **MODELS[model_class]}
     graph = data()
     model = model_class.from_data(graph, **settings)
-    result = fit(
-        model,
-        graph,
-        epochs=epochs,
-        out=out,
-        progress=False,
-        accelerator="cpu",
-        precision="64-true",
-        devices=devices,
-        **arguments,
-    )
+    result = fit_exactly(model, graph, epochs=epochs, out=out, devices=devices, **arguments)
     return model, result
-
-
-def learned(model):
-    return {name: p for name, p in model.state_dict().items() if not name.startswith("graph.")}
-
-
-def history(result):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
 
 
 def in_group(folder):

@@ -13,6 +13,7 @@ from graphdiff.graph.item_shard import ItemShard
 from graphdiff.models.ld4mrec.sharded import ITEM_ROWS, shard
 from tests.conftest import make_model, random_data
 from tests.distributed.group import run_group
+from tests.distributed.training import fit_exactly, history, learned
 
 VARIANTS = {
     "propagated in every step": {
@@ -52,21 +53,11 @@ def train(variant, shard_items, out=None, epochs=3, **arguments):
     graph = data()
     settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01} | ALIKE
     model = LD4MRec.from_data(graph, **settings, **VARIANTS[variant])
-    result = fit(
-        model,
-        graph,
-        epochs=epochs,
-        out=out,
-        progress=False,
-        accelerator="cpu",
-        precision="64-true",
-        devices=2 if shard_items else 1,
-        shard_items=shard_items,
-        **arguments,
+    devices = 2 if shard_items else 1
+    result = fit_exactly(
+        model, graph, epochs=epochs, out=out, devices=devices, shard_items=shard_items, **arguments
     )
-    history = [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
-    state = model.state_dict()
-    return {name: x for name, x in state.items() if not name.startswith("graph.")}, history
+    return learned(model), history(result)
 
 
 def in_group(folder):
@@ -192,10 +183,5 @@ def train_alone(exposure=0.0, variant="not propagated"):
     settings = {"hidden_channels": 8, "num_heads": 2, "batch_size": 20, "lr": 0.01} | ALIKE
     settings["cold_items.exposure"] = exposure
     model = LD4MRec.from_data(graph, **settings, **VARIANTS[variant])
-    result = fit(
-        model, graph, epochs=3, shard_items=True, precision="64-true", accelerator="cpu",
-        progress=False,
-    )  # fmt: skip
-    history = [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
-    state = model.state_dict()
-    return {name: x for name, x in state.items() if not name.startswith("graph.")}, history
+    result = fit_exactly(model, graph, epochs=3, shard_items=True)
+    return learned(model), history(result)
