@@ -48,6 +48,9 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         help="training steps before patience can stop a model that has not begun to learn",
     )
     parser.add_argument(
+        "--max-minutes", type=float, help="minutes of a training (default: no limit)"
+    )
+    parser.add_argument(
         "--eval-every", type=int, help="epochs between validations (default: by their cost)"
     )
     parser.add_argument("--monitor", default="recall@20")
@@ -55,7 +58,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 def training_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of :func:`add_training` as arguments of :func:`graphdiff.fit`."""
-    names = ("epochs", "patience", "min_steps", "eval_every", "monitor")
+    names = ("epochs", "patience", "min_steps", "max_minutes", "eval_every", "monitor")
     return {name: getattr(arguments, name) for name in names}
 
 

@@ -52,6 +52,7 @@ CHANGEABLE = (
     "epochs",
     "patience",
     "min_steps",
+    "max_minutes",
     "accelerator",
     "devices",
     "num_nodes",

@@ -39,7 +39,7 @@ def test_accuracy_is_the_comparison_of_the_package(tmp_path, capsys):
     }  # fmt: skip
     assert set(content["protocol"]) == {
         "ranking", "mask_validation", "epoch_chosen_by", "epochs", "patience", "min_steps",
-        "eval_every", "monitor",
+        "max_minutes", "eval_every", "monitor",
     }  # fmt: skip
     assert set(content["models"]["ease"]) == {"name", "settings", "tuning", "seeds", "mean", "std"}
     assert set(content["dropped_features"]["0.5"]["models"]) == {"ld4mrec"}

@@ -14,7 +14,15 @@ import typer
 from rich.console import Console
 
 from graphdiff.cli.arguments import Features, Option, Root
-from graphdiff.cli.training_options import DEFAULTS, Epochs, EvalEvery, MinSteps, Monitor, Patience
+from graphdiff.cli.training_options import (
+    DEFAULTS,
+    Epochs,
+    EvalEvery,
+    MaxMinutes,
+    MinSteps,
+    Monitor,
+    Patience,
+)
 from graphdiff.console import print_text
 from graphdiff.errors import ConfigError, Interrupted
 from graphdiff.options import dataset_options
@@ -61,6 +69,7 @@ def compare(
     epochs: Epochs = DEFAULTS.epochs,
     patience: Patience = DEFAULTS.patience,
     min_steps: MinSteps = DEFAULTS.min_steps,
+    max_minutes: MaxMinutes = DEFAULTS.max_minutes,
     eval_every: EvalEvery = DEFAULTS.eval_every,
     monitor: Monitor = DEFAULTS.monitor,
     tuned: Annotated[
@@ -137,6 +146,7 @@ def compare(
                 epochs=epochs,
                 patience=patience,
                 min_steps=min_steps,
+                max_minutes=max_minutes,
                 eval_every=eval_every,
                 monitor=monitor,
                 mask_validation=mask_validation,

@@ -27,6 +27,7 @@ from graphdiff.cli.training_options import (
     Accelerator,
     Epochs,
     EvalEvery,
+    MaxMinutes,
     MinSteps,
     Monitor,
     Patience,
@@ -65,6 +66,7 @@ def train(
     epochs: Epochs = DEFAULTS.epochs,
     patience: Patience = DEFAULTS.patience,
     min_steps: MinSteps = DEFAULTS.min_steps,
+    max_minutes: MaxMinutes = DEFAULTS.max_minutes,
     eval_every: EvalEvery = DEFAULTS.eval_every,
     monitor: Monitor = DEFAULTS.monitor,
     seed: Seed = DEFAULTS.seed,
@@ -97,8 +99,8 @@ def train(
     """Train a model, keep the best epoch by validation, and test it.
 
     With --resume RUN a training that was cut off continues to the end that it would have had, with
-    its own settings; --root, --epochs, --patience, --min-steps, --accelerator, --devices,
-    --num-nodes, --strategy and --shard-items may be changed.
+    its own settings; --root, --epochs, --patience, --min-steps, --max-minutes, --accelerator,
+    --devices, --num-nodes, --strategy and --shard-items may be changed.
     """
     folder = out if resume is None else resume
     if folder is None:

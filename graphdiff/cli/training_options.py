@@ -19,6 +19,7 @@ def setting(name: str, **limits: Any) -> Any:
 Epochs = Annotated[int, setting("epochs", min=1)]
 Patience = Annotated[int, setting("patience", min=1)]
 MinSteps = Annotated[int, setting("min_steps", min=0)]
+MaxMinutes = Annotated[float | None, setting("max_minutes", min=0)]
 EvalEvery = Annotated[int | None, setting("eval_every", min=1)]
 Monitor = Annotated[str, setting("monitor")]
 Seed = Annotated[int, setting("seed", min=0)]

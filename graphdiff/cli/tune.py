@@ -10,7 +10,14 @@ import typer
 from graphdiff.cli.arguments import Features, Option, Root
 from graphdiff.cli.compare import print_line
 from graphdiff.cli.score import Address, Engine, EngineOption, Gpus
-from graphdiff.cli.training_options import DEFAULTS, Epochs, EvalEvery, MinSteps, Patience
+from graphdiff.cli.training_options import (
+    DEFAULTS,
+    Epochs,
+    EvalEvery,
+    MaxMinutes,
+    MinSteps,
+    Patience,
+)
 from graphdiff.options import dataset_options, parse_options
 
 
@@ -52,6 +59,7 @@ def tune(
     epochs: Epochs = DEFAULTS.epochs,
     patience: Patience = DEFAULTS.patience,
     min_steps: MinSteps = DEFAULTS.min_steps,
+    max_minutes: MaxMinutes = DEFAULTS.max_minutes,
     eval_every: EvalEvery = DEFAULTS.eval_every,
     monitor: Annotated[str, typer.Option(help="Metric that is maximised.")] = DEFAULTS.monitor,
     jobs: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
@@ -79,7 +87,7 @@ def tune(
     # All that can be checked before the data is loaded, which can take long.
     named = find_model(model)
     budget = Budget(trials, hours, seed, jobs, earlier_runs)
-    protocol = Protocol(epochs, patience, min_steps, eval_every, monitor)
+    protocol = Protocol(epochs, patience, min_steps, max_minutes, eval_every, monitor)
     fixed = parse_options(fix or [], "--fix")
     first = parse_options(try_first or [], "--try-first")
     data = datasets.load(dataset, root, **dataset_options(dataset, features, option))[0]

@@ -351,7 +351,9 @@ class CellList(Experiment):
     ) -> None:
         super().__init__(dataset, data, protocol, execution, report)
         self._requested: list[dict[str, Any]] = []
-        self.result |= {"cells": self.read_earlier().get("cells", []), "skipped": []}
+        earlier = self.read_earlier().get("cells", [])
+        kept = [one for one in earlier if protocol.allows(one["figures"])]
+        self.result |= {"cells": kept, "skipped": []}
 
     def run(self, cells: Iterable[Cell]) -> None:
         """Measure the cells that are not finished; see :meth:`Experiment.run`."""

@@ -35,6 +35,7 @@ def compare(
     epochs: int = 500,
     patience: int = 30,
     min_steps: int = 1500,
+    max_minutes: float | None = None,
     eval_every: int | None = None,
     monitor: str = "recall@20",
     mask_validation: bool | None = None,
@@ -64,9 +65,10 @@ def compare(
         settings: Settings per name of a model. They replace those that tuning found.
         tuned: Use the settings that tuning found for a named dataset; a path is a folder of files
             that ``graphdiff tune`` wrote, which are preferred to those that come with graphdiff.
-        epochs: Maximum number of epochs; see :func:`graphdiff.fit` for this and the next four.
+        epochs: Maximum number of epochs; see :func:`graphdiff.fit` for this and the next five.
         patience: Validations without improvement before a training stops.
         min_steps: Training steps before patience can stop a model that has not begun to learn.
+        max_minutes: Minutes of a training, without limit by default; those that it ends are listed.
         eval_every: Epochs between validations; by their cost by default.
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking (default: as the published
@@ -99,7 +101,7 @@ def compare(
         True
     """
     # Before the data is loaded, which can take long.
-    protocol = Protocol(epochs, patience, min_steps, eval_every, monitor)
+    protocol = Protocol(epochs, patience, min_steps, max_minutes, eval_every, monitor)
     name = data if isinstance(data, str) else "data"
     graph = datasets.load(data, root, **(options or {}))[0] if isinstance(data, str) else data
     made_by = None

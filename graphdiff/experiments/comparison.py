@@ -162,7 +162,11 @@ class ModelComparison(Experiment):
                 # As JSON returns them: tuples become lists.
                 if entry["settings"] != json.loads(json.dumps(new["settings"])):
                     continue
-                entry = {**entry, "name": new["name"], "tuning": new["tuning"]}
+                kept = [seed for seed in entry["seeds"] if self.protocol.allows(seed)]
+                entry = {**entry, "name": new["name"], "tuning": new["tuning"], "seeds": kept}
+                if not kept:
+                    continue
+                entry |= summarise(kept)
             section["models"][name] = entry
 
     def compare(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.fit import fit
 
 KS = (10, 20)
+#: Entries of a cell that have no mean.
+OWN = ("seed", "out_of_time", "history")
 #: Metrics that are kept per user, tested for significance and reported per group.
 EVIDENCE = ("recall@20", "ndcg@20")
 
@@ -136,6 +138,8 @@ def run_cell(
         "val": fitted.val,
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
+        # The minutes of the limit that ended the training.
+        "out_of_time": training.get("max_minutes") if fitted.out_of_time else None,
         "train_seconds": fitted.train_seconds,
         "seconds_per_epoch": fitted.seconds_per_epoch,
         "parameters": recommender.num_parameters(),
@@ -266,7 +270,7 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     Figures that some cells lack are left out.
     """
-    plain = [{k: v for k, v in cell.items() if k not in ("seed", "history")} for cell in cells]
+    plain = [{k: v for k, v in cell.items() if k not in OWN} for cell in cells]
     return {"mean": _over(mean, plain), "std": _over(_std, plain)}
 
 

@@ -47,7 +47,7 @@ def notes(result: dict[str, Any]) -> list[str]:
             lines.append(papers.note[0].upper() + papers.note[1:] + ".")
         lines += _selection(papers)
         lines += [f"[{n}] {papers.sources[key]}." for n, key in enumerate(papers.cited(), 1)]
-    lines += _skipped(result)
+    lines += [*_skipped(result), *_out_of_time(result)]
     lines.append(f"Measured on {_machine(machine)}. Data fingerprint {result['fingerprint']}.")
     for other in result.get("earlier_machines", []):
         lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
@@ -86,10 +86,12 @@ def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
 
 def _ending(protocol: dict[str, Any]) -> str:
     """Return when trainings end; old results have no minimum number of steps."""
+    minutes = protocol.get("max_minutes")
+    limit = "" if minutes is None else f", or after {minutes:g} minutes, validations not counted"
     return (
         f"Training ends after {protocol['patience']} validations without improvement, but not "
-        f"before {protocol.get('min_steps', 0):,} steps, and after {protocol['epochs']} epochs at "
-        "the latest."
+        f"before {protocol.get('min_steps', 0):,} steps, and after {protocol['epochs']} epochs"
+        f"{limit} at the latest."
     )
 
 
@@ -103,6 +105,18 @@ def _skipped(result: dict[str, Any]) -> list[str]:
         for share, section in sections.items()
         for one in section.get("skipped", [])
     ]
+
+
+def _out_of_time(result: dict[str, Any]) -> list[str]:
+    """Return which trainings the limit of their time ended, with what they reached by then."""
+    ended = [
+        f"{label(result, name)}, seed {one['seed']} (best epoch {one['best_epoch']} of "
+        f"{one['epochs']})"
+        for name, model in result["models"].items()
+        for one in model["seeds"]
+        if one.get("out_of_time")
+    ]
+    return [f"Ended by the limit of time: {', '.join(ended)}."] if ended else []
 
 
 def _machine(machine: dict[str, Any]) -> str:

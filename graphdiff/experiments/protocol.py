@@ -19,10 +19,11 @@ class Protocol:
     """The protocol that all models of an experiment share.
 
     Attributes:
-        epochs: See :func:`graphdiff.fit`, as for the four after it.
+        epochs: See :func:`graphdiff.fit`, as for the five after it.
         patience: In validations.
         min_steps: Training steps before patience can end a training whose curve has not started;
             see :func:`graphdiff.training.stopping.is_past`.
+        max_minutes: Minutes of a training; without limit where None.
         eval_every: Epochs between validations; by their cost where None.
         monitor: Validation metric that selects the epoch.
         mask_validation: Mask validation items in the test ranking.
@@ -35,6 +36,7 @@ class Protocol:
     epochs: int = 500
     patience: int = 30
     min_steps: int = 1500
+    max_minutes: float | None = None
     eval_every: int | None = None
     monitor: str = "recall@20"
     mask_validation: bool = False
@@ -47,7 +49,7 @@ class Protocol:
 
     def training(self) -> dict[str, Any]:
         """Return the arguments of :func:`graphdiff.fit`."""
-        names = ("epochs", "patience", "min_steps", "eval_every", "monitor")
+        names = ("epochs", "patience", "min_steps", "max_minutes", "eval_every", "monitor")
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,9 +65,25 @@ class Protocol:
     def agrees_with(self, stated: Mapping[str, Any]) -> bool:
         """Return whether results that state this protocol were made under the same one.
 
-        Results are compared by what was done, not by how they describe it.
+        Results are compared by what was done, not by how they describe it. The limit of time may
+        differ; see :meth:`allows`.
         """
-        return all(stated.get(name) == value for name, value in asdict(self).items())
+        mine = {name: value for name, value in asdict(self).items() if name != "max_minutes"}
+        return all(stated.get(name) == value for name, value in mine.items())
+
+    def allows(self, figures: Mapping[str, Any]) -> bool:
+        """Return whether a training, measured under any limit of time, ends as under this one.
+
+        Args:
+            figures: The training's figures, as :func:`graphdiff.experiments.measure.run_cell`
+                returns them.
+        """
+        if (limit := figures.get("out_of_time")) is not None:
+            return limit == self.max_minutes
+        # A training has one validation at least.
+        if self.max_minutes is None or len(figures["history"]) == 1:
+            return True
+        return figures["train_seconds"] < 60 * self.max_minutes
 
 
 def describe_ranking(mask_validation: bool) -> str:

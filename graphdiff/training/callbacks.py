@@ -1,4 +1,4 @@
-"""Callbacks: the best epoch is kept, and training stops when it is long past."""
+"""Callbacks: the best epoch is kept, and training stops when it is long past or time is up."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from graphdiff.distributed.processes import largest_over_processes
 from graphdiff.files import write_text
 from graphdiff.models.base import Recommender
 from graphdiff.training.module import RecommenderModule
@@ -21,27 +22,38 @@ from graphdiff.training.stopping import is_past
 
 class KeepBest(Callback):
     """Keeper of the best validated epoch, in memory and optionally in a folder, which also stops
-    training when it is past its best; see :func:`~graphdiff.training.stopping.is_past`.
+    training when it is past its best (:func:`~graphdiff.training.stopping.is_past`) or has used its
+    time.
 
     Args:
         monitor: Name of the metric; higher is better.
         patience: Number of validations without improvement before training stops.
         min_steps: Minimum number of training steps of a curve that has not started.
+        max_minutes: Minutes of training; None for no limit.
         folder: A RUN folder to save each new best model to.
+
+    Attributes:
+        out_of_time: Whether the time was used up before the training was past its best.
     """
 
     def __init__(
-        self, monitor: str, patience: int, min_steps: int, folder: Path | None = None
+        self,
+        monitor: str,
+        patience: int,
+        min_steps: int,
+        max_minutes: float | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.monitor, self.folder = monitor, folder
-        self.patience, self.min_steps = patience, min_steps
+        self.patience, self.min_steps, self.max_minutes = patience, min_steps, max_minutes
+        self.out_of_time = False
         self.best_epoch = 0
         self.best_value = float("-inf")
         self.weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop a resumed training that had already finished."""
-        self._stop_if_past(trainer, module)
+        self._stop_at_end(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Keep the weights if they are better than any before."""
@@ -60,9 +72,9 @@ class KeepBest(Callback):
                     model.save_pretrained(self.folder)
         if self.folder is not None and trainer.is_global_zero:
             write_history(module.history, self.folder / "metrics.csv")
-        self._stop_if_past(trainer, module)
+        self._stop_at_end(trainer, module)
 
-    def _stop_if_past(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _stop_at_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, RecommenderModule)
         # Not the trainer's own min_steps, which ends an epoch in its middle and does not take into
         # account what was found since.
@@ -75,6 +87,11 @@ class KeepBest(Callback):
             self.min_steps,
         ):
             trainer.should_stop = True
+        elif curve and self.max_minutes is not None:
+            spent = sum(module.seconds) >= 60 * self.max_minutes
+            # Processes stop together.
+            self.out_of_time = bool(largest_over_processes(spent, module.device))
+            trainer.should_stop |= self.out_of_time
 
     def restore(self, model: Recommender) -> None:
         """Set the weights of ``model`` to those of the best epoch."""

@@ -78,6 +78,11 @@ class TrainingConfig(Section):
         description="Minimum number of training steps before patience can stop a model that has "
         "not begun to learn.",
     )
+    max_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Minutes of training, validations not counted, after which the next validation "
+        "is the last; without a limit by default.",
+    )
     eval_every: Annotated[Integer, Field(ge=1)] | None = Field(
         default=None,
         description="Number of epochs between validations; by default 1, and more where a "

@@ -68,6 +68,9 @@ def fit(
               has not begun to learn. Many rank by popularity first, do not improve for hundreds of
               steps, and only then learn preferences (default: 1500). The whole rule is that of
               :func:`graphdiff.training.stopping.is_past`.
+            * ``max_minutes``: Minutes of training, validations not counted, after which the next
+              validation is the last. How far a training gets then depends on the machine
+              (default: no limit).
             * ``eval_every``: Number of epochs between validations. By default 1; where a validation
               is more work than half an epoch, as many as make it half (at most 10), and
               ``patience`` counts epochs. The work is counted, not timed, so that the same training

@@ -16,6 +16,7 @@ class FitResult:
         val: Validation metrics at that epoch.
         train_seconds: Wall-clock seconds of all epochs, validation not included.
         seconds_per_epoch: Median seconds of an epoch, validation not included.
+        out_of_time: Whether ``max_minutes`` ended the training.
         history: One row per validated epoch: ``epoch``, ``loss`` (mean over the epoch's steps),
             ``seconds`` of its training, and the validation metrics.
     """
@@ -25,6 +26,7 @@ class FitResult:
     val: dict[str, float]
     train_seconds: float
     seconds_per_epoch: float
+    out_of_time: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
     def _repr_html_(self) -> str:

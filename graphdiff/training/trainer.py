@@ -54,7 +54,9 @@ class GradientTrainer:
     ) -> None:
         self.model, self.data, self.config, self.folder = model, data, config, folder
         check_sharding(model, config)
-        self.best = KeepBest(config.monitor, config.patience, config.min_steps, folder)
+        self.best = KeepBest(
+            config.monitor, config.patience, config.min_steps, config.max_minutes, folder
+        )
         callbacks: list[Callback] = [self.best]
         if report is not None and is_main():
             callbacks.append(Report(report))
@@ -115,6 +117,7 @@ class GradientTrainer:
             val={name: value for name, value in row.items() if "@" in name},
             train_seconds=sum(module.seconds),
             seconds_per_epoch=torch.tensor(module.seconds).median().item(),
+            out_of_time=self.best.out_of_time,
             history=module.history,
         )
 

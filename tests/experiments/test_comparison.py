@@ -106,6 +106,23 @@ def test_cells_with_other_settings_are_measured_again(content, resumed):
     assert again["models"]["ld4mrec"] == content["models"]["ld4mrec"]
 
 
+def test_cells_that_another_limit_of_time_would_end_elsewhere_are_measured_again(content, resumed):
+    first, second = content["models"]["lightgcn"]["seeds"]
+    first["train_seconds"], first["test"]["recall@20"] = 61.0, 2.0
+    second["train_seconds"], second["test"]["recall@20"] = 59.0, 3.0
+    again = resumed(content, "lightgcn", max_minutes=1)
+    seeds = again["models"]["lightgcn"]["seeds"]
+    assert [seed["test"]["recall@20"] <= 1 for seed in seeds] == [True, False]
+    assert [seed["out_of_time"] for seed in seeds] == [None, None]
+    # What a limit has ended is kept under the same limit, and goes on to its end without one.
+    for seed in seeds:
+        seed["out_of_time"], seed["test"]["recall@20"] = 1, 4.0
+    for limit, kept in ((1, True), (None, False)):
+        again = resumed(again, "lightgcn", max_minutes=limit)
+        values = [seed["test"]["recall@20"] for seed in again["models"]["lightgcn"]["seeds"]]
+        assert [value == 4.0 for value in values] == [kept, kept]
+
+
 def test_a_comparison_that_is_stopped_twice_loses_nothing(content, resumed, monkeypatch):
     del content["models"]["ld4mrec"]["seeds"][0]
     measured = []

@@ -22,6 +22,7 @@ BAD_SETTINGS = {
     "epochs": [0, -1, 1.5, "3", True, None],
     "patience": [0, 2.0, "many"],
     "min_steps": [-1, 1.5],
+    "max_minutes": [0, -1, math.inf, math.nan, "3"],
     "eval_every": [0, 501],
     "monitor": ["recall@7", "loss", "", 3],
     "seed": [-1, 1.0, "3", True],

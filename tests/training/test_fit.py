@@ -87,6 +87,17 @@ def test_a_resumed_training_counts_all_steps(tmp_path):
     assert again.epochs == 6
 
 
+def test_a_training_out_of_time_ends_at_its_next_validation(tmp_path):
+    _, result, _ = train(epochs=100, max_minutes=1e-9, eval_every=2, out=tmp_path)
+    assert (result.epochs, result.out_of_time) == (2, True)
+    # A resumed training counts what was spent before, and may be given more.
+    arguments = {"epochs": 6, "eval_every": 2, "out": tmp_path, "resume": True}
+    _, result, _ = train(max_minutes=1e-9, **arguments)
+    assert (result.epochs, result.out_of_time) == (2, True)
+    _, result, _ = train(max_minutes=60, **arguments)
+    assert (result.epochs, result.out_of_time) == (6, False)
+
+
 def test_fewer_steps_than_none():
     with pytest.raises(ConfigError, match="min_steps is -1; give at least 0"):
         train(min_steps=-1)
