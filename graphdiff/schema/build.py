@@ -15,7 +15,7 @@ from graphdiff.errors import DataError
 from graphdiff.schema.checks import validate
 from graphdiff.schema.details import ItemDetails
 from graphdiff.schema.features import as_features, check_modality
-from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities
+from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities
 from graphdiff.schema.words import is_dense, kind
 
 
@@ -29,6 +29,7 @@ def build_data(
     user_ids: Any = None,
     item_ids: Any = None,
     details: Mapping[str, Any] | None = None,
+    train_time: Any = None,
 ) -> HeteroData:
     """Build a checked graph from arrays.
 
@@ -46,6 +47,9 @@ def build_data(
         item_ids: Raw item ids, likewise.
         details: Any of ``title``, ``category`` and ``image``, each with I texts, for display; see
             :class:`ItemDetails` (default: none).
+        train_time: When each training pair happened, real numbers ``[E]`` in the order of
+            ``train``, in any unit; stored as long if they are integers, otherwise as float64
+            (default: not known).
 
     Returns:
         A graph that fits the schema.
@@ -66,6 +70,8 @@ def build_data(
             data[node].raw_id = _as_ids(ids, node)
     for (split, attribute), pairs in zip(SPLITS.items(), (train, val, test), strict=True):
         data[INTERACTS][attribute] = _as_pairs(pairs, split)
+    if train_time is not None:
+        data[INTERACTS][TIME] = _as_times(train_time)
     if features is not None and not isinstance(features, Mapping):
         raise DataError(
             f"features is {kind(features)}; give a mapping from modality to an array "
@@ -145,7 +151,7 @@ def complete_masks(data: HeteroData) -> HeteroData:
 def _as_pairs(pairs: Any, split: str) -> Tensor:
     if pairs is None:
         return torch.empty(2, 0, dtype=torch.long)
-    pairs = _as_tensor(pairs, f"the {split} pairs")
+    pairs = _as_tensor(pairs, f"the {split} pairs", "pairs")
     integral = not (pairs.is_floating_point() or pairs.is_complex() or pairs.dtype == torch.bool)
     # An empty list has no meaningful dtype.
     if not integral and pairs.numel():
@@ -155,11 +161,22 @@ def _as_pairs(pairs: Any, split: str) -> Tensor:
     return pairs.long()
 
 
-def _as_tensor(values: Any, what: str) -> Tensor:
+def _as_times(times: Any) -> Tensor:
+    times = _as_tensor(times, "the times of training pairs", "times")
+    if times.is_complex() or times.dtype == torch.bool:
+        raise DataError(f"the times of training pairs are {times.dtype}; give real numbers")
+    if times.is_floating_point():
+        return times.detach().double()
+    # Unsigned numbers of 64 bits may be larger than any long.
+    fits = times.dtype != torch.uint64 or times.numel() == 0 or not (times.long() < 0).any()
+    return times.long() if fits else times.double()
+
+
+def _as_tensor(values: Any, what: str, noun: str) -> Tensor:
     if isinstance(values, Tensor):
         return values
     if np.ma.is_masked(values):
-        raise DataError(f"{what} have masked entries; give pairs without missing values")
+        raise DataError(f"{what} have masked entries; give {noun} without missing values")
     try:
         array = np.asarray(values)
         # torch takes over arrays that are contiguous, writable and of native byte order.

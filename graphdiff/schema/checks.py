@@ -14,7 +14,7 @@ from graphdiff.errors import DataError
 from graphdiff.schema.details import checked_texts, details_in
 from graphdiff.schema.features import check_features, check_modality
 from graphdiff.schema.ids import raw_ids
-from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
+from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities, pair_keys
 from graphdiff.schema.pairs import found_among, is_ascending
 from graphdiff.schema.words import SHOWN, count, is_dense, kind, offending, show
 
@@ -44,6 +44,7 @@ def validate(data: HeteroData) -> None:
     keys = {split: _check_pairs(data, split) for split in SPLITS}
     if data[INTERACTS][SPLITS["training"]].size(1) == 0:
         raise DataError("the graph has no training interactions; give at least one")
+    _check_times(data)
     for kept, held_out in (
         ("training", "validation"),
         ("training", "test"),
@@ -160,6 +161,27 @@ def _check_index(index: Any, what: str) -> None:
         raise DataError(
             f"{what} has shape {list(index.shape)}; give [2, *], users or sources "
             "above items or targets"
+        )
+
+
+def _check_times(data: HeteroData) -> None:
+    if TIME not in data[INTERACTS]:
+        return
+    time, size = data[INTERACTS][TIME], data[INTERACTS][SPLITS["training"]].size(1)
+    if not is_dense(time) or not (time.dtype == torch.long or time.is_floating_point()):
+        raise DataError(
+            f"the times of training pairs are {kind(time)}; give a long or floating tensor "
+            f"[{size}], or delete data['user', 'interacts', 'item'].time"
+        )
+    if time.shape != (size,):
+        raise DataError(
+            f"the times of training pairs have shape {list(time.shape)} but there are {size} "
+            "training pairs; give one time for each"
+        )
+    if not time.isfinite().all():
+        raise DataError(
+            f"{count(int((~time.isfinite()).sum()), 'training pair')} without a finite time; give "
+            "each a number, or no times at all"
         )
 
 

@@ -14,6 +14,9 @@ USER = "user"
 ITEM = "item"
 INTERACTS = (USER, "interacts", ITEM)
 
+#: The attribute of the ``INTERACTS`` store that holds the times of training interactions.
+TIME = "time"
+
 #: The attribute of the ``INTERACTS`` store that holds each split.
 SPLITS = {
     "training": "edge_index",

@@ -50,6 +50,39 @@ class TestBuild:
         assert data[INTERACTS].val_edge_label_index.shape == (2, 0)
         assert data[INTERACTS].test_edge_label_index.dtype == torch.long
 
+    @pytest.mark.parametrize(
+        ("times", "kept"),
+        [
+            ([3, 1, 2], torch.tensor([3, 1, 2])),
+            (np.array([3, 1, 2], np.int32), torch.tensor([3, 1, 2])),
+            (np.array([3, 1, 2**63 - 1], np.uint64), torch.tensor([3, 1, 2**63 - 1])),
+            (np.array([3, 1, 2**63], np.uint64), torch.tensor([3.0, 1.0, 2.0**63]).double()),
+            (torch.tensor([0.5, 1.0, -2.0]), torch.tensor([0.5, 1.0, -2.0]).double()),
+        ],
+    )
+    def test_times_become_long_or_double(self, times, kept):
+        found = build_data(**arguments(train_time=times))[INTERACTS].time
+        assert found.dtype == kept.dtype
+        assert torch.equal(found, kept)
+
+    def test_times_are_optional(self):
+        assert "time" not in build_data(**arguments())[INTERACTS]
+
+    @pytest.mark.parametrize(
+        ("times", "message"),
+        [
+            ([1, 2], r"times of training pairs have shape \[2\] but there are 3 training pairs"),
+            ([[1], [2], [3]], r"have shape \[3, 1\]"),
+            ([1, NAN, INF], "2 training pairs are without a finite time; give each a number"),
+            ([True, False, True], "times of training pairs are torch.bool; give real numbers"),
+            (["1", "2", "3"], "times of training pairs cannot be read as an array of numbers"),
+            (np.ma.masked_equal([1, 2, 3], 2), "have masked entries; give times without"),
+        ],
+    )
+    def test_other_times_are_refused(self, times, message):
+        with pytest.raises(DataError, match=message):
+            build_data(**arguments(train_time=times))
+
     def test_nan_rows_become_the_mask(self):
         image = np.array([[1, 2], [NAN, NAN], [0, 0], [3, 4]])
         data = build_data(**arguments(features={"image": image}))

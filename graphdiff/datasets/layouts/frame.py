@@ -47,7 +47,8 @@ def from_frame(
         **settings: Names of columns, filters and split; see :class:`LogSettings`.
 
     Returns:
-        A graph that fits the schema.
+        A graph that fits the schema, with the times of the training interactions if the log has
+        times.
 
     Raises:
         DataError: If the data does not fit.
@@ -130,6 +131,7 @@ def log_to_data(
         np.stack([log.user[label == value], log.item[label == value]]).astype(np.int64)
         for value in (TRAINING, VALIDATION, TEST)
     )
+    time = None if log.time is None else log.time[label == TRAINING]
     user_ids, item_ids = log.user_ids, log.item_ids
     del log, label
     aligned = {name: align(table, item_ids, name) for name, table in (features or {}).items()}
@@ -139,7 +141,17 @@ def log_to_data(
         if not (node in (unnamed or []) and ids.equals(pa.array(np.arange(len(ids)))))
     }
     shown = aligned_details(details, item_ids) if details is not None else None
-    return build_data(len(user_ids), len(item_ids), train, val, test, aligned, **raw, details=shown)
+    return build_data(
+        len(user_ids),
+        len(item_ids),
+        train,
+        val,
+        test,
+        aligned,
+        **raw,
+        details=shown,
+        train_time=time,
+    )
 
 
 def frame_details(details: Any, settings: LogSettings | None = None) -> DetailTable:

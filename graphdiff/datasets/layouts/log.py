@@ -54,7 +54,8 @@ class InteractionLog(RecDataset):
     A table may be ``.parquet``, ``.csv``, ``.tsv`` or ``.txt``, the latter three also compressed
     (``.csv.gz``), or a folder of parts called so, as Spark writes it. Raw ids may be of any type:
     integers stay integers, everything else becomes a string, and none may be missing. Times are
-    numbers or dates as in ISO 8601. Features of items that are not in the catalogue are left out,
+    numbers or dates as in ISO 8601; the graph has those of the training interactions, also where
+    the split does not use them. Features of items that are not in the catalogue are left out,
     and items without features lack the modality. This is the layout that
     :func:`graphdiff.datasets.to_parquet` writes.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch_geometric.data import HeteroData
@@ -30,6 +31,9 @@ class PairListsLayout(RecDataset):
     Args:
         root: Folder of the dataset: it holds the files itself, and is left unchanged, or they are
             in ``root/raw``.
+        ordered: Whether each user's pairs in ``train_list.npy`` are in the order of time, as in the
+            data that DiffRec's authors publish. If so, the time of a training interaction is its
+            position in the file; otherwise the graph has no times (default: False).
         transform: Applied to the graph at every access (default: none).
         pre_transform: Applied once, before the graph is stored (default: none).
         force_reload: Read the raw files even if nothing has changed.
@@ -40,6 +44,17 @@ class PairListsLayout(RecDataset):
 
     name: ClassVar[str] = "pairs"
 
+    def __init__(
+        self,
+        root: str | Path,
+        ordered: bool = False,
+        transform: Callable[[HeteroData], HeteroData] | None = None,
+        pre_transform: Callable[[HeteroData], HeteroData] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        self.ordered = ordered
+        super().__init__(root, transform, pre_transform, force_reload)
+
     @property
     def raw_file_names(self) -> list[str]:
         """The three lists."""
@@ -49,6 +64,11 @@ class PairListsLayout(RecDataset):
     def optional_file_names(self) -> list[str]:
         """The feature files in the folder."""
         return [path.name for path in data_files(Path(self.raw_dir), "*_feat.npy")]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Whether the training pairs are in the order of time."""
+        return {"ordered": self.ordered}
 
     def read(self) -> HeteroData:
         """Read interactions and features."""
@@ -64,7 +84,8 @@ class PairListsLayout(RecDataset):
         # Items at the end of the catalogue may be known by their features alone.
         num_items = max([num_items, *map(len, features.values())])
         train, val, test = pairs.values()
-        return build_data(num_users, num_items, train, val, test, features)
+        time = np.arange(train.shape[1]) if self.ordered else None
+        return build_data(num_users, num_items, train, val, test, features, train_time=time)
 
 
 def read_pair_lists(folder: str | Path) -> dict[str, np.ndarray]:

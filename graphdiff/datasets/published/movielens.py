@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
@@ -25,7 +26,10 @@ class MovieLens1M(RecDataset):
     items differently, so models of one do not fit the other. There are no features.
 
     ``train_list.npy``, ``valid_list.npy`` and ``test_list.npy`` hold integer pairs ``[n, 2]`` of
-    user and item. Users and items are counted up to the largest index in any of the three.
+    user and item. The files have no times, but each user's pairs in ``train_list.npy`` are in the
+    order of time, on which T-DiffRec of the same paper relies; the time of a training interaction
+    is therefore its position in the file. Users and items are counted up to the largest index in
+    any of the three.
 
     DiffRec leaves training *and* validation items out when it ranks for the test pairs:
     ``evaluate(..., mask_validation=True)``.
@@ -99,4 +103,5 @@ class MovieLens1M(RecDataset):
         num_users, num_items = (
             1 + max(int(p[row].max(initial=-1)) for p in pairs.values()) for row in (0, 1)
         )
-        return build_data(num_users, num_items, train, val, test)
+        order = np.arange(train.shape[1])
+        return build_data(num_users, num_items, train, val, test, train_time=order)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from graphdiff.cli.main import app
 from graphdiff.datasets import load
 from graphdiff.describe import describe_dataset
-from graphdiff.schema import SPLITS, fingerprint, modalities, raw_ids, validate
+from graphdiff.schema import INTERACTS, SPLITS, fingerprint, modalities, raw_ids, validate
 from tests.datasets import samples
 
 
@@ -78,3 +78,16 @@ def test_it_is_converted_and_read_back(layout, tmp_path):
         np.testing.assert_array_equal(
             back["item"][f"x_{modality}"].numpy(), data["item"][f"x_{modality}"].numpy()
         )
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_lists_of_pairs_have_times_if_they_are_ordered(tmp_path, monkeypatch, ordered):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    samples.pairs(tmp_path)
+    for chosen in (not ordered, ordered):  # The stored graph of the other is not used.
+        store = load("pairs", tmp_path, ordered=chosen)[0][INTERACTS]
+    if ordered:
+        written = np.load(tmp_path / "train_list.npy").T
+        assert store.edge_index[:, store.time.argsort()].tolist() == written.tolist()
+    else:
+        assert "time" not in store

@@ -45,6 +45,56 @@ def named(data, attribute):
     return list(zip(raw_ids(data, "user", users), raw_ids(data, "item", items), strict=True))
 
 
+def times(data):
+    """When each training pair happened, by raw ids."""
+    return dict(zip(named(data, "edge_index"), data[INTERACTS].time.tolist(), strict=True))
+
+
+class TestTimes:
+    def test_each_training_pair_has_its_own(self):
+        data = from_frame(FRAME, **NAMES, min_rating=2, split="leave_one_out", by="time")
+        unit = np.datetime_data(FRAME["date"].dtype)[0]
+        days = FRAME["date"].astype(f"datetime64[{unit}]").astype("int64")
+        assert times(data) == {("b", "007"): days[0], ("a", "x"): days[1]}
+
+    @pytest.mark.parametrize("duplicates", ["first", "last"])
+    def test_a_repeated_pair_has_that_of_the_row_that_counts(self, duplicates):
+        frame = FRAME.assign(date=[10, 20, 30, 40, 50, 60, 70])
+        data = from_frame(frame, **NAMES, ratios=(1, 0, 0), duplicates=duplicates)
+        rows = {(u, i): t for u, i, t, _ in frame.itertuples(index=False)}  # The last of each.
+        expected = rows if duplicates == "last" else {**rows, ("b", "007"): 10}
+        assert times(data) == expected
+        assert data[INTERACTS].time.dtype == torch.long
+
+    @pytest.mark.parametrize("split", ["ratio", "leave_one_out", "global_time"])
+    def test_every_split_keeps_them(self, split):
+        rng = np.random.default_rng(0)
+        user, item = np.divmod(rng.permutation(200), 20)
+        time = rng.random(200)
+        frame = pd.DataFrame({"user": user, "item": item, "timestamp": time})
+        data = from_frame(frame, split=split, k_core=2)
+        known = {(u, i): t for u, i, t in zip(user, item, time, strict=True)}
+        found = times(data)
+        assert 0 < len(found) < 200
+        assert found == {pair: known[pair] for pair in found}
+
+    def test_a_log_without_them_has_none(self):
+        assert "time" not in from_frame(FRAME.drop(columns="date"), **NAMES)[INTERACTS]
+
+    def test_unreadable_ones_that_are_not_needed_are_left_out(self):
+        frame = FRAME.assign(date=["?"] * len(FRAME))
+        with pytest.warns(UserWarning, match="column of timestamps is ignored"):
+            data = from_frame(frame, **NAMES)
+        assert "time" not in data[INTERACTS]
+
+    def test_files_give_those_of_frames(self, folder):
+        frame = FRAME.assign(date=[1.5, 2, 3, 4, 5, 6, 7])
+        frame.to_csv(folder / "log.csv", index=False)
+        data = load("csv", folder, **NAMES)[0]
+        assert times(data) == times(from_frame(frame, **NAMES))
+        assert times(load("csv", folder, **NAMES)[0]) == times(data)  # The stored graph.
+
+
 class TestFrames:
     def test_names_times_ratings_and_splits(self):
         data = from_frame(FRAME, **NAMES, min_rating=2, split="leave_one_out", by="time")

@@ -48,6 +48,15 @@ def test_each_variant_is_read_under_its_name(tmp_path, place, variant, sizes):
     assert as_pairs(edges.val_edge_label_index) == wanted["valid"]
     assert as_pairs(edges.test_edge_label_index) == wanted["test"]
     assert modalities(data) == []
+    assert edges.time.tolist() == list(range(len(wanted["train"])))
+
+
+def test_the_order_of_the_file_is_that_of_time(tmp_path):
+    folder = write(tmp_path / "ml")
+    np.save(folder / "clean" / "train_list.npy", np.array([(1, 1), (0, 2), (2, 0), (0, 0)]))
+    edges = MovieLens1M(folder)[0][INTERACTS]
+    when = dict(zip(map(tuple, edges.edge_index.t().tolist()), edges.time.tolist(), strict=True))
+    assert when[0, 2] < when[0, 0]
 
 
 def test_the_variants_are_stored_separately(tmp_path, monkeypatch):
