@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphdiff.graph.recency import ages, last_places
 from graphdiff.graph.store import RecGraph
 
 
@@ -12,6 +13,9 @@ def with_interactions(
     graph: RecGraph, user: Tensor, item: Tensor, num_users: int
 ) -> tuple[RecGraph, Tensor]:
     """Add interactions and users to a graph. Pairs that it has already are not added twice.
+
+    Where the graph knows the order of a user's interactions, the new ones are the latest, in the
+    order in which they are given.
 
     Args:
         graph: The graph; not modified, and its item content is shared.
@@ -30,10 +34,12 @@ def with_interactions(
     """
     size = graph.num_items
     old = graph.user * size + graph.col
-    new = (user * size + item).unique()
-    new = new[~torch.isin(new, old)]
-    key = torch.cat([old, new]).sort().values
-    return _rebuilt(graph, key // size, key % size, num_users), new // size
+    new, place = last_places(user * size + item)
+    unknown = ~torch.isin(new, old)
+    new, place = new[unknown], place[unknown]
+    key, order = torch.cat([old, new]).sort()
+    time = None if graph.age is None else torch.cat([-1 - graph.age, place.float()])[order]
+    return _rebuilt(graph, key // size, key % size, num_users, time=time), new // size
 
 
 def without_nodes(graph: RecGraph, users: Tensor, items: Tensor) -> RecGraph:
@@ -54,7 +60,8 @@ def without_nodes(graph: RecGraph, users: Tensor, items: Tensor) -> RecGraph:
     kept = users[graph.user] & items[graph.col]
     user = (users.cumsum(0) - 1)[graph.user[kept]]
     item = (items.cumsum(0) - 1)[graph.col[kept]]
-    return _rebuilt(graph, user, item, int(users.sum()), items)
+    time = None if graph.age is None else -graph.age[kept]
+    return _rebuilt(graph, user, item, int(users.sum()), items, time)
 
 
 def without_interactions(graph: RecGraph, removed: Tensor) -> RecGraph:
@@ -69,14 +76,21 @@ def without_interactions(graph: RecGraph, removed: Tensor) -> RecGraph:
         >>> without_interactions(graph, torch.tensor([True, False]))
         RecGraph(1 users, 2 items, 1 interactions, modalities=[])
     """
-    return _rebuilt(graph, graph.user[~removed], graph.col[~removed], graph.num_users)
+    user, item = graph.user[~removed], graph.col[~removed]
+    time = None if graph.age is None else -graph.age[~removed]
+    return _rebuilt(graph, user, item, graph.num_users, time=time)
 
 
 def _rebuilt(
-    graph: RecGraph, user: Tensor, item: Tensor, num_users: int, kept: Tensor | None = None
+    graph: RecGraph,
+    user: Tensor,
+    item: Tensor,
+    num_users: int,
+    kept: Tensor | None = None,
+    time: Tensor | None = None,
 ) -> RecGraph:
-    """Return a graph of interactions sorted by user, then item, with the content of ``graph``, or
-    of its items ``kept``, bool ``[I]``."""
+    """Return a graph of interactions sorted by user, then item, in the order of ``time``, with the
+    content of ``graph``, or of its items ``kept``, bool ``[I]``."""
     rowptr = item.new_zeros(num_users + 1)
     rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
     xs, masks, edges = {}, {}, {}
@@ -86,7 +100,8 @@ def _rebuilt(
         if hasattr(graph, f"similar_{name}_index"):
             edges[name] = _edges(*graph.similar(name), kept)
     num_items = graph.num_items if kept is None else int(kept.sum())
-    return RecGraph(rowptr, item, num_items, xs, masks, edges or None)
+    age = None if time is None else ages(user, time, num_users)
+    return RecGraph(rowptr, item, num_items, xs, masks, edges or None, age)
 
 
 def _edges(index: Tensor, weight: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:

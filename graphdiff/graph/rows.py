@@ -15,6 +15,9 @@ class Rows(NamedTuple):
         row: Long ``[nnz]``, 0 … ``num - 1``, ascending.
         item: Long ``[nnz]``, item indices without repeats within a row.
         num: Number of rows B; rows may be empty.
+        age: How many items of the row are later than each, float32 ``[nnz]``; None where the order
+            is unknown. Items at the same time share the mean of their places, and rows that were
+            :meth:`select`-ed keep the ages in the whole row.
 
     Example:
         >>> import torch
@@ -26,6 +29,7 @@ class Rows(NamedTuple):
     row: Tensor
     item: Tensor
     num: int
+    age: Tensor | None = None
 
     def degree(self) -> Tensor:
         """Return the number of items of each row, long ``[B]``."""
@@ -37,7 +41,8 @@ class Rows(NamedTuple):
     def select(self, index: Tensor) -> Rows:
         """Return as many rows with the items at the positions ``index`` alone, long ``[n]``,
         ascending."""
-        return Rows(self.row[index], self.item[index], self.num)
+        age = None if self.age is None else self.age[index]
+        return Rows(self.row[index], self.item[index], self.num, age)
 
     def starts(self) -> Tensor:
         """Return the position in :attr:`item` where each row starts, long ``[B]``."""
@@ -65,7 +70,8 @@ class Rows(NamedTuple):
             return self
         start, stop, _ = rows.indices(self.num)
         entries = self.entries(rows)
-        return Rows(self.row[entries] - start, self.item[entries], stop - start)
+        age = None if self.age is None else self.age[entries]
+        return Rows(self.row[entries] - start, self.item[entries], stop - start, age)
 
     def dense(self, num_items: int) -> Tensor:
         """Return the rows as a float32 matrix of zeros and ones, ``[B, I]``."""

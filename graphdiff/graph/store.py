@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.autocast import without_autocast
 from graphdiff.graph.checks import check_tensors
 from graphdiff.graph.item_similarity import nearest_candidates, similar_items
+from graphdiff.graph.recency import ages
 from graphdiff.graph.rows import Rows
 from graphdiff.schema import INTERACTS, ITEM, USER, complete_masks, modalities, similar
 from graphdiff.schema.pairs import is_ascending
@@ -41,6 +42,8 @@ class RecGraph(torch.nn.Module):
         has: Per modality, bool ``[I]``; False where an item lacks it.
         similar: Per modality, ``(edge_index [2, E_m], edge_weight [E_m])`` of the item-item
             graph.
+        age: How many later interactions the user of each interaction has, float32 ``[E]``, parallel
+            to ``col``; see :func:`graphdiff.graph.recency.ages`. None where the order is unknown.
 
     Example:
         >>> import torch
@@ -50,6 +53,7 @@ class RecGraph(torch.nn.Module):
 
     rowptr: Tensor
     col: Tensor
+    age: Tensor | None
 
     def __init__(
         self,
@@ -59,11 +63,13 @@ class RecGraph(torch.nn.Module):
         features: Mapping[str, Tensor] | None = None,
         has: Mapping[str, Tensor] | None = None,
         similar: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        age: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.num_items = num_items
         self.register_buffer("rowptr", rowptr)
         self.register_buffer("col", col)
+        self.register_buffer("age", age)
         self.modalities = sorted(features or {})
         for name in self.modalities:
             self.register_buffer(f"x_{name}", features[name])  # type: ignore[index]
@@ -96,11 +102,14 @@ class RecGraph(torch.nn.Module):
         """
         user, item = data[INTERACTS].edge_index
         num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
+        time = data[INTERACTS].get("time")
+        age = None if time is None else ages(user, time, num_users)
         if is_ascending(data[INTERACTS].edge_index):
             # Many interactions are shared with the data, as they may be in a file.
             col = item if item.numel() > SHARED else item.clone()
         else:
-            col = item[torch.argsort(user * num_items + item)]
+            order = torch.argsort(user * num_items + item)
+            col, age = item[order], None if age is None else age[order]
         rowptr = torch.zeros(num_users + 1, dtype=torch.long)
         rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
         names = modalities(data) if content else []
@@ -112,6 +121,7 @@ class RecGraph(torch.nn.Module):
             {name: data[ITEM][f"x_{name}"] for name in names},
             {name: data[ITEM][f"has_{name}"] for name in names},
             edges or None,
+            age,
         )
 
     @classmethod
@@ -135,6 +145,7 @@ class RecGraph(torch.nn.Module):
                 for name in compared
             }
             or None,
+            tensors.get("age"),
         )
 
     def with_items(self, features: Mapping[str, Tensor], num: int, num_neighbors: int) -> RecGraph:
@@ -159,7 +170,8 @@ class RecGraph(torch.nn.Module):
             xs[name], masks[name] = torch.cat([x, new]), torch.cat([has, present])
             if f"similar_{name}_index" in self._buffers:
                 edges[name] = self._extended(name, new, num_neighbors)
-        return type(self)(self.rowptr, self.col, self.num_items + num, xs, masks, edges or None)
+        num_items = self.num_items + num
+        return type(self)(self.rowptr, self.col, num_items, xs, masks, edges or None, self.age)
 
     def _extended(self, modality: str, new: Tensor, num_neighbors: int) -> tuple[Tensor, Tensor]:
         """Return a modality's edges and those to new items with features ``new`` ``[n, F_m]``; a
@@ -235,14 +247,17 @@ class RecGraph(torch.nn.Module):
             first, last = self.rowptr[user : user + 2].tolist()
             item = self.col[first:last]
             position = torch.arange(first, last, device=item.device)
-            return Rows(torch.zeros_like(item), item, 1), position
+            age = None if self.age is None else self.age[first:last]
+            return Rows(torch.zeros_like(item), item, 1, age), position
         stop = self.rowptr[1:].index_select(0, user_index)
         length = self.cached(_user_degree).index_select(0, user_index)
         end = length.cumsum(0)
         num = int(end[-1]) if end.numel() else 0
         row = torch.repeat_interleave(length, output_size=num)
         position = torch.arange(num, device=row.device) + (stop - end).index_select(0, row)
-        return Rows(row, self.col.index_select(0, position), user_index.numel()), position
+        item = self.col.index_select(0, position)
+        age = None if self.age is None else self.age.index_select(0, position)
+        return Rows(row, item, user_index.numel(), age), position
 
     def to_scipy(self) -> csr_matrix:
         """Return the interactions as a matrix of ones, float64 ``[U, I]``, on the CPU."""

@@ -119,8 +119,10 @@ class Recommender(Frames, ChangeableModel):
         Args:
             user_index: Indices of training users ``[B]``, or one index.
             user_id: Raw ids of training users, or one id.
-            history: Raw ids of past items: the items of one user, or one list per user. Repeats
-                count once. For models that fold in (:attr:`folds_in`).
+            history: Raw ids of past items: the items of one user, or one list per user, in the
+                order of time, the latest last; the order matters to models that learned from data
+                with times. Of repeats the latest counts. For models that fold in
+                (:attr:`folds_in`).
             history_index: The same as item indices.
             k: Number of items per user.
             exclude_seen: Exclude a user's own items: those of training, or the history.
@@ -196,7 +198,7 @@ class Recommender(Frames, ChangeableModel):
         given = self.catalogue.pairs(query.rows.num, exclude, exclude_index)
         if not as_flag(exclude_seen, "exclude_seen"):
             return given
-        row, item, _ = query.rows
+        row, item = query.rows.row, query.rows.item
         if given is None:
             return row, item
         return torch.cat([given[0], row]), torch.cat([given[1], item])

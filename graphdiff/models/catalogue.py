@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.graph.recency import ages, last_places
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models import conversion
@@ -134,7 +135,8 @@ class Catalogue(torch.nn.Module):
         return self._tensor(found)
 
     def rows(self, history: Any = None, history_index: Any = None) -> Rows:
-        """Return histories, given as raw ids or as indices, as rows without repeats."""
+        """Return histories, given as raw ids or as indices in the order of time, the latest last,
+        as rows without repeats; of an item that is repeated, the latest counts."""
         if history is not None:
             lists = conversion.as_lists(history, "history")
             indices = [self._find(one, "history") for one in lists]
@@ -146,11 +148,10 @@ class Catalogue(torch.nn.Module):
         length = torch.tensor([len(one) for one in indices], dtype=torch.long)
         item = torch.tensor([index for one in indices for index in one], dtype=torch.long)
         row = torch.arange(len(indices)).repeat_interleave(length, output_size=item.numel())
-        key = (row * self.num_items + item).unique()
-        device = self.available.device
-        return Rows(
-            (key // self.num_items).to(device), (key % self.num_items).to(device), len(indices)
-        )
+        key, place = last_places(row * self.num_items + item)
+        row, item = key // self.num_items, key % self.num_items
+        device, age = self.available.device, ages(row, place, len(indices))
+        return Rows(row.to(device), item.to(device), len(indices), age.to(device))
 
     def pairs(
         self, num_rows: int, exclude: Any = None, exclude_index: Any = None

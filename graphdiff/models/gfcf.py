@@ -104,7 +104,7 @@ class GFCF(ClosedForm):
     def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return rows in the basis of the ideal filter, ``[B, K]``, without the linear filter."""
         assert isinstance(tables, FilterTables)
-        row, item, num = query.rows
+        row, item, num, _ = query.rows
         return encode_rows(tables.encoder, row, item, torch.ones_like(tables.encoder[item, 0]), num)
 
     def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:

@@ -40,7 +40,7 @@ class ItemItem(ClosedForm):
 
     def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return the users' rows, dense ``[B, I]``; :meth:`scorer` does not need them."""
-        row, item, num = query.rows
+        row, item, num, _ = query.rows
         vectors = self.weight.new_zeros(num, self.num_items)
         vectors[row, item] = 1
         return vectors

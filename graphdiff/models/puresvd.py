@@ -61,5 +61,5 @@ class PureSVD(ClosedForm):
 
     def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return x V, ``[B, d]``."""
-        row, item, num = query.rows
+        row, item, num, _ = query.rows
         return encode_rows(tables.item, row, item, torch.ones_like(tables.item[item, 0]), num)

@@ -63,8 +63,9 @@ def sum_rows(values: Tensor, row: Tensor, num_rows: int) -> Tensor:
     return values.new_zeros(num_rows, values.size(1)).index_add(0, row, values)
 
 
-def sum_items(table: Tensor, rows: Rows) -> Tensor:
-    """Sum the table's vectors over the items of each row, ``[B, d]``; an empty row is zero.
+def sum_items(table: Tensor, rows: Rows, weight: Tensor | None = None) -> Tensor:
+    """Sum the table's vectors over the items of each row, ``[B, d]``, times ``weight``, ``[nnz]``,
+    where it is given; an empty row is zero.
 
     For inference: no tensor ``[nnz, d]`` is allocated, which is several times faster than gathering
     and adding. Not meant for gradients into the table.
@@ -76,7 +77,9 @@ def sum_items(table: Tensor, rows: Rows) -> Tensor:
         >>> sum_items(torch.tensor([[1.0], [3.0]]), rows).flatten()
         tensor([4., 0., 3.])
     """
-    return F.embedding_bag(rows.item, table, rows.starts(), mode="sum")
+    weight = None if weight is None else weight.to(table.dtype)
+    starts = rows.starts()
+    return F.embedding_bag(rows.item, table, starts, mode="sum", per_sample_weights=weight)
 
 
 class ItemTableSums(NamedTuple):

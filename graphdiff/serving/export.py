@@ -97,6 +97,7 @@ class Program(torch.nn.Module):
                 f"k must be from 1 to {model.num_items}"
             )
         self.k, self.num_items = k, model.num_items
+        self.recency: float = model.recency.exponent.item() if model.graph.age is not None else 0.0
         with model.evaluation_mode():
             tables = model.cached_tables()
         assert isinstance(tables, ItemTables)
@@ -117,9 +118,9 @@ class Program(torch.nn.Module):
         """Return the k best items of each user.
 
         Args:
-            history_index: Long ``[nnz]``, the items of all users, one user after the other. Repeats
-                count once. An index outside 0 … I - 1 counts as no item, so -1 can fill lists up
-                to equal lengths.
+            history_index: Long ``[nnz]``, the items of all users, one user after the other, the
+                latest item of each last. Of repeats the last one counts. An index outside
+                0 … I - 1 counts as no item, so -1 can fill lists up to equal lengths.
             offsets: Long ``[B]``, where the history of each user begins, in ascending order from 0.
                 (As in :class:`torch.nn.EmbeddingBag`.)
 
@@ -128,19 +129,29 @@ class Program(torch.nn.Module):
             items; -1 and -inf where none is left. Equal scores come in no particular order.
         """
         num = offsets.size(0)
-        row, item, weight = self._distinct(history_index, offsets)
-        degree = self.bias.new_zeros(num).index_put((row,), weight, accumulate=True)
+        row, item, weight, place = self._distinct(history_index, offsets)
+        zeros = self.bias.new_zeros(num)
+        degree = zeros.index_put((row,), weight, accumulate=True)
         value = degree.clamp(min=1).pow(-ROW_EXPONENT).view(-1, 1, 1)
-        read = self.row_encoder.rows(item) * weight.view(-1, 1, 1)
+        counted = weight
+        if self.recency:
+            # Items of a row after each one: those up to the end of the row, less those up to it.
+            until = torch.zeros_like(weight).index_put((place,), weight).cumsum(dim=0)
+            age = (degree.cumsum(dim=0)[row] - until[place]).clamp(min=0)
+            counted = weight * (1 + age).pow(-self.recency)
+            total = zeros.index_put((row,), counted, accumulate=True)
+            counted = counted * (degree / total.clamp(min=1e-30))[row]
+        read = self.row_encoder.rows(item) * counted.view(-1, 1, 1)
         size = (num, read.size(1), read.size(2))
         encoded = value * self.bias.new_zeros(size).index_put((row,), read, accumulate=True)
         return self._best(self.inference(encoded.flatten(1)), row, item, weight)
 
-    def _distinct(self, item: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return row, item and weight of each entry, ``[nnz + 1]`` each.
+    def _distinct(self, item: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return row, item and weight of each entry, and its place in the input, ``[nnz + 1]``
+        each.
 
-        The weight is 0 for repeats, for indices out of range, and for the last entry, which is
-        there because some runtimes do not support empty tensors.
+        The weight is 0 for all but the last of repeats, for indices out of range, and for an entry
+        that is added because some runtimes do not support empty tensors.
         """
         num = offsets.size(0)
         begun = torch.zeros_like(torch.cat([item, offsets[:1]]))
@@ -150,11 +161,15 @@ class Program(torch.nn.Module):
         # In a flat key an index out of range would be an item of another user.
         inside = (item >= 0) & (item < self.num_items) & (row >= 0)
         key = torch.where(inside, row * self.num_items + item, past)
-        key = torch.cat([key, past]).sort().values
-        before = torch.cat([torch.full_like(past, -1), key])[:-1]
-        weight = ((key != before) & (key < past)).to(self.bias.dtype)
+        key = torch.cat([key, past])
+        # One key for both: not every runtime sorts equal keys in their order.
+        size = torch.ones_like(key).sum()
+        ordered = (key * size + torch.ones_like(key).cumsum(dim=0) - 1).sort().values
+        key, place = ordered // size, ordered % size
+        after = torch.cat([key, past + 1])[1:]
+        weight = ((key != after) & (key < past)).to(self.bias.dtype)
         row = (key // self.num_items).clamp(max=num - 1)
-        return row, key % self.num_items, weight
+        return row, key % self.num_items, weight, place
 
     def _best(
         self, vectors: Tensor, row: Tensor, item: Tensor, weight: Tensor

@@ -61,7 +61,9 @@ class RecommendRequest(_Body):
     """
 
     history: list[Text] | None = Field(
-        None, min_length=1, description="Raw ids of the items that the user interacted with."
+        None,
+        min_length=1,
+        description="Raw ids of the items that the user interacted with, the latest last.",
     )
     history_index: list[StrictInt] | None = Field(
         None, min_length=1, description="The same by index, instead of `history`."
@@ -111,7 +113,9 @@ class ExplainRequest(_Body):
     """A user and the items whose scores are to be explained."""
 
     history: list[Text] | None = Field(
-        None, min_length=1, description="Raw ids of the items that the user interacted with."
+        None,
+        min_length=1,
+        description="Raw ids of the items that the user interacted with, the latest last.",
     )
     history_index: list[StrictInt] | None = Field(
         None, min_length=1, description="The same by index, instead of `history`."

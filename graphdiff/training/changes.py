@@ -26,7 +26,8 @@ class Additions:
     """Interactions to add to a model, in its numbering, with the users and items that it lacks.
 
     Attributes:
-        user: User of each interaction, long ``[n]``; new users follow the known ones.
+        user: User of each interaction, long ``[n]``, in the order of time where the interactions
+            have times; new users follow the known ones.
         item: Item of each, likewise.
         user_ids: Raw ids of the new users, in the order of their indices.
         item_ids: Raw ids of the new items, likewise.
@@ -72,6 +73,9 @@ def read_additions(
     item = items.places(log.item_ids)[log.item]
     for table in tables.values():
         items.places(table.ids)
+    if log.time is not None:
+        order = np.argsort(log.time, kind="stable")
+        user, item = user[order], item[order]
     return Additions(
         torch.from_numpy(user).to(model.device),
         torch.from_numpy(item).to(model.device),

@@ -10,14 +10,14 @@ def test_rows_are_the_users_items(plain_data):
     graph = RecGraph.from_data(plain_data)
     user, item = plain_data["user", "interacts", "item"].edge_index
     users = torch.tensor([7, 0, 7, 3])
-    row, found, _ = graph.rows(users)
+    row, found, *_ = graph.rows(users)
     for position, index in enumerate(users.tolist()):
         assert sorted(found[row == position].tolist()) == sorted(item[user == index].tolist())
 
 
 def test_rows_of_a_user_without_items():
     graph = RecGraph(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 1]), num_items=2)
-    row, item, _ = graph.rows(torch.tensor([1, 2, 0]))
+    row, item, *_ = graph.rows(torch.tensor([1, 2, 0]))
     assert row.tolist() == [1, 2, 2]
     assert item.tolist() == [1, 0, 1]
     assert graph.rows(torch.tensor([1]))[1].numel() == 0

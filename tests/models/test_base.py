@@ -32,7 +32,7 @@ def test_recommend_ranks_the_scores_and_leaves_seen_items_out(model_class):
     users = torch.tensor([3, 0, 11])
     with torch.no_grad():
         expected = model(users)
-    row, seen, _ = model.graph.rows(users)
+    row, seen, *_ = model.graph.rows(users)
     expected[row, seen] = -torch.inf
     items, scores = model.recommend(users, k=4)
     torch.testing.assert_close(scores, expected.topk(4).values)

@@ -219,7 +219,7 @@ class DiffMM(Recommender):
     def denoising_loss(self, user_index: Tensor, generator: torch.Generator) -> Tensor:
         """Return the denoisers' loss on the rows of users, long ``[B]``, summed over modalities."""
         config = self.config
-        row, item, num = self.graph.rows(user_index)
+        row, item, num, _ = self.graph.rows(user_index)
         x_0 = self.item_embedding.weight.new_zeros(num, self.num_items)
         x_0[row, item] = 1
         with torch.no_grad():

@@ -1,5 +1,5 @@
 """What validation sets beside the epoch: how much LD4MRec's linear path counts, which of its epochs
-is kept, and the bias of cold items."""
+is kept, how much more the latest items count, and the bias of cold items."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
-from graphdiff.models.query import Query
 from graphdiff.models.table_cache import Tables
 
 if TYPE_CHECKING:
@@ -118,50 +118,96 @@ def calibrate(model: LD4MRec, pairs: Tensor) -> None:
         model: The model; its learned weights are taken as they are.
         pairs: Validation pairs (user, item), long ``[2, P]``.
     """
-    if model.linear is not None:
+    if model.linear is not None or model.graph.age is not None:
         bias = model.cold_items.bias.clone()
         # Otherwise it would count as spread of the network's scores, and both would grow on and on.
         model.cold_items.bias.zero_()
-        calibrate_path(model, model.linear, HeldOut(model.graph, pairs))
+        _Calibration(model, HeldOut(model.graph, pairs)).run()
         model.cold_items.bias.copy_(bias)
     model.cold_items.calibrate(model, pairs)
 
 
-def calibrate_path(model: LD4MRec, path: LinearPath, held_out: HeldOut) -> None:
-    """Keep the path's weights if they are the best so far, and set μ.
+class _Calibration:
+    """The choice of ρ, of the path's weights, and of μ, on held-out pairs.
 
     Args:
         model: The model; its other weights are taken as they are.
-        path: Its linear path.
         held_out: Users to look at.
     """
-    graph = model.graph
-    path.weight.zero_()
-    tables = model.tables()
-    vectors = model.user_vectors(Query(held_out.seen), tables)
 
-    def network(start: int, stop: int) -> Tensor:
-        return score_block(vectors[start:stop], tables)
+    def __init__(self, model: LD4MRec, held_out: HeldOut) -> None:
+        self.recency, self.path, self.graph = model.recency, model.linear, model.graph
+        self.held_out, self.rows = held_out, held_out.seen
+        if self.path is not None:
+            self.path.weight.zero_()
+        self.tables = model.tables()
+        self.finish = model.invalidate_tables
 
-    if not path.complete:
-        recall = held_out.recall(_scorer(path, graph, held_out.seen, kept=False))
-        path.keep(graph, recall)
-    kept = _scorer(path, graph, held_out.seen, kept=True)
-    weight, recall = held_out.recall_of_mixes(network, kept)
-    path.weight.copy_(weight[recall.argmax()])
-    model.invalidate_tables()
+    def run(self) -> None:
+        """Keep the path's weights if they are the best so far, and set μ and ρ."""
+        if self.path is not None and not self.path.complete:
+            latest = self.by_path(self.path, self.recency(self.rows), kept=False)
+            self.path.keep(self.graph, self.held_out.recall(latest))
+        before = self.recency.exponent.item()
+        self.mix()
+        recalls = {
+            exponent: self.held_out.recall(self.mixed(exponent)).item()
+            for exponent in self.recency.candidates(self.rows)
+        }
+        if recalls:
+            # Of equal ones the least, which comes first.
+            self.recency.exponent.fill_(max(recalls, key=recalls.__getitem__))
+        if self.recency.exponent.item() != before:
+            self.mix()
+        self.finish()
+
+    def mix(self) -> None:
+        """Set μ with the present ρ."""
+        if self.path is not None:
+            weight = self.recency(self.rows)
+            by_path = self.by_path(self.path, weight, kept=True)
+            ratio, recall = self.held_out.recall_of_mixes(self.by_network(weight), by_path)
+            self.path.weight.copy_(ratio[recall.argmax()])
+
+    def mixed(self, exponent: float) -> Scorer:
+        """Return the model's scores with another ρ."""
+        weight = recency_weights(self.rows, exponent)
+        by_network = self.by_network(weight)
+        if self.path is None:
+            return by_network
+        by_path, ratio = self.by_path(self.path, weight, kept=True), self.path.weight
+        return lambda start, stop: by_network(start, stop) + ratio * by_path(start, stop)
+
+    def by_network(self, weight: Tensor | None) -> Scorer:
+        """Return the scores of the network, with the items' weights ``[nnz]`` in the rows."""
+        tables = self.tables
+        vectors = tables.inference(encode_scaled_rows(tables.row_encoder, self.rows, weight))
+        return lambda start, stop: score_block(vectors[start:stop], tables)
+
+    def by_path(self, path: LinearPath, weight: Tensor | None, kept: bool) -> Scorer:
+        """Return the scores of the path with μ = 1."""
+        return path_scorer(path, self.graph, self.rows, kept, weight)
+
+
+def path_scorer(
+    path: LinearPath, graph: RecGraph, rows: Rows, kept: bool, weight: Tensor | None = None
+) -> Scorer:
+    """Return the scores of a linear path with μ = 1.
+
+    Args:
+        path: The path.
+        graph: Its graph.
+        rows: Histories.
+        kept: See :meth:`LinearPath.tables`.
+        weight: Weights of their items, ``[nnz]``; 1 by default.
+    """
+    row_encoder, item = path.tables(graph, kept)
+    encoded = encode_scaled_rows(row_encoder, rows, weight)
+    vectors = path.freeze(kept, weight=torch.ones_like(path.weight))(encoded)
+    return lambda start, stop: vectors[start:stop] @ item.t()
 
 
 def score_block(vectors: Tensor, tables: Tables) -> Tensor:
     """Return the scores of users with the vectors ``[B, d]``, ``[B, I]``."""
     score = vectors @ tables.item.t()
     return score if tables.bias is None else score + tables.bias
-
-
-def _scorer(path: LinearPath, graph: RecGraph, rows: Rows, kept: bool) -> Scorer:
-    """Return the scores of the path with μ = 1."""
-    row_encoder, item = path.tables(graph, kept)
-    vectors = path.freeze(kept, weight=torch.ones_like(path.weight))(
-        encode_scaled_rows(row_encoder, rows)
-    )
-    return lambda start, stop: vectors[start:stop] @ item.t()

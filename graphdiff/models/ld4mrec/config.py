@@ -211,6 +211,12 @@ class LD4MRecConfig(ModelConfig):
         "each, or equal; equal where item embeddings are not linear in features.",
     )
     gated: bool = Field(False, description="Learn weights of the modalities for each user.")
+    recency: float | None = Field(
+        default=None,
+        ge=0,
+        description="ρ: an item of a user's row counts (1 + number of later items)^-ρ in rankings, "
+        "where the data has times; by default what validation chooses.",
+    )
     diffusion: DiffusionConfig = Field(
         default_factory=DiffusionConfig, description="Corruption of rows in training."
     )

@@ -41,17 +41,19 @@ def explain_score(model: LD4MRec, item: Tensor, rows: Rows, num_items: int) -> E
     with model.evaluation_mode():
         tables, shares = model.cached_tables(), model.shares()
         assert isinstance(tables, ItemTables)
-        encoder, signal_tables, _ = tables.split(tables.row_encoder[rows.item])
-        signals, behaviour = model.signals(signal_tables, rows), encode_entries(encoder, rows)
+        columns = tables.row_encoder[rows.item]
+        weight = model.recency(rows)
+        weight = columns.new_ones(len(columns)) if weight is None else weight.to(columns.dtype)
+        encoder, counted, _ = tables.split(weight.unsqueeze(1) * columns)
+        signals, behaviour = model.signals(counted, rows), encode_entries(encoder, rows)
         hidden = model.hidden(behaviour, rows.item.new_zeros(1), signals)
-    summands = history_summands(
-        rows, signal_tables, signals.gate[0], shares, model.items, model.messages, model.graph
-    )
+    parts = shares, model.items, model.messages, model.graph
+    summands = history_summands(rows, tables.split(columns)[1], signals.gate[0], *parts)
     network = hidden - behaviour - signals.gate_residual
     gate = dict(zip(model.graph.modalities, signals.gate[0].tolist(), strict=True))
     heads, _ = model.scoring()
-    parts = rows, summands, hidden, network, gate, heads, tables, num_items, model.graph
-    return decompose(int(item), *parts)
+    given = rows, weight, summands, hidden, network, gate, heads, tables, num_items, model.graph
+    return decompose(int(item), *given)
 
 
 def history_summands(
@@ -92,6 +94,7 @@ def history_summands(
 def decompose(
     item: int,
     rows: Rows,
+    weight: Tensor,
     summands: dict[str, Tensor],
     hidden: Tensor,
     network: Tensor,
@@ -106,6 +109,7 @@ def decompose(
     Args:
         item: Index of the item.
         rows: One row.
+        weight: The weights of its items, ``[nnz]``.
         summands: From :func:`history_summands`.
         hidden: C-Net's output, ``[1, d]``.
         network: C-Net's output less its input, ``[1, d]``.
@@ -122,12 +126,12 @@ def decompose(
     scale = (query * split_hidden).sum(dim=-1) / split_hidden.square().sum(dim=-1).clamp(min=1e-12)
     own_item, linear_item = tables.item[item].tensor_split([tables.channels])
     direction = (scale * split_heads(own_item, num_heads)).flatten()
-    value = row_scale(rows, hidden.dtype)
+    value = weight * row_scale(rows, hidden.dtype)
     each = {name: value * (part @ direction) for name, part in summands.items()}
     score = hidden @ direction
     linear_query, linear_bias = tables.inference.linear, 0.0
     if linear_query is not None:
-        columns = tables.split(tables.row_encoder[rows.item])[2]
+        columns = weight.unsqueeze(1) * tables.split(tables.row_encoder[rows.item])[2]
         each["linear"], linear_bias = linear_query.decompose(columns, linear_item)
         score = score + each["linear"].sum()
     assert tables.bias is not None

@@ -35,6 +35,7 @@ from graphdiff.models.ld4mrec.parts import (
 )
 from graphdiff.models.ld4mrec.presets import PRESETS
 from graphdiff.models.ld4mrec.process_settings import build_process
+from graphdiff.models.ld4mrec.recency import Recency
 from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
 from graphdiff.models.ld4mrec.row_encoding import encode_entries, encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
@@ -91,7 +92,9 @@ class LD4MRec(Recommender):
     :mod:`graphdiff.nn.heads`. Where rows are long, scores linear in the row are trained beside the
     network (:class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`) and validation weighs them.
     Items without interactions have vectors and a bias of their own, outside of training
-    (:class:`~graphdiff.models.ld4mrec.cold_items.ColdItemScores`).
+    (:class:`~graphdiff.models.ld4mrec.cold_items.ColdItemScores`). Where the data has times, rows
+    are ranked for with more weight on their latest items
+    (:class:`~graphdiff.models.ld4mrec.recency.Recency`).
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared
@@ -161,6 +164,7 @@ class LD4MRec(Recommender):
         self.cnet = CNet(channels, num_heads, blocks, num_steps) if cnet is None else cnet
         self.linear = linear_path(graph, config)
         self.cold_items = ColdItemScores(config.cold_items)
+        self.recency = Recency(config.recency)
         self.reset_parameters()
 
     @classmethod
@@ -184,6 +188,7 @@ class LD4MRec(Recommender):
         reset(self.cnet)
         self.steps.reset_parameters()
         self.cold_items.reset_parameters()
+        self.recency.reset_parameters()
         if self.linear is not None:
             self.linear.reset_parameters()
 
@@ -281,7 +286,8 @@ class LD4MRec(Recommender):
                 chain from the corrupted row, at most T, for comparison; see :func:`reverse_chain`.
         """
         assert isinstance(tables, ItemTables)
-        encoded = encode_scaled_rows(tables.row_encoder, query.rows)
+        weight = self.recency(query.rows)
+        encoded = encode_scaled_rows(tables.row_encoder, query.rows, weight)
         if not num_steps:
             return tables.inference(encoded)
         table, smooth = tables.encoder, self.process.smooth
@@ -314,8 +320,8 @@ class LD4MRec(Recommender):
         ).rows
         tables = self.cached_tables()
         assert isinstance(tables, ItemTables)
-        encoded = tables.split(encode_scaled_rows(tables.row_encoder, rows))[1]
-        gate = row_signals(encoded, self.gate, self.shares()).gate
+        encoded = encode_scaled_rows(tables.row_encoder, rows, self.recency(rows))
+        gate = row_signals(tables.split(encoded)[1], self.gate, self.shares()).gate
         return dict(zip(self.graph.modalities, gate.unbind(dim=1), strict=True))
 
     @torch.no_grad()

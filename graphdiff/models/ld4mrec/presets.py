@@ -12,6 +12,7 @@ PAPER: dict[str, Any] = {
     "modality_shares": "equal",
     "shrinkage": 0.0,
     "spectral_start": False,
+    "recency": 0.0,
     "ema_decay": 0.0,
     "propagation.collaborative": "svd",
     "propagation.content": "features",

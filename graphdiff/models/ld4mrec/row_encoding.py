@@ -68,12 +68,13 @@ def scaled_entries(seen: Tensor, row: Tensor, num_rows: int) -> Entries:
     return Entries(seen * scale.index_select(0, row), count)
 
 
-def encode_scaled_rows(table: Tensor, rows: Rows) -> Tensor:
+def encode_scaled_rows(table: Tensor, rows: Rows, weight: Tensor | None = None) -> Tensor:
     """Return scaled rows times a table, for inference.
 
     Args:
         table: ``[I, d]``; no gradient flows into it.
         rows: B rows.
+        weight: Weights of their items, ``[nnz]``; 1 by default.
 
     Returns:
         ``[B, d]``; an empty row gives zero.
@@ -83,4 +84,4 @@ def encode_scaled_rows(table: Tensor, rows: Rows) -> Tensor:
         >>> encode_scaled_rows(table, Rows(torch.tensor([0, 0]), torch.tensor([0, 1]), num=1))
         tensor([[0.7071, 1.4142]])
     """
-    return row_scale(rows, table.dtype).unsqueeze(-1) * sum_items(table, rows)
+    return row_scale(rows, table.dtype).unsqueeze(-1) * sum_items(table, rows, weight)

@@ -194,7 +194,7 @@ class ShardedLD4MRec(LD4MRec, registered=False):
         self, rows: SharedRows, draw: SharedDraw, withheld: Withheld | None
     ) -> Tensor:
         """Return the loss of each row, ``[B]``, as :meth:`LD4MRec.row_losses` does."""
-        (row, item, num), reconstruction = rows.own, self.reconstruction
+        (row, item, num, _), reconstruction = rows.own, self.reconstruction
         propagated = self.propagated(withheld)  # type: ignore[arg-type]
         dtype, num_heads = propagated.table.dtype, self.config.num_heads
         popularity = self.graph.cached(_popularity).to(dtype)

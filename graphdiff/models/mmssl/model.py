@@ -229,7 +229,7 @@ class MMSSL(Recommender):
         """Select the items of each user in the graph of each modality, by the current features."""
         for chosen, (user, item) in zip(self.chosen, self._content(), strict=True):
             for users in torch.arange(self.num_users, device=self.device).split(1024):
-                row, seen, _ = self.graph.rows(users)
+                row, seen, *_ = self.graph.rows(users)
                 _, best = topk_inner_product(
                     user[users], item, None, chosen.size(1), exclude=(row, seen)
                 )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from graphdiff import LD4MRec, fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.evaluation.ranking import rank
-from graphdiff.models.ld4mrec.calibration import LENGTH, HeldOut, _scorer
+from graphdiff.models.ld4mrec.calibration import LENGTH, HeldOut, path_scorer
 from graphdiff.models.ld4mrec.cold_items import (
     cold_neighbors,
     exchanges,
@@ -197,8 +197,8 @@ def test_weight_of_the_linear_path_and_bias_do_not_drive_each_other():
     make_low(model)
     # Held-out items that the path alone ranks first.
     users = torch.arange(model.num_users)
-    score = _scorer(model.linear, model.graph, model.graph.rows(users), kept=False)(0, len(users))
     rows = model.graph.rows(users)
+    score = path_scorer(model.linear, model.graph, rows, kept=False)(0, len(users))
     score[rows.row, rows.item] = -torch.inf
     pairs, found = torch.stack([users, score.argmax(dim=1)]), []
     for _ in range(3):

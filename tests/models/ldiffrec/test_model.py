@@ -68,7 +68,7 @@ def test_the_loss_equals_that_of_dense_rows(monkeypatch, shared, num_clusters, r
 
     again = torch.Generator().manual_seed(5)
     x = dense(model)[users]
-    row, item, _ = model.graph.rows(users)
+    row, item, *_ = model.graph.rows(users)
     x[row, item] = (torch.rand(len(row), generator=again) >= 0.1) / 0.9
     mean, log_variance = encode(model.vae, x)
     z = mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=again)

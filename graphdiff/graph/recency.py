@@ -1,0 +1,78 @@
+"""The order in which users had their items, and weights that prefer the latest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.rows import Rows
+
+
+def ages(user: Tensor, time: Tensor, num_users: int) -> Tensor:
+    """Return how many later interactions the user of each interaction has.
+
+    Interactions of a user at the same time share the mean of their places.
+
+    Args:
+        user: Long ``[E]``, in any order.
+        time: When each happened, numbers ``[E]``; only the order within a user counts.
+        num_users: U.
+
+    Returns:
+        Float32 ``[E]``.
+
+    Example:
+        >>> ages(torch.tensor([0, 1, 0, 0]), torch.tensor([5, 1, 9, 5]), num_users=2)
+        tensor([1.5000, 0.0000, 0.0000, 1.5000])
+    """
+    if user.numel() == 0:
+        return torch.zeros_like(user, dtype=torch.float32)
+    order = time.argsort(stable=True)
+    order = order[user[order].argsort(stable=True)]
+    user, time = user[order], time[order]
+    place = torch.arange(user.numel(), device=user.device)
+    later = torch.bincount(user, minlength=num_users).cumsum(0)[user] - 1 - place
+    new = torch.ones_like(user, dtype=torch.bool)
+    new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+    group = new.cumsum(0) - 1
+    size = torch.bincount(group)
+    total = torch.zeros_like(size, dtype=torch.float64).index_add_(0, group, later.double())
+    found = torch.empty_like(later, dtype=torch.float32)
+    found[order] = (total / size)[group].float()
+    return found
+
+
+def last_places(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the different values of ``key``, long ``[n]``, ascending, and the last place of each.
+
+    Example:
+        >>> last_places(torch.tensor([7, 2, 7]))
+        (tensor([2, 7]), tensor([1, 2]))
+    """
+    different, inverse = key.unique(return_inverse=True)
+    place = torch.arange(key.numel(), device=key.device)
+    return different, torch.zeros_like(different).scatter_reduce(0, inverse, place, "amax")
+
+
+def recency_weights(rows: Rows, exponent: float) -> Tensor | None:
+    r"""Return the weight of each item of rows, :math:`(1 + a)^{-\rho}` for an item with a later
+    items in the row, times a constant of the row that makes their mean one.
+
+    Args:
+        rows: B rows with nnz items in all.
+        exponent: ρ ≥ 0.
+
+    Returns:
+        Float32 ``[nnz]``; None where all weights are one: at ρ = 0, or where the order is unknown.
+
+    Example:
+        >>> rows = Rows(torch.tensor([0, 0]), torch.tensor([3, 5]), 1, torch.tensor([0.0, 2.0]))
+        >>> recency_weights(rows, exponent=1.0)
+        tensor([1.5000, 0.5000])
+    """
+    if rows.age is None or not exponent:
+        return None
+    weight = (1 + rows.age).pow(-exponent)
+    total = weight.new_zeros(rows.num).index_add(0, rows.row, weight)
+    # An empty row has no item, and a row's newest item has a positive weight.
+    return weight * (rows.degree() / total).index_select(0, rows.row)

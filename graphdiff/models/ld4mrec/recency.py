@@ -1,0 +1,47 @@
+"""How much more LD4MRec's rows count a user's latest items."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.recency import recency_weights
+from graphdiff.graph.rows import Rows
+
+#: Values of ρ that validation chooses from.
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+
+
+class Recency(torch.nn.Module):
+    r"""Weights of the items of observed rows by their order.
+
+    An item with a later items in the row has the weight :math:`(1 + a)^{-\rho}`, times a constant
+    that makes the mean of a row one, so that lengths mean what they do without. Rows are weighted
+    where users are ranked for; training and the reverse chain see plain rows. It is ours: what
+    users had last says more about what they take next, which random hiding cannot teach.
+
+    Without known times all weights are one.
+
+    Args:
+        setting: ρ; None for the value that validation chooses, 0 until then.
+    """
+
+    exponent: Tensor
+
+    def __init__(self, setting: float | None) -> None:
+        super().__init__()
+        self.setting = setting
+        self.register_buffer("exponent", torch.tensor(setting or 0.0))
+
+    def reset_parameters(self) -> None:
+        """Set ρ to its setting, or to 0 where validation chooses it."""
+        self.exponent.fill_(self.setting or 0.0)
+
+    def forward(self, rows: Rows) -> Tensor | None:
+        """Return the weights of the items of ``rows``, ``[nnz]``; None where all are one."""
+        return None if rows.age is None else recency_weights(rows, self.exponent.item())
+
+    def candidates(self, rows: Rows) -> tuple[float, ...]:
+        """Return the values that validation chooses from, with ``rows`` as histories; none where
+        there is no choice."""
+        return EXPONENTS if self.setting is None and rows.age is not None else ()
