@@ -183,7 +183,8 @@ class Recommender(Frames, ChangeableModel):
                 f"{type(self).__name__} knows only the users it was trained on; give user_index or "
                 "user_id, or use a model that computes a user from a history, such as LD4MRec"
             )
-        return Query(self.catalogue.rows(history, history_index))
+        known = self.graph.age is not None
+        return Query(self.catalogue.rows(history, history_index, ordered=known))
 
     def excluded_pairs(
         self,

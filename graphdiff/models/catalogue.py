@@ -134,9 +134,9 @@ class Catalogue(torch.nn.Module):
             found = conversion.as_positions(item_index, self.num_items, "item_index", ordered)
         return self._tensor(found)
 
-    def rows(self, history: Any = None, history_index: Any = None) -> Rows:
-        """Return histories, given as raw ids or as indices in the order of time, the latest last,
-        as rows without repeats; of an item that is repeated, the latest counts."""
+    def rows(self, history: Any = None, history_index: Any = None, ordered: bool = True) -> Rows:
+        """Return histories, given as raw ids or as indices, as rows without repeats. If they are
+        ``ordered``, by time with the latest last, so are the rows; of repeats the latest counts."""
         if history is not None:
             lists = conversion.as_lists(history, "history")
             indices = [self._find(one, "history") for one in lists]
@@ -149,9 +149,9 @@ class Catalogue(torch.nn.Module):
         item = torch.tensor([index for one in indices for index in one], dtype=torch.long)
         row = torch.arange(len(indices)).repeat_interleave(length, output_size=item.numel())
         key, place = last_places(row * self.num_items + item)
-        row, item = key // self.num_items, key % self.num_items
-        device, age = self.available.device, ages(row, place, len(indices))
-        return Rows(row.to(device), item.to(device), len(indices), age.to(device))
+        row, item, device = key // self.num_items, key % self.num_items, self.available.device
+        age = ages(row, place, len(indices)).to(device) if ordered else None
+        return Rows(row.to(device), item.to(device), len(indices), age)
 
     def pairs(
         self, num_rows: int, exclude: Any = None, exclude_index: Any = None

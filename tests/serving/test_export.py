@@ -16,6 +16,7 @@ from graphdiff.nn import DiffusionSchedule, Part
 from graphdiff.serving import export as module
 from graphdiff.serving.export import PackedTable, Program, export, rounded
 from tests.conftest import make_model, random_data
+from tests.graph.test_recency import timed_data
 from tests.serving.client import local
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -37,6 +38,22 @@ def make(features=None, seed=0, num_items=50, **settings):
         model.linear.start(model.graph, torch.Generator().manual_seed(seed))
         model.linear.weight.fill_(0.5)
     return model, data
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.5])
+def test_programs_weigh_the_latest_items_as_the_model_does(exponent, tmp_path):
+    data = timed_data(num_users=30, num_items=50, features={"image": 6})
+    model = make_model(MODELS["ld4mrec"], data, recency=exponent).eval()
+    torch.nn.init.normal_(model.cnet.blocks[0].outer.weight)
+    torch.nn.init.normal_(model.bias)
+    export(model, tmp_path / "model.onnx", k=7)
+    program = Program(model, k=7)
+    backwards = [one[::-1] for one in LISTS]
+    for lists in (*BATCHES, backwards, [[*LISTS[3], 3], [5, 1, 5]]):
+        item, score = model.recommend(history_index=lists, k=7)
+        same(program(*ragged(lists)), (item, score))
+        same(run_onnx(tmp_path / "model.onnx", lists), (item, score))
+    assert not torch.equal(program(*ragged(LISTS))[1], program(*ragged(backwards))[1])
 
 
 def ragged(lists):
