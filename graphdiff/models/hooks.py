@@ -204,7 +204,8 @@ class ModelHooks(torch.nn.Module, ABC):
         )
 
     def calibrate(self, pairs: Tensor) -> None:
-        """Set what validation decides beside the epoch, before this epoch is validated.
+        """Set what validation decides beside the epoch, before this epoch is validated, or after
+        the model was solved.
 
         Nothing by default. It must not change the weights that training goes on with.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import BaseConfig, Query, Tables
 from graphdiff.models.closed_form import ClosedForm
@@ -40,11 +41,15 @@ class ItemItem(ClosedForm):
 
     def user_vectors(self, query: Query, tables: Tables) -> Tensor:
         """Return the users' rows, dense ``[B, I]``; :meth:`scorer` does not need them."""
-        row, item, num, _ = query.rows
-        vectors = self.weight.new_zeros(num, self.num_items)
-        vectors[row, item] = 1
+        rows, entries = query.rows, self.entries(query.rows)
+        vectors = self.weight.new_zeros(rows.num, self.num_items)
+        vectors[rows.row, rows.item] = 1.0 if entries is None else entries.to(vectors.dtype)
         return vectors
+
+    def entries(self, rows: Rows) -> Tensor | None:
+        """Return the values of rows, ``[nnz]``; None where all are 1."""
+        return None
 
     def scorer(self, query: Query, tables: Tables, **options: Any) -> Callable[[int, int], Tensor]:
         """Return a function that sums rows of W for one block of items."""
-        return item_item_scorer(query.rows, tables.item.t())
+        return item_item_scorer(query.rows, tables.item.t(), self.entries(query.rows))

@@ -139,12 +139,15 @@ def multiply_rows(
     )
 
 
-def item_item_scorer(rows: Rows, weight: Tensor) -> Callable[[int, int], Tensor]:
+def item_item_scorer(
+    rows: Rows, weight: Tensor, entries: Tensor | None = None
+) -> Callable[[int, int], Tensor]:
     """Return a function that computes the scores ``x @ weight`` of one block of items.
 
     Args:
         rows: The history of each user.
         weight: ``[I, I]``, from an item of the history to an item to score.
+        entries: The values of the rows, ``[nnz]``; 1 by default.
 
     Returns:
         A function ``(start, stop)`` that returns ``[B, stop - start]``.
@@ -155,10 +158,12 @@ def item_item_scorer(rows: Rows, weight: Tensor) -> Callable[[int, int], Tensor]
         >>> item_item_scorer(rows, torch.arange(9.0).view(3, 3))(1, 3)
         tensor([[ 8., 10.]])
     """
-    ones = torch.ones_like(rows.item, dtype=weight.dtype)
+    if entries is None:
+        entries = torch.ones_like(rows.item, dtype=weight.dtype)
+    values = entries.to(weight.dtype)
 
     def score_block(start: int, stop: int) -> Tensor:
         table = weight[:, start:stop].contiguous()
-        return multiply_rows(table, rows.row, rows.item, ones, rows.num)
+        return multiply_rows(table, rows.row, rows.item, values, rows.num)
 
     return score_block

@@ -181,6 +181,7 @@ def _solve(
         print_status(f"Solving {type(model).__name__} for {model.num_items:,} items, in one step")
     with torch.no_grad():
         model.solve()
+        model.calibrate(data[INTERACTS].val_edge_label_index.to(model.device))
     model.eval()
     model.invalidate_tables()
     seconds = time.perf_counter() - start

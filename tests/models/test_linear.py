@@ -221,5 +221,5 @@ def test_neighborhood_models_have_no_user_vectors(data):
 
 
 def test_repr_shows_sizes_and_settings(data):
-    assert str(make_model(EASE, data)) == "EASE(25, 14, regularization=100.0)"
+    assert str(make_model(EASE, data)) == "EASE(25, 14, regularization=100.0, recency=0.0)"
     assert str(make_model(Popularity, data)) == "Popularity(25, 14)"

@@ -3,7 +3,6 @@ is kept, how much more the latest items count, and the bias of cold items."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.models.held_out import HeldOut, Scorer
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
 from graphdiff.models.table_cache import Tables
@@ -23,91 +23,6 @@ if TYPE_CHECKING:
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: μ at the share 1, in ratios of the deviations: there the network only breaks ties.
 ALONE = 1000.0
-#: Length of the recommendation lists.
-LENGTH = 20
-#: Largest number of users that are looked at.
-MOST_USERS = 2048
-#: Largest number of users, and of scores, that are held at a time.
-BLOCK, BLOCK_SCORES = 256, 2**25
-
-#: Scores ``[stop - start, I]`` of the users from ``start`` to ``stop``.
-Scorer = Callable[[int, int], Tensor]
-
-
-class HeldOut:
-    """Users with their histories and held-out items.
-
-    Args:
-        graph: Training interactions.
-        pairs: Held-out pairs (user, item), long ``[2, P]``.
-        most: Largest number of users, which are drawn with a fixed seed; 2,048 by default.
-    """
-
-    def __init__(self, graph: RecGraph, pairs: Tensor, most: int | None = None) -> None:
-        users, most = pairs[0].unique(), most or MOST_USERS
-        if users.numel() > most:
-            generator = torch.Generator().manual_seed(0)
-            chosen = torch.randperm(users.numel(), generator=generator)[:most]
-            users = users[chosen.sort().values.to(users.device)]
-        self.user = users
-        self.seen = graph.rows(users)
-        place = torch.searchsorted(users, pairs[0]).clamp(max=users.numel() - 1)
-        own = users[place] == pairs[0]
-        order = place[own].argsort(stable=True)
-        self.target = Rows(place[own][order], pairs[1][own][order], users.numel())
-        self.num_items = graph.num_items
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """Return the bounds of blocks of users."""
-        num, size = self.user.numel(), max(1, min(BLOCK, BLOCK_SCORES // self.num_items))
-        return [(start, min(start + size, num)) for start in range(0, num, size)]
-
-    def recall(self, scorer: Scorer) -> Tensor:
-        """Return the recall@20 of scores, a scalar."""
-        total = torch.zeros((), device=self.user.device)
-        for start, stop in self.blocks():
-            total += self._recall(scorer(start, stop), start, stop)
-        return total / self.user.numel()
-
-    def recall_of_mixes(self, network: Scorer, path: Scorer) -> tuple[Tensor, Tensor]:
-        """Return μ for each share and the recall@20 of the network's scores plus μ times the
-        path's, ``[S]`` each."""
-        recall = torch.zeros(len(SHARES), device=self.user.device)
-        weight = recall
-        for start, stop in self.blocks():
-            by_network, by_path = network(start, stop), path(start, stop)
-            if start == 0:
-                # The ratio of the first users stands for all, so that μ is one number.
-                deviation = by_path.std(dim=1).mean().clamp(min=torch.finfo(by_path.dtype).tiny)
-                share = torch.tensor(SHARES, device=deviation.device)
-                odds = torch.where(share < 1, share / (1 - share), ALONE)
-                weight = odds * by_network.std(dim=1).mean() / deviation
-            for n, one in enumerate(weight):
-                recall[n] += self._recall(by_network + one * by_path, start, stop)
-        return weight, recall / self.user.numel()
-
-    def _recall(self, score: Tensor, start: int, stop: int) -> Tensor:
-        """Return the sum of the recalls of one block."""
-        score.masked_fill_(self.histories(start, stop), -torch.inf)
-        target = self.targets(start, stop)
-        top = score.topk(min(LENGTH, self.num_items), dim=1).indices
-        return (target.gather(1, top).sum(dim=1) / target.sum(dim=1)).sum()
-
-    def histories(self, start: int, stop: int) -> Tensor:
-        """Return the items of the users from ``start`` to ``stop``, bool ``[B, I]``."""
-        return self._block(self.seen, start, stop)
-
-    def targets(self, start: int, stop: int) -> Tensor:
-        """Return their held-out items, bool ``[B, I]``."""
-        return self._block(self.target, start, stop)
-
-    def _block(self, rows: Rows, start: int, stop: int) -> Tensor:
-        low, high = torch.searchsorted(rows.row, rows.row.new_tensor([start, stop])).tolist()
-        row, item = rows.row[low:high] - start, rows.item[low:high]
-        shape = (stop - start, self.num_items)
-        dense = torch.zeros(shape, dtype=torch.bool, device=row.device)
-        dense[row, item] = True
-        return dense
 
 
 @torch.no_grad()
@@ -150,13 +65,8 @@ class _Calibration:
             self.path.keep(self.graph, self.held_out.recall(latest))
         before = self.recency.exponent.item()
         self.mix()
-        recalls = {
-            exponent: self.held_out.recall(self.mixed(exponent)).item()
-            for exponent in self.recency.candidates(self.rows)
-        }
-        if recalls:
-            # Of equal ones the least, which comes first.
-            self.recency.exponent.fill_(max(recalls, key=recalls.__getitem__))
+        if self.recency.candidates(self.rows.age is not None):
+            self.recency.choose(lambda exponent: self.held_out.recall(self.mixed(exponent)))
         if self.recency.exponent.item() != before:
             self.mix()
         self.finish()
@@ -166,7 +76,7 @@ class _Calibration:
         if self.path is not None:
             weight = self.recency(self.rows)
             by_path = self.by_path(self.path, weight, kept=True)
-            ratio, recall = self.held_out.recall_of_mixes(self.by_network(weight), by_path)
+            ratio, recall = recall_of_mixes(self.held_out, self.by_network(weight), by_path)
             self.path.weight.copy_(ratio[recall.argmax()])
 
     def mixed(self, exponent: float) -> Scorer:
@@ -211,3 +121,21 @@ def score_block(vectors: Tensor, tables: Tables) -> Tensor:
     """Return the scores of users with the vectors ``[B, d]``, ``[B, I]``."""
     score = vectors @ tables.item.t()
     return score if tables.bias is None else score + tables.bias
+
+
+def recall_of_mixes(held_out: HeldOut, network: Scorer, path: Scorer) -> tuple[Tensor, Tensor]:
+    """Return μ for each share and the recall@20 of the network's scores plus μ times the
+    path's, ``[S]`` each."""
+    recall = torch.zeros(len(SHARES), device=held_out.user.device)
+    weight = recall
+    for start, stop in held_out.blocks():
+        by_network, by_path = network(start, stop), path(start, stop)
+        if start == 0:
+            # The ratio of the first users stands for all, so that μ is one number.
+            deviation = by_path.std(dim=1).mean().clamp(min=torch.finfo(by_path.dtype).tiny)
+            share = torch.tensor(SHARES, device=deviation.device)
+            odds = torch.where(share < 1, share / (1 - share), ALONE)
+            weight = odds * by_network.std(dim=1).mean() / deviation
+        for n, one in enumerate(weight):
+            recall[n] += held_out.sum_of_recalls(by_network + one * by_path, start, stop)
+    return weight, recall / held_out.user.numel()

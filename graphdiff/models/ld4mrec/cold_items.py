@@ -11,7 +11,8 @@ from torch import Tensor
 from graphdiff.graph.changes import without_interactions
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.ld4mrec.calibration import LENGTH, MOST_USERS, HeldOut, score_block
+from graphdiff.models.held_out import LENGTH, MOST_USERS, HeldOut
+from graphdiff.models.ld4mrec.calibration import score_block
 from graphdiff.models.ld4mrec.config import ColdItemsConfig
 from graphdiff.models.query import Query
 from graphdiff.nn.heads import CosineHeads, InnerProductHeads

@@ -35,12 +35,12 @@ from graphdiff.models.ld4mrec.parts import (
 )
 from graphdiff.models.ld4mrec.presets import PRESETS
 from graphdiff.models.ld4mrec.process_settings import build_process
-from graphdiff.models.ld4mrec.recency import Recency
 from graphdiff.models.ld4mrec.reverse_chain import reverse_chain
 from graphdiff.models.ld4mrec.row_encoding import encode_entries, encode_scaled_rows
 from graphdiff.models.ld4mrec.row_signals import Signals, row_signals
 from graphdiff.models.ld4mrec.sizes import with_sizes
 from graphdiff.models.ld4mrec.training_step import row_losses
+from graphdiff.models.recency import Recency
 from graphdiff.nn.cnet import CNet
 from graphdiff.nn.constants import constant
 from graphdiff.nn.diffusion import Schedule, StepSampler
@@ -94,7 +94,7 @@ class LD4MRec(Recommender):
     Items without interactions have vectors and a bias of their own, outside of training
     (:class:`~graphdiff.models.ld4mrec.cold_items.ColdItemScores`). Where the data has times, rows
     are ranked for with more weight on their latest items
-    (:class:`~graphdiff.models.ld4mrec.recency.Recency`).
+    (:class:`~graphdiff.models.recency.Recency`).
 
     From the paper are the diffusion of rows, forward-free inference, C-Net with its two signals,
     aggregation with :math:`1/\sqrt{|N_u||N_i|}`, and the softening by p and γ. Ours are the shared

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from graphdiff import LD4MRec, fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.evaluation.ranking import rank
-from graphdiff.models.ld4mrec.calibration import LENGTH, HeldOut, path_scorer
+from graphdiff.models.held_out import LENGTH, HeldOut
+from graphdiff.models.ld4mrec.calibration import path_scorer
 from graphdiff.models.ld4mrec.cold_items import (
     cold_neighbors,
     exchanges,

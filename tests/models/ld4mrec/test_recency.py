@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from graphdiff import LD4MRec, fit
+from graphdiff import EASE, LD4MRec, fit
 from graphdiff.errors import ConfigError
 from graphdiff.graph.recency import last_places, recency_weights
-from graphdiff.models.ld4mrec.recency import EXPONENTS
 from graphdiff.models.query import Query
+from graphdiff.models.recency import EXPONENTS
 from graphdiff.schema import INTERACTS, build_data
 from tests.conftest import make_model, random_data
 from tests.graph.test_recency import timed_data
@@ -157,3 +157,25 @@ def ordered_data(num_users, num_items, train, val, test, known):
     if known:
         data[INTERACTS].time = kept
     return data
+
+
+@pytest.mark.parametrize("exponent", [0.5, None])
+def test_ease_weighs_rows_alike(exponent, tmp_path):
+    data = timed_data(**SIZES, most=100)
+    model = EASE.from_data(data, "recent", **({} if exponent is None else {"recency": exponent}))
+    fit(model, data, progress=False)
+    chosen = model.recency.exponent.item()
+    assert chosen == exponent or (exponent is None and chosen in EXPONENTS)
+    rows = model.graph.rows(torch.arange(model.num_users))
+    dense = torch.zeros(rows.num, model.num_items)
+    weight = recency_weights(rows, chosen)
+    dense[rows.row, rows.item] = 1.0 if weight is None else weight
+    torch.testing.assert_close(everyone(model), dense @ model.weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(everyone(model.eval()), model(torch.arange(model.num_users)))
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(everyone(EASE.from_pretrained(tmp_path)), everyone(model))
+
+
+def test_ease_needs_times_for_it():
+    with pytest.raises(ConfigError, match="the data has no times"):
+        EASE.from_data(random_data(**SIZES), "recent")

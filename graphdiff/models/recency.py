@@ -1,6 +1,8 @@
-"""How much more LD4MRec's rows count a user's latest items."""
+"""How much more a row counts its latest items."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 
 #: Values of ρ that validation chooses from.
-EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 class Recency(torch.nn.Module):
@@ -17,8 +19,8 @@ class Recency(torch.nn.Module):
 
     An item with a later items in the row has the weight :math:`(1 + a)^{-\rho}`, times a constant
     that makes the mean of a row one, so that lengths mean what they do without. Rows are weighted
-    where users are ranked for; training and the reverse chain see plain rows. It is ours: what
-    users had last says more about what they take next, which random hiding cannot teach.
+    where users are ranked for; trainings see plain rows. It is ours: what users had last says more
+    about what they take next, which hiding random items cannot teach.
 
     Without known times all weights are one.
 
@@ -41,7 +43,19 @@ class Recency(torch.nn.Module):
         """Return the weights of the items of ``rows``, ``[nnz]``; None where all are one."""
         return None if rows.age is None else recency_weights(rows, self.exponent.item())
 
-    def candidates(self, rows: Rows) -> tuple[float, ...]:
-        """Return the values that validation chooses from, with ``rows`` as histories; none where
-        there is no choice."""
-        return EXPONENTS if self.setting is None and rows.age is not None else ()
+    def candidates(self, known: bool) -> tuple[float, ...]:
+        """Return the values that validation chooses from; none where there is no choice.
+
+        Args:
+            known: The order of the rows is known.
+        """
+        return EXPONENTS if self.setting is None and known else ()
+
+    def choose(self, recall: Callable[[float], Tensor]) -> None:
+        """Set ρ to the value with the best recall, the least of equal ones.
+
+        Args:
+            recall: Returns the recall with a value of ρ, a scalar.
+        """
+        found = {exponent: recall(exponent).item() for exponent in EXPONENTS}
+        self.exponent.fill_(max(found, key=found.__getitem__))

@@ -1,0 +1,80 @@
+"""Recall on held-out pairs, for what models set by validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from graphdiff.graph.rows import Rows
+from graphdiff.graph.store import RecGraph
+
+#: Length of the recommendation lists.
+LENGTH = 20
+#: Largest number of users that are looked at.
+MOST_USERS = 2048
+#: Largest number of users, and of scores, that are held at a time.
+BLOCK, BLOCK_SCORES = 256, 2**25
+
+#: Scores ``[stop - start, I]`` of the users from ``start`` to ``stop``.
+Scorer = Callable[[int, int], Tensor]
+
+
+class HeldOut:
+    """Users with their histories and held-out items.
+
+    Args:
+        graph: Training interactions.
+        pairs: Held-out pairs (user, item), long ``[2, P]``.
+        most: Largest number of users, which are drawn with a fixed seed; 2,048 by default.
+    """
+
+    def __init__(self, graph: RecGraph, pairs: Tensor, most: int | None = None) -> None:
+        users, most = pairs[0].unique(), most or MOST_USERS
+        if users.numel() > most:
+            generator = torch.Generator().manual_seed(0)
+            chosen = torch.randperm(users.numel(), generator=generator)[:most]
+            users = users[chosen.sort().values.to(users.device)]
+        self.user = users
+        self.seen = graph.rows(users)
+        place = torch.searchsorted(users, pairs[0]).clamp(max=users.numel() - 1)
+        own = users[place] == pairs[0]
+        order = place[own].argsort(stable=True)
+        self.target = Rows(place[own][order], pairs[1][own][order], users.numel())
+        self.num_items = graph.num_items
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return the bounds of blocks of users."""
+        num, size = self.user.numel(), max(1, min(BLOCK, BLOCK_SCORES // self.num_items))
+        return [(start, min(start + size, num)) for start in range(0, num, size)]
+
+    def recall(self, scorer: Scorer) -> Tensor:
+        """Return the recall@20 of scores, a scalar."""
+        total = torch.zeros((), device=self.user.device)
+        for start, stop in self.blocks():
+            total += self.sum_of_recalls(scorer(start, stop), start, stop)
+        return total / self.user.numel()
+
+    def sum_of_recalls(self, score: Tensor, start: int, stop: int) -> Tensor:
+        """Return the sum of the recalls of one block of users, whose scores it changes."""
+        score.masked_fill_(self.histories(start, stop), -torch.inf)
+        target = self.targets(start, stop)
+        top = score.topk(min(LENGTH, self.num_items), dim=1).indices
+        return (target.gather(1, top).sum(dim=1) / target.sum(dim=1)).sum()
+
+    def histories(self, start: int, stop: int) -> Tensor:
+        """Return the items of the users from ``start`` to ``stop``, bool ``[B, I]``."""
+        return self._block(self.seen, start, stop)
+
+    def targets(self, start: int, stop: int) -> Tensor:
+        """Return their held-out items, bool ``[B, I]``."""
+        return self._block(self.target, start, stop)
+
+    def _block(self, rows: Rows, start: int, stop: int) -> Tensor:
+        low, high = torch.searchsorted(rows.row, rows.row.new_tensor([start, stop])).tolist()
+        row, item = rows.row[low:high] - start, rows.item[low:high]
+        shape = (stop - start, self.num_items)
+        dense = torch.zeros(shape, dtype=torch.bool, device=row.device)
+        dense[row, item] = True
+        return dense
