@@ -24,17 +24,20 @@ def power_law_graph(num_items: int, modalities: bool) -> RecGraph:
     weight = torch.arange(1, num_items + 1, dtype=torch.float64).pow(-0.8)
     cumulative = weight[torch.randperm(num_items, generator=generator)].cumsum(0)
     cumulative /= cumulative[-1].clone()
-    pieces = []
+    # A few more, as some are drawn twice.
+    drawn, num = torch.empty(num_users * (PER_USER + 2), dtype=torch.long), 0
+    degree = torch.zeros(num_users, dtype=torch.long)
     for users in torch.arange(num_users).split(100_000):
-        # A few more, as some are drawn twice.
         uniform = torch.rand(len(users), PER_USER + 2, generator=generator, dtype=torch.float64)
         item = torch.searchsorted(cumulative, uniform).clamp(max=num_items - 1)
-        pieces.append((users.unsqueeze(1) * num_items + item).unique())
-    key = torch.cat(pieces)
-    del pieces
-    user, col = key // num_items, key % num_items
+        key = (users.unsqueeze(1) * num_items + item).unique()
+        drawn[num : num + len(key)] = key % num_items
+        degree[users] = torch.bincount(key // num_items - users[0], minlength=len(users))
+        num += len(key)
+    col = drawn[:num].clone()
+    del drawn
     rowptr = torch.zeros(num_users + 1, dtype=torch.long)
-    rowptr[1:] = torch.bincount(user, minlength=num_users).cumsum(0)
+    rowptr[1:] = degree.cumsum(0)
     if not modalities:
         return RecGraph(rowptr, col, num_items)
     target = torch.arange(num_items).repeat_interleave(NUM_NEIGHBORS)

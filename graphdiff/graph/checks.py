@@ -67,12 +67,12 @@ def _check_edges(tensors: Mapping[str, Tensor], modality: str, num_items: int) -
         "a floating tensor [E]",
     )
     _expect(
-        index.dtype == torch.long
+        index.dtype in (torch.int32, torch.long)
         and index.shape == (2, weight.numel())
         and _within(index, num_items),
         f"similar_{modality}_index",
         index,
-        f"a long tensor [2, {weight.numel()}] of item indices from 0 to {num_items - 1}",
+        f"an int32 or long tensor [2, {weight.numel()}] of item indices from 0 to {num_items - 1}",
     )
 
 

@@ -137,9 +137,9 @@ def similarity_graph(graph: RecGraph, shares: Mapping[str, float]) -> FixedGraph
     """
     graphs = [(share, *graph.similar(name)) for name, share in dict(shares).items()]
     size = (graph.num_items, graph.num_items)
-    if len(graphs) == 1:  # without copying the edges
+    if len(graphs) == 1:  # without copying the edges, nor weights that stay as they are
         share, edge_index, weight = graphs[0]
-        return FixedGraph(edge_index, share * weight, *size)
+        return FixedGraph(edge_index, weight if share == 1 else share * weight, *size)
     return FixedGraph(
         torch.cat([edge_index for _, edge_index, _ in graphs], dim=1),
         torch.cat([share * weight for share, _, weight in graphs]),
@@ -162,7 +162,8 @@ def strongest_similarity_graph(graph: RecGraph) -> FixedGraph:
                 [1., 0.]])
     """
     graphs = [graph.similar(name) for name in graph.modalities]
-    key = torch.cat([target * graph.num_items + source for (source, target), _ in graphs])
+    pairs = [edge_index.long() for (edge_index, _) in graphs]
+    key = torch.cat([target * graph.num_items + source for source, target in pairs])
     weight = torch.cat([weight for _, weight in graphs])
     key, edge = key.unique(return_inverse=True)
     largest = weight.new_zeros(key.numel()).scatter_reduce(

@@ -25,13 +25,14 @@ class FixedGraph:
     step, halves the time of an epoch.
 
     Args:
-        edge_index: Long ``[2, E]``, sources in row 0 and targets in row 1, or a pair of them. Edges
-            that are sorted by target are not copied.
+        edge_index: Long or int32 ``[2, E]``, sources in row 0 and targets in row 1, or a pair of
+            them. Edges that are sorted by target are not copied.
         edge_weight: Float ``[E]``.
         num_sources: Number of source nodes.
         num_targets: Number of target nodes.
         use_torch_sparse: Use ``torch_sparse.SparseTensor`` (``True``) or :mod:`torch.sparse`
-            (``False``); by default the former where it is installed. The results agree.
+            (``False``); by default the former on a GPU, where it is installed. On a CPU the kernel
+            is the same, and its 64-bit indices would only take memory. The results agree.
 
     Example:
         >>> import torch
@@ -60,11 +61,12 @@ class FixedGraph:
         source, target = edge_index
         if source.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
-                use_torch_sparse = WITH_TORCH_SPARSE
+                use_torch_sparse = WITH_TORCH_SPARSE and source.device.type != "cpu"
             size = (num_targets, num_sources)
             self.matrix = _sparse(target, source, edge_weight, size, use_torch_sparse)
         else:
-            self.edge_index, self.edge_weight = torch.stack([source, target]), edge_weight
+            self.edge_index = torch.stack([source, target]).long()
+            self.edge_weight = edge_weight
 
     @property
     def transposed(self) -> Any:
@@ -295,7 +297,7 @@ def _sparse(
     """Return a sparse matrix; entries that are sorted by row are not copied."""
     if bool((row[1:] >= row[:-1]).all()):
         rowptr = row.new_zeros(size[0] + 1)
-        torch.cumsum(torch.bincount(row, minlength=size[0]), dim=0, out=rowptr[1:])
+        rowptr[1:] = torch.bincount(row, minlength=size[0]).cumsum(0)
         return _of_parts(rowptr, col, value, size, use_torch_sparse)
     if use_torch_sparse and row.device.type != "cpu":
         return SparseTensor(row=row, col=col, value=value, sparse_sizes=size).coalesce()

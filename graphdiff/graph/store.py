@@ -41,7 +41,7 @@ class RecGraph(torch.nn.Module):
         features: Per modality, float32 ``[I, F_m]``.
         has: Per modality, bool ``[I]``; False where an item lacks it.
         similar: Per modality, ``(edge_index [2, E_m], edge_weight [E_m])`` of the item-item
-            graph.
+            graph. Indices are kept as int32, the largest part of a large graph in half the memory.
         age: How many later interactions the user of each interaction has, float32 ``[E]``, parallel
             to ``col``; see :func:`graphdiff.graph.recency.ages`. None where the order is unknown.
 
@@ -76,7 +76,7 @@ class RecGraph(torch.nn.Module):
             self.register_buffer(f"has_{name}", has[name])  # type: ignore[index]
             if similar is not None:
                 edge_index, edge_weight = similar[name]
-                self.register_buffer(f"similar_{name}_index", edge_index)
+                self.register_buffer(f"similar_{name}_index", edge_index.int())
                 self.register_buffer(f"similar_{name}_weight", edge_weight)
         self._memo: dict[tuple[Any, ...], Any] = {}
 
@@ -226,10 +226,12 @@ class RecGraph(torch.nn.Module):
         return getattr(self, f"x_{modality}"), getattr(self, f"has_{modality}")
 
     def similar(self, modality: str) -> tuple[Tensor, Tensor]:
-        """Return ``(edge_index [2, E_m], edge_weight [E_m])`` of one modality's item-item graph; it
-        has no edges where it was not read."""
+        """Return ``(edge_index [2, E_m], edge_weight [E_m])``, int32 and float32, of one modality's
+        item-item graph; it has no edges where it was not read. Products of indices exceed int32:
+        compute them with ``edge_index.long()``."""
         if f"similar_{modality}_index" not in self._buffers:
-            return self.col.new_empty(2, 0), self.col.new_empty(0, dtype=torch.float32)
+            empty = self.col.new_empty(2, 0, dtype=torch.int32)
+            return empty, empty.new_empty(0, dtype=torch.float32)
         return getattr(self, f"similar_{modality}_index"), getattr(
             self, f"similar_{modality}_weight"
         )

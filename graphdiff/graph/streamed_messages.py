@@ -83,22 +83,6 @@ def inverse_root_degree(graph: RecGraph) -> Tensor:
     return graph.item_degree().clamp(min=1).float().rsqrt().unsqueeze(1)
 
 
-def smoothed(graph: RecGraph, table: Tensor, num_layers: int) -> Tensor:
-    r"""Return :math:`\mathrm{mean}_l (\tilde{A}^\top \tilde{A})^l E`, ``[I, d]``; see
-    :class:`~graphdiff.nn.signals.CollaborativeSignal`.
-
-    Args:
-        graph: Training interactions.
-        table: E, ``[I, d]``.
-        num_layers: Round trips L.
-    """
-    trip, total, current = StreamedRoundTrip(graph), table.clone(), table
-    for _ in range(num_layers):
-        current = trip(current)
-        total += current
-    return total.div_(num_layers + 1)
-
-
 def row_blocks(
     graph: RecGraph, channels: int, interactions: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -254,5 +254,5 @@ def enhanced_graphs(graph: RecGraph) -> tuple[FixedGraph, FixedGraph]:
 
 def _neighbor_pairs(graph: RecGraph) -> list[Tensor]:
     """Return each modality's edges, long ``[2, E]``, without those of items to themselves."""
-    edges = [graph.similar(name)[0] for name in graph.modalities]
+    edges = [graph.similar(name)[0].long() for name in graph.modalities]
     return [edge_index[:, edge_index[0] != edge_index[1]] for edge_index in edges]

@@ -226,7 +226,7 @@ def build_hypergraphs(graph: RecGraph) -> Hypergraphs:
     for n, name in enumerate(graph.modalities):
         edge_index, weight = graph.similar(name)
         # Neighbours of negative cosine, clamped to weight zero, are none.
-        neighbor, item = edge_index[:, weight > 0]
+        neighbor, item = edge_index[:, weight > 0].long()
         source.append(neighbor + n * graph.num_items)
         target.append(item)
     edge_index = torch.stack([torch.cat(source), torch.cat(target)])

@@ -97,20 +97,25 @@ class ModalitySignal(torch.nn.Module):
     @property
     def edge_share(self) -> float:
         """Factor of the edge weights of S, so that L layers scale by w. Scaling the table instead
-        would take as long as half a layer."""
+        would take as long as half a layer on a small graph."""
         return self.weight ** (1 / self.num_layers) if self.num_layers else 1.0
 
-    def forward(self, table: Tensor, has: Tensor, similar: FixedGraph) -> Tensor:
+    def forward(
+        self, table: Tensor, has: Tensor, similar: FixedGraph, scaled: bool = True
+    ) -> Tensor:
         """Return the smoothed table, ``[I, d]``.
 
         Args:
             table: E, ``[I, d]``.
             has: Bool ``[I]``, False where an item lacks the modality; such items have no edges.
-            similar: S, with its edge weights times :attr:`edge_share`.
+            similar: S, with its edge weights times :attr:`edge_share` if ``scaled``.
+            scaled: False to scale the table, in place, instead of a copy of the weights of many
+                edges. Without a gradient.
         """
         if not self.num_layers:
             return self.weight * table * has.unsqueeze(-1)
-        return propagate(table, similar, self.num_layers)[-1]
+        smooth = propagate(table, similar, self.num_layers)[-1]
+        return smooth if scaled else smooth.mul_(self.weight)
 
 
 class ModalityGate(Part):

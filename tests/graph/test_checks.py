@@ -38,7 +38,7 @@ BAD = {
         "an item less": lambda t: t[1:],
     },
     "similar_image_index": {
-        "int32": lambda t: t.int(),
+        "int16": lambda t: t.short(),
         "an edge less": lambda t: t[:, 1:],
         "one row": lambda t: t[:1],
         "item out of range": lambda t: t + NUM_ITEMS,

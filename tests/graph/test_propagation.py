@@ -163,9 +163,24 @@ def test_models_score_the_same_without_the_optional_kernels(tmp_path):
 
 
 @pytest.mark.skipif(not WITH_TORCH_SPARSE, reason="torch-sparse not installed")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("model_class", [LightGCN, FREEDOM])
-def test_models_use_sparse_tensors_where_installed(model_class):
+def test_models_use_sparse_tensors_on_a_gpu_where_installed(model_class):
     from torch_sparse import SparseTensor
 
-    model = model_class.from_data(random_data(features={"image": 6}), hidden_channels=8)
+    model = model_class.from_data(random_data(features={"image": 6}), hidden_channels=8).cuda()
     assert isinstance(user_item_graph(model.graph).matrix, SparseTensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.long])
+def test_sorted_edges_and_their_weights_are_not_copied_on_a_cpu(dtype):
+    edge_index = torch.tensor([[0, 1, 2, 2], [0, 0, 1, 3]], dtype=dtype)
+    weight = torch.tensor([0.5, 2.0, 1.0, 3.0])
+    matrix = FixedGraph(edge_index, weight, 3, 4).matrix
+    assert matrix.col_indices().data_ptr() == edge_index.data_ptr()
+    assert matrix.values().data_ptr() == weight.data_ptr()
+    x = torch.randn(3, 5)
+    expected = torch.zeros(4, 5).index_add(
+        0, edge_index[1].long(), x[edge_index[0]] * weight[:, None]
+    )
+    torch.testing.assert_close(FixedConv()(x, FixedGraph(edge_index, weight, 3, 4)), expected)

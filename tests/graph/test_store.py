@@ -47,6 +47,21 @@ def test_graph_comes_back_from_its_state(multimodal_data):
         assert torch.equal(again.state_dict()[name], tensor)
 
 
+def test_edges_are_kept_in_32_bits_and_read_from_64(multimodal_data):
+    graph = RecGraph.from_data(multimodal_data, num_neighbors=3)
+    assert graph.similar("image")[0].dtype == torch.int32
+    state = graph.state_dict()
+    long = {name: x.long() if name.endswith("_index") else x for name, x in state.items()}
+    again = RecGraph.from_tensors(long, graph.num_items)
+    assert again.similar("text")[0].dtype == torch.int32
+    graph.load_state_dict(long)
+    for name, tensor in state.items():
+        assert torch.equal(again.state_dict()[name], tensor)
+        assert torch.equal(graph.state_dict()[name], tensor)
+    without = RecGraph.from_data(multimodal_data, similarity=False).similar("image")
+    assert [x.dtype for x in without] == [torch.int32, torch.float32]
+
+
 def test_held_out_pairs_never_enter(plain_data):
     graph = RecGraph.from_data(plain_data)
     pairs = set(zip(graph.user.tolist(), graph.col.tolist(), strict=True))

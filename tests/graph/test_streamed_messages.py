@@ -5,7 +5,8 @@ import torch
 
 from graphdiff.graph import RecGraph
 from graphdiff.graph.message_graphs import item_to_user_graph
-from graphdiff.graph.streamed_messages import is_streamed, row_blocks, smoothed
+from graphdiff.graph.round_trips import smoothed
+from graphdiff.graph.streamed_messages import is_streamed, row_blocks
 from graphdiff.models import LD4MRec
 from graphdiff.models.ld4mrec import content_embedding, spectral_start
 from graphdiff.nn.signals import CollaborativeSignal

@@ -250,7 +250,7 @@ def cold_neighbors(graph: RecGraph) -> ColdNeighbors | None:
     cold = graph.item_degree() == 0
     found = []
     for name in graph.modalities:
-        neighbor, item = graph.similar(name)[0]
+        neighbor, item = graph.similar(name)[0].long()
         kept = cold[item] & ~cold[neighbor]
         found.append(item[kept] * graph.num_items + neighbor[kept])
     pair = torch.cat(found).unique() if found else cold.new_zeros(0, dtype=torch.long)

@@ -14,9 +14,9 @@ from graphdiff.graph.message_graphs import (
     item_to_user_graph_without,
     similarity_graph,
 )
-from graphdiff.graph.propagation import FixedGraph
+from graphdiff.graph.round_trips import smoothed
 from graphdiff.graph.store import RecGraph
-from graphdiff.graph.streamed_messages import inverse_root_degree, is_streamed, smoothed
+from graphdiff.graph.streamed_messages import inverse_root_degree, is_streamed
 from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
 from graphdiff.models.ld4mrec.item_tables import side_by_side
 from graphdiff.models.ld4mrec.singular_signal import SingularSignal
@@ -226,13 +226,14 @@ class ItemMessages(torch.nn.Module):
                 contiguous, and faster to read as a whole.
         """
         self.invalidate()  # Their memory is needed.
-        # Filled one by one: the tables take most of the memory on a large catalogue.
         columns = joined + 1 + len(graph.modalities)
-        table = items.new_empty(items.size(0), columns, items.size(1))
-        for column, signal_table in enumerate(self._signal_tables(items, graph), int(joined)):
-            table[:, column] = signal_table
-        tables = list(table.unbind(dim=1))
+        tables = list(items.new_empty(items.size(0), columns, items.size(1)).unbind(dim=1))
         signal_tables, out = tables[joined:], tables[0] if joined else None
+        # One by one, since tables take most of the memory on a large catalogue; a loop over the
+        # iterator would hold each of them until the next one is there.
+        computed = self._signal_tables(items, graph)
+        for signal_table in signal_tables:
+            signal_table.copy_(next(computed))
         return self._encoder(items, signal_tables, graph, shares, out), signal_tables
 
     def _encoder(
@@ -256,7 +257,7 @@ class ItemMessages(torch.nn.Module):
     ) -> Iterator[Tensor]:
         if self.singular is not None:
             yield self.singular()
-        elif not torch.is_grad_enabled() and is_streamed(graph):
+        elif self._saves_memory(graph) and graph.col.device.type == "cpu":
             yield smoothed(graph, items, self.collaborative.num_layers)
         elif withheld is None:
             yield self.collaborative(items, graph.cached(item_to_user_graph))
@@ -269,10 +270,13 @@ class ItemMessages(torch.nn.Module):
             return
         for name in graph.modalities:
             _, has = graph.features(name)
-            yield self.content(items, has, self._similar(graph, name))
+            scaled = not self._saves_memory(graph)
+            share = self.content.edge_share if scaled else 1.0
+            yield self.content(items, has, graph.cached(similarity_graph, {name: share}), scaled)
 
-    def _similar(self, graph: RecGraph, modality: str) -> FixedGraph:
-        return graph.cached(similarity_graph, {modality: self.content.edge_share})
+    def _saves_memory(self, graph: RecGraph) -> bool:
+        """Return whether tables are scaled in place of a copy of all weights of messages."""
+        return not torch.is_grad_enabled() and (is_streamed(graph) or not self.in_step(graph))
 
     def modality_weights(
         self, graph: RecGraph, shares: Tensor, index: Tensor | None = None
