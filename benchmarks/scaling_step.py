@@ -97,6 +97,10 @@ def measure(
         found["step_seconds_with_propagation"] = found["step_seconds"] + found[
             "propagate_seconds"
         ] / model.messages.steps_between(model.graph)
+    if kind == "sparse":
+        # The largest memory of a training: a propagation beside the optimizer's state.
+        model.messages.invalidate()
+        step(batches[-1])
     found["peak_rss_bytes"] = peak_bytes()
     if device.type == "cuda":
         found["peak_device_bytes"] = torch.cuda.max_memory_allocated()

@@ -100,6 +100,14 @@ def round_trip(graph: RecGraph, channels: int) -> RoundTrip:
     return _trip(shard, weight, channels)
 
 
+def unweighted_round_trip(graph: RecGraph, channels: int) -> RoundTrip:
+    """Return the round trip that weighs vectors in place of messages, as
+    :class:`~graphdiff.graph.round_trips.UnweightedRoundTrip` does. The graph is a shard."""
+    shard = _as_shard(graph)
+    degrees = shard.item_degree(), shard.row_degree
+    return _trip(shard, torch.ones_like(shard.col, dtype=torch.float32), channels, degrees)
+
+
 def round_trip_without(
     shard: ItemShard, position: Tensor, user: Tensor, number: Tensor, channels: int
 ) -> RoundTrip:
@@ -135,9 +143,14 @@ def _as_shard(graph: RecGraph) -> ItemShard:
     return graph
 
 
-def _trip(shard: ItemShard, weight: Tensor, channels: int) -> RoundTrip:
+def _trip(
+    shard: ItemShard,
+    weight: Tensor,
+    channels: int,
+    degrees: tuple[Tensor, Tensor] | None = None,
+) -> RoundTrip:
     sizes = shard.num_users, shard.num_items
-    return RoundTrip(shard.user, shard.col, weight, *sizes, channels)
+    return RoundTrip(shard.user, shard.col, weight, *sizes, channels, degrees)
 
 
 def _edges_to(graph: RecGraph, modality: str, part: slice) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,8 @@ class RoundTrip:
         num_users: U.
         num_items: Number of own items.
         channels: Width of the table, which decides on the size of the blocks.
+        degrees: Numbers of interactions of the own items, ``[I_r]``, and of the users, ``[U]``, of
+            which weights are made that are applied to the vectors; None where ``weight`` is all.
     """
 
     def __init__(
@@ -43,9 +45,12 @@ class RoundTrip:
         num_users: int,
         num_items: int,
         channels: int,
+        degrees: tuple[Tensor, Tensor] | None = None,
     ) -> None:
+        self.degrees = degrees
         size = max(BLOCK_ENTRIES // channels, 1)
         starts = torch.arange(0, num_users, size, device=user.device)
+        self.users = [slice(first, first + size) for first in starts.tolist()]
         bounds = [*torch.searchsorted(user, starts).tolist(), user.numel()]
         self.blocks = []
         for number, first in enumerate(starts.tolist()):
@@ -61,12 +66,18 @@ class RoundTrip:
     def multiply(self, table: Tensor) -> Tensor:
         """Return the product without a gradient."""
         conv, out = FixedConv(), torch.zeros_like(table)
-        for block in self.blocks:
+        if self.degrees is not None:
+            item_degree, degree = (x.clamp(min=1).to(table.dtype) for x in self.degrees)
+            root = item_degree.sqrt().unsqueeze(1)
+            table = table / root
+        for block, part in zip(self.blocks, self.users, strict=True):
             users = conv(table, block)
             if in_group():
                 dist.all_reduce(users)
+            if self.degrees is not None:
+                users /= degree[part].unsqueeze(1)
             out += conv(users, block.reversed())
-        return out
+        return out if self.degrees is None else out.div_(root)
 
 
 class _RoundTrip(torch.autograd.Function):

@@ -136,6 +136,11 @@ class ItemMessages(torch.nn.Module):
         """Return whether every step propagates."""
         return self.steps_between(graph) == 0
 
+    def saves_memory(self, graph: RecGraph) -> bool:
+        """Return whether tables are weighed in place of messages, which would need a copy of all
+        weights: without gradients, on a graph that not every step propagates over."""
+        return not torch.is_grad_enabled() and (is_streamed(graph) or not self.in_step(graph))
+
     def start(self, graph: RecGraph, generator: torch.Generator) -> None:
         """Compute what is fixed during training: the SVD and the directions of features."""
         if self.singular is not None:
@@ -257,7 +262,7 @@ class ItemMessages(torch.nn.Module):
     ) -> Iterator[Tensor]:
         if self.singular is not None:
             yield self.singular()
-        elif self._saves_memory(graph) and graph.col.device.type == "cpu":
+        elif self.saves_memory(graph) and graph.col.device.type == "cpu":
             yield smoothed(graph, items, self.collaborative.num_layers)
         elif withheld is None:
             yield self.collaborative(items, graph.cached(item_to_user_graph))
@@ -270,13 +275,9 @@ class ItemMessages(torch.nn.Module):
             return
         for name in graph.modalities:
             _, has = graph.features(name)
-            scaled = not self._saves_memory(graph)
+            scaled = not self.saves_memory(graph)
             share = self.content.edge_share if scaled else 1.0
             yield self.content(items, has, graph.cached(similarity_graph, {name: share}), scaled)
-
-    def _saves_memory(self, graph: RecGraph) -> bool:
-        """Return whether tables are scaled in place of a copy of all weights of messages."""
-        return not torch.is_grad_enabled() and (is_streamed(graph) or not self.in_step(graph))
 
     def modality_weights(
         self, graph: RecGraph, shares: Tensor, index: Tensor | None = None

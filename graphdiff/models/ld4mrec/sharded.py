@@ -19,6 +19,7 @@ from graphdiff.graph.item_shard import (
     item_hop,
     round_trip,
     round_trip_without,
+    unweighted_round_trip,
 )
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
@@ -81,8 +82,10 @@ class ShardedMessages(ItemMessages):
     ) -> Iterator[Tensor]:
         assert isinstance(graph, ItemShard)
         channels, num_layers = items.size(1), self.collaborative.num_layers
+        weigh_tables = self.saves_memory(graph)
         if withheld is None:
-            trip = graph.cached(round_trip, channels)
+            build = unweighted_round_trip if weigh_tables else round_trip
+            trip = graph.cached(build, channels)
         else:
             position, user, number = withheld
             trip = round_trip_without(graph, position, user, number, channels)
@@ -95,10 +98,11 @@ class ShardedMessages(ItemMessages):
             if not self.content.num_layers:
                 yield self.content.weight * items * graph.features(name)[1].unsqueeze(-1)
                 continue
-            hop, table = graph.cached(item_hop, name, self.content.edge_share), items
+            share = 1.0 if weigh_tables else self.content.edge_share
+            hop, table = graph.cached(item_hop, name, share), items
             for _ in range(self.content.num_layers):
                 table = hop(table)
-            yield table
+            yield table.mul_(self.content.weight) if weigh_tables else table
 
 
 class SharedDraw(NamedTuple):
