@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from graphdiff.cli.main import app
 from graphdiff.describe import describe, describe_dataset, oddities, plot_degrees, write_page
+from graphdiff.describe.page import tables
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, build_data
 
@@ -38,11 +39,18 @@ def test_sizes_and_degrees(data):
     assert (found["users"], found["items"]) == (4, 6)
     assert found["pairs"] == {"training": 5, "validation": 2, "test": 3}
     assert found["sparsity"] == pytest.approx(1 - 5 / 24)
+    assert not found["times"]
     users = found["degrees"]["users"]  # 3, 2, 0, 0
     assert (users["min"], users["max"], users["mean"], users["none"]) == (0, 3, 1.25, 2)
     # The mean difference of all pairs over twice the mean.
     assert users["gini"] == pytest.approx((2 * (1 + 3 + 3 + 2 + 2 + 0) / 16) / (2 * 1.25))
     assert found["degrees"]["items"]["none"] == 2
+
+
+@pytest.mark.parametrize(("time", "shown"), [(None, "no"), ([3, 1, 2, 5, 4], "yes")])
+def test_times_are_stated(time, shown):
+    found = describe(build_data(4, 6, [[0, 0, 0, 1, 1], [0, 2, 5, 0, 4]], train_time=time))
+    assert ["times", shown] in tables(found)[0][2]
 
 
 def test_held_out_pairs(data):

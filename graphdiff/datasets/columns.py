@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,26 @@ def read_times(column: Any) -> np.ndarray:
     elif not pa.types.is_integer(column.type):
         raise _odd(column, "timestamp", TIMES)
     return column.to_numpy()
+
+
+def read_training_times(
+    column: Any, label: np.ndarray, read: Callable[[Any], np.ndarray] = read_times
+) -> np.ndarray:
+    """Return the times of training rows, and 0 for held-out rows, which may have none.
+
+    Args:
+        column: As for :func:`read_times`.
+        label: Split of each row, ``[E]``.
+        read: What reads the column of training rows.
+
+    Raises:
+        DataError: If the time of a training row is missing, infinite, or something else.
+    """
+    training = label == TRAINING
+    known = read(plain(column).filter(pa.array(training)))
+    times = np.zeros(len(training), dtype=known.dtype)
+    times[training] = known
+    return times
 
 
 def time_kind(tables: Iterable[pa.Table]) -> pa.DataType | None:

@@ -35,7 +35,7 @@ from graphdiff.schema import (
     fingerprint,
     modalities,
 )
-from graphdiff.schema.names import NAMES
+from graphdiff.schema.names import NAMES, TIME
 
 FORMAT = "graphdiff.interactions.1"
 
@@ -44,8 +44,9 @@ def to_parquet(data: HeteroData, folder: str | Path, name: str = "") -> dict[str
     """Write a dataset as Parquet files, completely or not at all.
 
     ================================  ==============================================================
-    ``interactions.parquet``          columns ``user``, ``item`` (raw ids) and ``split`` (train,
-                                      val, test)
+    ``interactions.parquet``          columns ``user``, ``item`` (raw ids), ``split`` (train, val,
+                                      test) and, if the data has times, ``timestamp``, which is
+                                      null in held-out rows
     ``users.parquet``                 column ``user``: all raw ids in order, if the data has raw ids
     ``items.parquet``                 column ``item``, likewise; and ``title``, ``category`` and
                                       ``image``, if the data has them
@@ -149,6 +150,11 @@ def _write(data: HeteroData, folder: Path, name: str) -> dict[str, Any]:
             pa.array(split, pa.int8()), [NAMES[split] for split in edges]
         ),
     }
+    time = data[INTERACTS].get(TIME)
+    if time is not None:
+        known = pa.array((time.double() if time.is_floating_point() else time).cpu().numpy())
+        held_out = pa.nulls(pairs.shape[1] - len(known), known.type)
+        table["timestamp"] = pa.chunked_array([known, held_out])
     pq.write_table(pa.table(table), folder / "interactions.parquet", compression="zstd")
     unnamed = {}
     for node, found in ids.items():

@@ -8,21 +8,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
-from graphdiff.datasets.columns import read_labels, read_ratings, read_times
+from graphdiff.datasets.columns import (
+    read_labels,
+    read_ratings,
+    read_times,
+    read_training_times,
+)
 from graphdiff.datasets.ids import encode_ids, places, show
 from graphdiff.datasets.splits import repeated_rows
 from graphdiff.errors import DataError
 
 #: Optional columns by role: the attribute, and the function that reads it.
 ROLES: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {
+    "split": ("label", read_labels),
     "timestamp": ("time", read_times),
     "rating": ("rating", read_ratings),
-    "split": ("label", read_labels),
 }
 
 
@@ -35,7 +41,8 @@ class Interactions:
         item: Index into ``item_ids``, int32 ``[E]``.
         user_ids: Raw ids, int64 or string ``[U]``.
         item_ids: Raw ids, int64 or string ``[I]``.
-        time: Integers or floats ``[E]``, or None.
+        time: Integers or floats ``[E]``, or None. Where the split is a column and times are not
+            used, held-out rows may have none, and are 0.
         rating: float64 ``[E]``, or None.
         label: Split of each row, int8 ``[E]``, or None.
     """
@@ -89,8 +96,11 @@ class Interactions:
                     )
                 codes, ids = place.astype(np.int32)[codes], known
             columns[node], columns[f"{node}_ids"] = codes, ids
+        by_column = "split" in used and "split" in table.column_names
         for role, (column, read) in ROLES.items():
             if role in table.column_names:
+                if role == "timestamp" and role not in used and by_column:
+                    read = partial(read_training_times, label=columns["label"])
                 try:
                     columns[column] = read(table[role])
                 except DataError as error:

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
 from graphdiff.schema import ITEM, SPLITS, USER, build_data, details_in
+from graphdiff.schema.names import TIME
 
 EdgeType = tuple[str, str, str]
 
@@ -40,7 +41,8 @@ def from_pyg(
 
     Returns:
         A graph that fits :mod:`graphdiff.schema`. Pairs that occur more than once count once; pairs
-        in ``val`` and ``test`` are no training pairs.
+        in ``val`` and ``test`` are no training pairs. If the edges have ``time`` ``[E]``, training
+        pairs keep it, repeated ones the earliest.
 
     Raises:
         DataError: If a node type, an edge type or an attribute does not exist, or the contents do
@@ -63,7 +65,9 @@ def from_pyg(
         held_out[split] = _pairs(found, flipped)
     train = _pairs(data[edge].edge_index, edge[0] == item)
     train = _without(train, torch.cat([*held_out.values()], dim=1))
-    return _build(data, user, item, features, train, held_out["validation"], held_out["test"])
+    time = _times(data, edge, edge[0] == item, train)
+    held_out_pairs = held_out["validation"], held_out["test"]
+    return _build(data, user, item, features, train, *held_out_pairs, time)
 
 
 def from_link_split(
@@ -79,7 +83,8 @@ def from_link_split(
 
     Training pairs are the edges of ``train`` and its positive label edges. Held-out pairs are the
     positive label edges of ``val`` and ``test``. Negative label edges (``edge_label`` 0) are left
-    out: graphdiff ranks the whole catalogue.
+    out: graphdiff ranks the whole catalogue. Times of edges are kept as by :func:`from_pyg`, if all
+    training pairs are edges; with ``disjoint_train_ratio`` some are label edges, which have none.
 
     Args:
         train: First graph; features and ids are taken from it.
@@ -114,7 +119,9 @@ def from_link_split(
     if "edge_label_index" in train[edge]:
         observed = _pairs(torch.cat([observed, _positives(train, edge, flipped)], dim=1), False)
     held_out = torch.cat([val_pairs, test_pairs], dim=1)
-    return _build(train, user, item, features, _without(observed, held_out), val_pairs, test_pairs)
+    observed = _without(observed, held_out)
+    time = _times(train, edge, flipped, observed)
+    return _build(train, user, item, features, observed, val_pairs, test_pairs, time)
 
 
 def _build(
@@ -125,6 +132,7 @@ def _build(
     train: Tensor,
     val: Tensor,
     test: Tensor,
+    time: Tensor | None,
 ) -> HeteroData:
     store = data[item]
     if features is None:
@@ -154,6 +162,7 @@ def _build(
         user_ids=data[user].get("raw_id"),
         item_ids=store.get("raw_id"),
         details={name: store[name] for name in details_in(data)} if item == ITEM else None,
+        train_time=time,
     )
 
 
@@ -201,6 +210,25 @@ def _pairs(pairs: Tensor | None, flipped: bool) -> Tensor:
         raise DataError(f"pairs are {pairs.dtype} {list(pairs.shape)}; give integers [2, *]")
     pairs = (pairs.flip(0) if flipped else pairs).cpu().long()
     return pairs.unique(dim=1) if pairs.numel() else pairs
+
+
+def _times(data: HeteroData, edge: EdgeType, flipped: bool, pairs: Tensor) -> Tensor | None:
+    """Return the time of each pair (user, item), that of its earliest edge; None where the edges
+    have no times, or a pair is no edge."""
+    time, index = data[edge].get(TIME), data[edge].edge_index
+    if not isinstance(time, Tensor) or time.shape != index.shape[1:]:
+        return None
+    time, index = time.cpu(), (index.flip(0) if flipped else index).cpu().long()
+    size = 1 + max(int(found[1].max()) if found.numel() else 0 for found in (pairs, index))
+    wanted, key = pairs[0] * size + pairs[1], index[0] * size + index[1]
+    order = time.argsort(stable=True)
+    order = order[key[order].argsort(stable=True)]
+    key = key[order]
+    place = torch.searchsorted(key, wanted)
+    there = place < key.numel()
+    if not (there.all() and torch.equal(key[place], wanted)):
+        return None
+    return time[order[place]]
 
 
 def _without(pairs: Tensor, others: Tensor) -> Tensor:

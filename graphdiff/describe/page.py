@@ -74,7 +74,8 @@ def tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]
     """Return a description as tables: title, names of the columns, and rows."""
     sizes = [["users", found["users"]], ["items", found["items"]]]
     sizes += [[f"{split} pairs", number] for split, number in found["pairs"].items()]
-    sizes += [["sparsity", found["sparsity"]], ["fingerprint", found["fingerprint"]]]
+    sizes += [["sparsity", found["sparsity"]], ["times", "yes" if found["times"] else "no"]]
+    sizes += [["fingerprint", found["fingerprint"]]]
     made = [("Sizes", ["", "value"], [[name, _value(value)] for name, value in sizes])]
     for title, groups in (
         ("Degrees in training", found["degrees"]),

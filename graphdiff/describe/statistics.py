@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, fingerprint, modalities
-from graphdiff.schema.names import pair_keys
+from graphdiff.schema.names import TIME, pair_keys
 
 QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
@@ -58,7 +58,7 @@ def describe(data: HeteroData) -> dict[str, Any]:
         A dictionary of plain values, for JSON:
 
         * ``users``, ``items``, ``pairs`` (of each split), ``sparsity`` (share of all pairs that are
-          not training pairs), ``fingerprint``;
+          not training pairs), ``times`` (whether training pairs have any), ``fingerprint``;
         * ``degrees`` of users and items in training: quantiles, mean, number without any, and
           ``gini``, from 0 where all are equal to 1;
         * ``held_out`` of validation and test: number of users, of users without a training pair,
@@ -83,6 +83,7 @@ def describe(data: HeteroData) -> dict[str, Any]:
         "items": num_items,
         "pairs": {split: found.size(1) for split, found in pairs.items()},
         "sparsity": 1 - train.size(1) / (num_users * num_items),
+        "times": TIME in data[INTERACTS],
         "degrees": {f"{node}s": _degrees(found) for node, found in degree.items()},
         "held_out": {split: _held_out(pairs[split], degree) for split in ("validation", "test")},
         "repeated_pairs": {s: len(found) - len(found.unique()) for s, found in keys.items()},

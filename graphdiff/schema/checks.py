@@ -15,7 +15,7 @@ from graphdiff.schema.details import checked_texts, details_in
 from graphdiff.schema.features import check_features, check_modality
 from graphdiff.schema.ids import raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities, pair_keys
-from graphdiff.schema.pairs import found_among, is_ascending
+from graphdiff.schema.pairs import blocks, found_among, is_ascending
 from graphdiff.schema.words import SHOWN, count, is_dense, kind, offending, show
 
 # A pair is encoded as one int64, user * I + item, so neither number may be larger.
@@ -178,10 +178,13 @@ def _check_times(data: HeteroData) -> None:
             f"the times of training pairs have shape {list(time.shape)} but there are {size} "
             "training pairs; give one time for each"
         )
-    if not time.isfinite().all():
+    odd = 0
+    if time.is_floating_point():
+        odd = sum(int((~time[part].isfinite()).sum()) for part in blocks(size))
+    if odd:
         raise DataError(
-            f"{count(int((~time.isfinite()).sum()), 'training pair')} without a finite time; give "
-            "each a number, or no times at all"
+            f"{count(odd, 'training pair')} without a finite time; give each a number, or no times "
+            "at all"
         )
 
 

@@ -11,8 +11,14 @@ import numpy as np
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, USER, modalities, pair_keys
-from graphdiff.schema.pairs import blocks, is_ascending, key_blocks
+from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities, pair_keys
+from graphdiff.schema.pairs import (
+    blocks,
+    is_ascending,
+    key_blocks,
+    rank_within,
+    whole_groups,
+)
 
 #: Raw ids that are written at a time.
 IDS = 2**20
@@ -21,8 +27,9 @@ IDS = 2**20
 def fingerprint(data: HeteroData) -> str:
     """Return a hash of a graph's content, equal for equal data.
 
-    It covers sizes, raw ids, the pairs of the three splits in any order, and the features with
-    their masks; not what transforms derive from them.
+    It covers sizes, raw ids, the pairs of the three splits in any order, the features with their
+    masks, and the order of each user's training pairs in time, if there are times, in any unit; not
+    what transforms derive from them.
 
     Args:
         data: A graph that fits the schema, on any device.
@@ -54,6 +61,8 @@ def fingerprint(data: HeteroData) -> str:
     for split, attribute in SPLITS.items():
         pairs = data[INTERACTS][attribute]
         add(split, 8 * pairs.size(1), _keys(data, pairs))
+    if TIME in data[INTERACTS]:
+        add(TIME, 8 * data[INTERACTS][TIME].numel(), _ranks(data))
     for name in modalities(data):
         x = data[ITEM][f"x_{name}"].cpu().numpy().astype("<f4", copy=False)
         add(f"x_{name}{x.shape}", x.nbytes, [np.ascontiguousarray(x)])
@@ -71,6 +80,17 @@ def _keys(data: HeteroData, pairs: Tensor) -> Iterator[Any]:
         found = [pair_keys(data, pairs).sort().values]
     for keys in found:
         yield keys.numpy().astype("<i8", copy=False)
+
+
+def _ranks(data: HeteroData) -> Iterator[Any]:
+    """Yield the number of the same user's earlier training pairs, in the order of the keys."""
+    pairs, time = data[INTERACTS][SPLITS["training"]].cpu(), data[INTERACTS][TIME].cpu()
+    if not is_ascending(pairs):
+        order = pair_keys(data, pairs).argsort()
+        pairs, time = pairs[:, order], time[order]
+    for part in whole_groups(pairs[0]):
+        rank = rank_within(pairs[0][part], time[part])
+        yield rank.numpy().astype("<i8", copy=False)
 
 
 def _written(ids: Tensor | list[str]) -> Iterator[bytes]:

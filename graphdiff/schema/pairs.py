@@ -74,3 +74,45 @@ def found_among(keys: Tensor, pairs: Tensor, num_items: int) -> Tensor:
         place = torch.searchsorted(block, wanted).clamp(max=block.numel() - 1)
         found[first : last + 1] |= block[place] == wanted
     return found
+
+
+def whole_groups(group: Tensor, size: int = BLOCK) -> Iterator[slice]:
+    """Yield consecutive slices that cover all positions and divide no group.
+
+    Args:
+        group: Long ``[n]``, ascending.
+        size: Positions of a slice, at most, unless a group is larger or crosses its end.
+
+    Example:
+        >>> list(whole_groups(torch.tensor([0, 0, 0, 1, 2]), size=2))
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    start = 0
+    while start < group.numel():
+        last = group[min(start + size, group.numel()) - 1]
+        stop = int(torch.searchsorted(group, last, right=True))
+        yield slice(start, stop)
+        start = stop
+
+
+def rank_within(group: Tensor, value: Tensor) -> Tensor:
+    """Return how many values of the same group are smaller, long ``[n]``.
+
+    Args:
+        group: Long ``[n]``, ascending.
+        value: Numbers ``[n]``.
+
+    Example:
+        >>> rank_within(torch.tensor([0, 0, 0, 1]), torch.tensor([7.0, 5.0, 7.0, 1.0]))
+        tensor([1, 0, 1, 0])
+    """
+    order = value.argsort()
+    order = order[group[order].argsort(stable=True)]
+    place = torch.arange(group.numel(), device=group.device)
+    ordered = value[order]
+    differs = torch.ones(2, group.numel(), dtype=torch.bool, device=group.device)
+    differs[0, 1:] = group[1:] != group[:-1]
+    differs[1, 1:] = differs[0, 1:] | (ordered[1:] != ordered[:-1])
+    # The place of the first of each group, and of the first of each run of equal values.
+    first, run = torch.where(differs, place, 0).cummax(dim=1).values
+    return torch.empty_like(place).index_copy_(0, order, run - first)

@@ -12,7 +12,7 @@ from torch_geometric.transforms import BaseTransform
 
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER
-from graphdiff.schema.names import edge_attributes, keep_edges, pair_keys
+from graphdiff.schema.names import TIME, edge_attributes, keep_edges, pair_keys
 from graphdiff.seeds import torch_seed
 
 Mode = Literal["add", "drop"]
@@ -37,8 +37,9 @@ class InjectNoise(BaseTransform):
 
     Bool ``is_noise`` ``[E]``, parallel to ``edge_index``, marks the fake training interactions; no
     model reads it. Existing labels are kept, and ``"drop"`` does not remove pairs that they mark.
-    Other attributes of the training interactions are removed by ``"add"``, because fake pairs have
-    none.
+    Where there are times, ``"add"`` gives a fake pair the ``time`` of an interaction of its user,
+    drawn at random; it removes other attributes of the training interactions, because fake pairs
+    have none.
 
     Args:
         share: From 0; at most 1 for ``"drop"``.
@@ -83,9 +84,15 @@ class InjectNoise(BaseTransform):
         is_noise = torch.cat([_labels(store).cpu(), torch.ones(fake.numel(), dtype=torch.bool)])
         # Sorted by user, then item, the order does not reveal the fake pairs.
         key, order = key.sort()
+        num_items = data[ITEM].num_nodes
+        time = store.get(TIME)
+        if time is not None:
+            drawn = self._draw_times(data, fake // num_items, generator)
+            time = torch.cat([time, drawn.to(time.device)])[order.to(time.device)]
         for name in edge_attributes(store):
             del store[name]
-        num_items = data[ITEM].num_nodes
+        if time is not None:
+            store[TIME] = time
         store.edge_index = torch.stack([key // num_items, key % num_items]).to(edges.device)
         store.is_noise = is_noise[order].to(edges.device)
 
@@ -107,6 +114,18 @@ class InjectNoise(BaseTransform):
             f"only {drawn.numel()} of {num} fake pairs were found that are in no split, among "
             f"{data[USER].num_nodes} users and {num_items} items; give a share below {self.share:g}"
         )
+
+    @staticmethod
+    def _draw_times(data: HeteroData, user: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw a time of each user's training interactions, ``[n]`` for long users ``[n]``."""
+        store = data[INTERACTS]
+        # Only times of the same user can be compared. The order of the edges does not matter.
+        order = pair_keys(data, store.edge_index).cpu().argsort()
+        degree = store.edge_index[0].cpu().bincount(minlength=data[USER].num_nodes)
+        first = degree.cumsum(0) - degree
+        share = torch.rand(user.numel(), generator=generator, dtype=torch.double)
+        place = (share * degree[user]).long()  # Doubles below 1 times n stay below n.
+        return store[TIME].cpu()[order[first[user] + place]]
 
     def _drop(self, data: HeteroData, generator: torch.Generator) -> None:
         store = data[INTERACTS]

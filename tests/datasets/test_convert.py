@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import warnings
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from graphdiff.datasets import from_frame, load, to_parquet
+from graphdiff.datasets import InteractionLog, from_frame, load, to_mapped, to_parquet
 from graphdiff.datasets.convert import convert
 from graphdiff.errors import DataError
-from graphdiff.schema import build_data, fingerprint
+from graphdiff.schema import INTERACTS, build_data, fingerprint, validate
 from tests.conftest import random_data
 from tests.datasets import samples
 
@@ -45,6 +47,40 @@ def test_raw_ids_survive_in_their_order(tmp_path, ids):
     back = load("parquet", tmp_path / "out")[0]
     assert fingerprint(back) == fingerprint(data)
     assert list(back["user"].raw_id) == ids
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.float32, torch.double])
+@pytest.mark.parametrize("to", [to_parquet, to_mapped])
+def test_times_of_training_pairs_survive(tmp_path, dtype, to):
+    data = random_data()
+    store = data[INTERACTS]
+    order = torch.randperm(store.edge_index.size(1))
+    store.edge_index = store.edge_index[:, order]
+    store.time = torch.arange(len(order)).to(dtype) + 2
+    to(data, tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        back = load("parquet" if to is to_parquet else "mapped", tmp_path / "out")[0]
+    validate(back)
+    found = [
+        dict(zip(map(tuple, s.edge_index.t().tolist()), s.time.tolist(), strict=True))
+        for s in (back[INTERACTS], store)
+    ]
+    assert found[0] == found[1]
+    assert fingerprint(back) == fingerprint(data)
+
+
+def test_held_out_rows_need_no_times_only_where_the_split_is_a_column(tmp_path):
+    data = random_data()
+    data[INTERACTS].time = torch.arange(data[INTERACTS].edge_index.size(1))
+    to_parquet(data, tmp_path / "out")
+    with pytest.raises(DataError, match="rows have no timestamp"):
+        load("parquet", tmp_path / "out", split="global_time")
+    with pytest.warns(UserWarning, match="column of timestamps is ignored.*rows have no timestamp"):
+        other = load("parquet", tmp_path / "out", split="ratio")[0]
+    assert "time" not in other[INTERACTS]
+    with pytest.raises(DataError, match="rows have no timestamp"):
+        InteractionLog(tmp_path / "out").read_log()
 
 
 def test_without_features_and_held_out_pairs(tmp_path):

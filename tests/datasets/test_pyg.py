@@ -79,6 +79,43 @@ def test_random_link_split(shop, disjoint, negatives):
     assert len(parts[2]) == int(0.2 * shop[BUYS].edge_index.size(1))
 
 
+def times(data, edge=INTERACTS):
+    """When each edge happened; the last one counts."""
+    pairs = map(tuple, data[edge].edge_index.t().tolist())
+    return dict(zip(pairs, data[edge].time.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_times_of_edges_are_kept(shop, flipped):
+    edges = shop[BUYS].edge_index
+    num = edges.size(1)
+    # In decreasing order, so that the last of two edges is the earliest.
+    shop[BUYS].edge_index = torch.cat([edges, edges], dim=1)
+    shop[BUYS].time = torch.arange(2 * num).flip(0) / 2
+    expected = times(shop, BUYS)
+    edge = BUYS
+    if flipped:
+        edge = ("product", "bought_by", "customer")
+        shop[edge].edge_index, shop[edge].time = shop[BUYS].edge_index.flip(0), shop[BUYS].time
+    made = from_pyg(shop, "customer", "product", edge, val=edges[:, :5])
+    validate(made)
+    assert times(made) == {pair: expected[pair] for pair in keys(edges[:, 5:])}
+    shop[edge].time = torch.zeros(3)
+    assert "time" not in from_pyg(shop, "customer", "product", edge)[INTERACTS]
+
+
+@pytest.mark.parametrize("disjoint", [0.0, 0.3])
+def test_times_survive_a_link_split_if_all_are_known(shop, disjoint):
+    shop[BUYS].time = torch.arange(shop[BUYS].edge_index.size(1))
+    split = RandomLinkSplit(0.1, 0.2, edge_types=[BUYS], disjoint_train_ratio=disjoint)
+    made = from_link_split(*split(shop), user="customer", item="product")
+    if disjoint:
+        assert "time" not in made[INTERACTS]
+    else:
+        known = times(shop, BUYS)
+        assert times(made) == {pair: known[pair] for pair in keys(made[INTERACTS].edge_index)}
+
+
 def test_what_does_not_fit_is_refused(shop):
     with pytest.raises(DataError, match="has no nodes 'user'; it has customer, product"):
         from_pyg(shop)

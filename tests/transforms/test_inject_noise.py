@@ -101,13 +101,45 @@ def test_attributes_of_edges_follow_them():
     data = random_data()
     store = data[INTERACTS]
     store.time = torch.arange(store.edge_index.size(1))
+    store.weight = store.time.float()
     before = fingerprint(data)
-    assert "time" not in InjectNoise(0.3)(data)[INTERACTS]
+    assert "weight" not in InjectNoise(0.3)(data)[INTERACTS]
     dropped = InjectNoise(0.5, "drop")(data)[INTERACTS]
     assert torch.equal(store.edge_index[:, dropped.time], dropped.edge_index)
     assert "is_noise" not in dropped
     assert fingerprint(data) == before
     assert "time" in store
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.double])
+def test_fake_pairs_get_times_of_their_users(dtype):
+    data, untimed = random_data(20, 30), random_data(20, 30)
+    store = data[INTERACTS]
+    store.time = torch.arange(store.edge_index.size(1)).to(dtype)
+    spoiled, plain = InjectNoise(0.8, seed=3)(data)[INTERACTS], InjectNoise(0.8, seed=3)(untimed)
+    validate(data)
+    assert torch.equal(spoiled.edge_index, plain[INTERACTS].edge_index)
+    assert torch.equal(spoiled.is_noise, plain[INTERACTS].is_noise)
+    assert "time" not in plain[INTERACTS]
+    assert spoiled.time.dtype == dtype
+    # The time of a pair is its position, so that it says which interaction it comes from.
+    source = store.edge_index[:, spoiled.time.long()]
+    real = ~spoiled.is_noise
+    assert torch.equal(source[:, real], spoiled.edge_index[:, real])
+    assert torch.equal(source[0], spoiled.edge_index[0])
+    assert source[1, spoiled.is_noise].unique().numel() > 5
+
+
+def test_times_do_not_depend_on_the_order_of_edges():
+    data, mixed = random_data(20, 30), random_data(20, 30)
+    store, other = data[INTERACTS], mixed[INTERACTS]
+    store.time = torch.arange(store.edge_index.size(1))
+    order = torch.randperm(store.time.numel())
+    other.edge_index, other.time = store.edge_index[:, order], store.time[order]
+    assert fingerprint(InjectNoise(0.5)(mixed)) == fingerprint(InjectNoise(0.5)(data))
+    assert torch.equal(
+        InjectNoise(0.5)(mixed)[INTERACTS].time, InjectNoise(0.5)(data)[INTERACTS].time
+    )
 
 
 def test_what_cannot_be_done_is_refused():

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
+from graphdiff.datasets.columns import read_times
 from graphdiff.datasets.ids import strict_int
 from graphdiff.datasets.io.folders import data_files
 from graphdiff.datasets.io.safe_npy import load_features
@@ -26,6 +28,8 @@ COLUMNS = {
     "item": {"itemid", "item_id", "item", "iid"},
     "x_label": {"x_label"},
 }
+#: Name of the optional column of times, in lower case.
+TIMESTAMP = "timestamp"
 
 
 class MMRecLayout(RecDataset):
@@ -36,7 +40,8 @@ class MMRecLayout(RecDataset):
     ``userID`` and ``itemID``, or the like, hold integers from 0 on, and ``x_label`` 0, 1 or 2 for
     training, validation and test. Features are ``.npy`` files of numbers with one row per item, in
     the order of the item ids. A repeated pair belongs to the first of training, validation and test
-    that has it; a warning says how many were left out.
+    that has it; a warning says how many were left out. If there is a column ``timestamp``, the
+    graph has the times of the training interactions.
 
     Args:
         root: The folder; it is left unchanged.
@@ -95,7 +100,7 @@ class MMRecLayout(RecDataset):
 
     def read(self) -> HeteroData:
         """Read interactions and features."""
-        pairs = read_inter(self._folder / self.raw_file_names[0], self.user, self.item)
+        pairs, time = read_inter(self._folder / self.raw_file_names[0], self.user, self.item)
         names = self.features or {
             name.removesuffix("_feat.npy"): name for name in self.optional_file_names
         }
@@ -104,14 +109,13 @@ class MMRecLayout(RecDataset):
         num_users = int(max(split[0].max(initial=-1) for split in pairs.values())) + 1
         # Items at the end of the catalogue may be known by their features alone.
         num_items = max([num_items, *(len(x) for x in features.values())])
-        return build_data(
-            num_users, num_items, pairs["train"], pairs["val"], pairs["test"], features
-        )
+        train, val, test = (pairs[split] for split in LABELS)
+        return build_data(num_users, num_items, train, val, test, features, train_time=time)
 
 
 def read_inter(
     path: Path, user: str | None = None, item: str | None = None
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Read the interactions of MMRec's layout.
 
     Args:
@@ -120,12 +124,14 @@ def read_inter(
         item: Name of the column of items, likewise.
 
     Returns:
-        Pairs ``[2, *]`` of each split, every pair once.
+        Pairs ``[2, *]`` of each split, every pair once, and the times of the training pairs
+        ``[E]``; None where the file has none.
 
     Raises:
         DataError: If the file is missing, damaged, or holds something else.
     """
     columns: list[list[int]] = [[], [], []]
+    when: list[str] = []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             # Quotes are part of a value where tabs separate, and there is none in a number.
@@ -136,11 +142,15 @@ def read_inter(
                 _place(header, "item", item, path),
                 _place(header, "x_label", None, path),
             ]
+            names = _written(header)
+            at = names.index(TIMESTAMP) if names.count(TIMESTAMP) == 1 else None
             for row in rows:
                 if row:
                     values = [strict_int(row[place]) for place in places]
                     for column, value in zip(columns, values, strict=True):
                         column.append(value)
+                    if at is not None:
+                        when.append(row[at] if at < len(row) else "")
         users, items, split = (np.array(column, np.int64) for column in columns)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
@@ -162,16 +172,36 @@ def read_inter(
     if len(kept) < len(users):
         left_out = len(users) - len(kept)
         warnings.warn(f"{path.name}: {left_out} repeated pairs left out", stacklevel=2)
-    return {
+    pairs = {
         name: np.stack([users[kept], items[kept]])[:, split[kept] == value]
         for name, value in LABELS.items()
     }
+    if at is None:
+        return pairs, None
+    return pairs, _times([when[row] for row in kept[split[kept] == LABELS["train"]]], path)
+
+
+def _times(written: list[str], path: Path) -> np.ndarray | None:
+    """Return times that are written as text; None, with a warning, where they cannot be read."""
+    try:
+        return read_times(pa.array(written, pa.string()))
+    except DataError as error:
+        warnings.warn(
+            f"{path.name}: the column {TIMESTAMP} is ignored, because it cannot be read: {error}",
+            stacklevel=3,
+        )
+        return None
+
+
+def _written(header: list[str]) -> list[str]:
+    """Return the names of the columns in lower case."""
+    # A header may say the type of a column, as RecBole's do: user_id:token.
+    return [column.partition(":")[0].strip().lower() for column in header]
 
 
 def _place(header: list[str], role: str, name: str | None, path: Path) -> int:
     """Return the index of the column of a role, by its name."""
-    # A header may say the type of a column, as RecBole's do: user_id:token.
-    written = [column.partition(":")[0].strip().lower() for column in header]
+    written = _written(header)
     names = {name.partition(":")[0].strip().lower()} if name else COLUMNS[role]
     found = [index for index, column in enumerate(written) if column in names]
     if len(found) == 1:

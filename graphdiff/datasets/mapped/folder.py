@@ -16,10 +16,12 @@ from torch_geometric.data import HeteroData
 from graphdiff.errors import DataError
 from graphdiff.schema import DETAILS, INTERACTS, ITEM, SPLITS, USER, similar
 from graphdiff.schema.features import check_modality
-from graphdiff.schema.names import NAMES
+from graphdiff.schema.names import NAMES, TIME
 
 FORMAT = "graphdiff.mapped.1"
 MANIFEST = "manifest.json"
+#: Times of training pairs, int64 or float64 ``[E]``.
+TIMES = "train_time.npy"
 #: Largest manifest that is read.
 LARGEST_MANIFEST = 2**22
 #: Largest number of users and of items.
@@ -135,6 +137,9 @@ def open_folder(folder: Path) -> HeteroData:
             data[node].raw_id = _texts(folder, f"{node}_ids.arrow", ["id"], size, manifest)["id"]
     for split, attribute in SPLITS.items():
         data[INTERACTS][attribute] = take(pairs_file(split), (2, None))
+    if TIMES in files:
+        arrays[TIMES] = _map(folder / TIMES, "<i8 or <f8", manifest["files"][TIMES])
+        data[INTERACTS][TIME] = take(TIMES, (data[INTERACTS][SPLITS["training"]].size(1),))
     for name, width in manifest["channels"].items():
         data[ITEM][f"x_{name}"] = take(f"x_{name}.npy", (sizes[ITEM], width))
         data[ITEM][f"has_{name}"] = take(f"has_{name}.npy", (sizes[ITEM],))
@@ -155,7 +160,7 @@ def _map(path: Path, kind: str, entry: Any) -> np.ndarray:
             array = np.lib.format.open_memmap(path, mode="c")
     except Exception as error:  # A parser may fail in any way on a hostile file.
         raise DataError(f"{path} cannot be read as an .npy file of numbers: {error}") from None
-    if array.dtype.str != kind or not array.flags.c_contiguous:
+    if array.dtype.str not in kind.split(" or ") or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else " in Fortran order"
         raise DataError(f"{path} holds {array.dtype.str}{order}; expected {kind}, in C order")
     return array

@@ -98,6 +98,15 @@ class Parts:
         """Return whether the log has a column."""
         return name in self._columns[0]
 
+    def has_large_times(self) -> bool:
+        """Return whether times are floats, or integers that do not fit into 64 bits with sign."""
+        kind = self._columns[0]["time"].dtype
+        most = np.iinfo(np.int64).max
+        return kind.kind == "f" or (
+            kind == np.uint64
+            and any(self.read(n, "time").max(initial=0) > most for n in range(len(self)))
+        )
+
     def drop_repeats(self, keep: str) -> None:
         """Keep one row of each pair; see :func:`graphdiff.datasets.interactions.drop_repeats`."""
         by = next(name for name in ("label", "time", "row") if self.has(name))

@@ -12,11 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from graphdiff.datasets.columns import read_labels, read_ratings, read_times, time_kind
+from graphdiff.datasets.columns import (
+    read_labels,
+    read_ratings,
+    read_times,
+    read_training_times,
+    time_kind,
+)
 from graphdiff.datasets.ids import as_ids, places, refuse_missing, show
 from graphdiff.datasets.io.tables import column_names, is_text, refuse_repeated, table_files
 from graphdiff.datasets.io.text import DELIMITERS
 from graphdiff.datasets.mapped.columns import ROWS, Column
+from graphdiff.datasets.splits import TRAINING
 from graphdiff.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -159,8 +166,7 @@ def _readers(frame: pl.LazyFrame, roles: Sequence[str], used: set[str]) -> dict[
     for role in roles:
         try:
             if role == "timestamp":
-                kind = time_kind(_batches(frame.select(role)))
-                found[role] = partial(_times, kind)
+                found[role] = _time_reader(frame, role in used, "split" in {*roles} & used)
             elif role == "split":
                 unique = frame.select(pl_col(role).unique()).collect(engine="streaming")
                 read_labels(unique[role].to_arrow())
@@ -178,8 +184,38 @@ def _readers(frame: pl.LazyFrame, roles: Sequence[str], used: set[str]) -> dict[
     return found
 
 
-def _times(kind: pa.DataType | None, table: pa.Table) -> np.ndarray:
-    column = table["timestamp"]
+def _time_reader(frame: pl.LazyFrame, used: bool, by_column: bool) -> Reader:
+    """Return what reads the times.
+
+    Args:
+        frame: The log.
+        used: Whether times are needed.
+        by_column: Whether the split is a column.
+
+    Raises:
+        DataError: If they cannot be read; where they are needed, reading them may raise it as well.
+    """
+    by_column = by_column and not used
+    part = frame.select(["timestamp", "split"] if by_column else ["timestamp"])
+    kind = time_kind(_training(table) if by_column else table for table in _batches(part))
+    cast = partial(_cast_times, kind)
+
+    def read(table: pa.Table) -> np.ndarray:
+        if by_column:
+            return read_training_times(table["timestamp"], read_labels(table["split"]), cast)
+        return cast(table["timestamp"])
+
+    if not used:
+        for table in _batches(part):
+            read(table)
+    return read
+
+
+def _training(table: pa.Table) -> pa.Table:
+    return table.filter(pa.array(read_labels(table["split"]) == TRAINING))
+
+
+def _cast_times(kind: pa.DataType | None, column: Any) -> np.ndarray:
     return read_times(column if kind is None else column.cast(kind))
 
 

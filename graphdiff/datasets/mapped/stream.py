@@ -15,7 +15,7 @@ from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.layouts.log_source import LogSource
 from graphdiff.datasets.mapped.columns import ArrayFile, Column
 from graphdiff.datasets.mapped.features import write_features
-from graphdiff.datasets.mapped.folder import pairs_file, write_texts
+from graphdiff.datasets.mapped.folder import TIMES, pairs_file, write_texts
 from graphdiff.datasets.mapped.parts import Parts
 from graphdiff.datasets.mapped.scan import Log, import_polars, read_log, scan
 from graphdiff.datasets.mapped.write import finish, write_ids
@@ -104,7 +104,7 @@ def _kept(
 def _write_pairs(
     parts: Parts, settings: LogSettings, kept: dict[str, np.ndarray], place: Path, scratch: Path
 ) -> None:
-    """Write the pairs of the three splits, sorted by user, then item."""
+    """Write the pairs of the three splits, sorted by user, then item, and the training times."""
     number = {node: np.cumsum(there, dtype=np.int64) - 1 for node, there in kept.items()}
     labels = Column(scratch / "labels", np.int8)
     count = np.zeros(len(LABELS), dtype=np.int64)
@@ -115,6 +115,10 @@ def _write_pairs(
         value: ArrayFile(place / pairs_file(split), np.int64, (2, int(count[value])))
         for split, value in LABELS.items()
     }
+    time_file = None
+    if parts.has("time"):
+        kind = np.float64 if parts.has_large_times() else np.int64
+        time_file = ArrayFile(place / TIMES, kind, (int(count[TRAINING]),))
     first, done = 0, dict.fromkeys(files, 0)
     for n in range(len(parts)):
         user, item = number["user"][parts.read(n, "user")], number["item"][parts.read(n, "item")]
@@ -125,8 +129,10 @@ def _write_pairs(
             chosen = order[label[order] == value]
             file.write(user[chosen], done[value], row=0)
             file.write(item[chosen], done[value], row=1)
+            if value == TRAINING and time_file is not None:
+                time_file.write(parts.read(n, "time")[chosen], done[value])
             done[value] += len(chosen)
-    for file in files.values():
+    for file in (*files.values(), *([time_file] if time_file is not None else [])):
         file.close()
 
 

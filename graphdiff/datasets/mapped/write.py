@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.mapped.folder import (
+    TIMES,
     describe_files,
     open_folder,
     pairs_file,
@@ -31,7 +32,7 @@ from graphdiff.schema import (
     similar,
     validate,
 )
-from graphdiff.schema.names import pair_keys
+from graphdiff.schema.names import TIME, pair_keys
 from graphdiff.schema.pairs import is_ascending
 
 
@@ -41,6 +42,8 @@ def to_mapped(data: HeteroData, folder: str | Path, name: str = "") -> dict[str,
     =====================================  =======================================================
     ``train.npy``, ``val.npy``,            int64 ``[2, P]``, pairs of user and item in ascending
     ``test.npy``                           order
+    ``train_time.npy``                     int64 or float64 ``[P]``, when each training pair
+                                           happened, if the data has times
     ``x_<modality>.npy``,                  float32 ``[I, F]`` and bool ``[I]``
     ``has_<modality>.npy``
     ``similar_<modality>_index.npy``,      int64 ``[2, E]`` and float32 ``[E]``: the item-item
@@ -70,9 +73,15 @@ def to_mapped(data: HeteroData, folder: str | Path, name: str = "") -> dict[str,
     with new_folder(Path(folder)) as place:
         for split, attribute in SPLITS.items():
             pairs = data[INTERACTS][attribute].cpu()
+            time = data[INTERACTS].get(TIME) if split == "training" else None
             if not is_ascending(pairs):
-                pairs = pairs[:, pair_keys(data, pairs).argsort()]
+                order = pair_keys(data, pairs).argsort()
+                pairs = pairs[:, order]
+                time = None if time is None else time.cpu()[order]
             _save(place / pairs_file(split), pairs, np.int64)
+            if time is not None:
+                time = time.double() if time.is_floating_point() else time
+                _save(place / TIMES, time, np.float64 if time.is_floating_point() else np.int64)
         for node in (USER, ITEM):
             write_ids(place, node, data[node].get("raw_id"))
         for modality in modalities(data):

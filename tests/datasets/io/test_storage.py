@@ -52,6 +52,16 @@ def test_a_graph_is_read_as_it_was_written(tmp_path, data):
     assert read_source(tmp_path / "g.safetensors") == "a test"
 
 
+@pytest.mark.parametrize("dtype", [torch.long, torch.double])
+def test_times_of_interactions_are_saved(tmp_path, data, dtype):
+    num = data["user", "interacts", "item"].edge_index.size(1)
+    data["user", "interacts", "item"].time = torch.arange(num).to(dtype).flip(0)
+    save_graph(data, tmp_path / "g.safetensors")
+    back = load_graph(tmp_path / "g.safetensors")
+    assert_same(data, back)
+    assert fingerprint(back) == fingerprint(data)
+
+
 def test_views_and_slices_are_saved(tmp_path, data):
     both = torch.arange(12).reshape(3, 4)
     data["item"].left, data["item"].right = both[:, :2], both.t()

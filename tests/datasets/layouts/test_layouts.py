@@ -91,3 +91,17 @@ def test_lists_of_pairs_have_times_if_they_are_ordered(tmp_path, monkeypatch, or
         assert store.edge_index[:, store.time.argsort()].tolist() == written.tolist()
     else:
         assert "time" not in store
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_files_of_recbole_have_times(tmp_path, monkeypatch, whole):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    rows = list(enumerate(samples.rows()))
+    header = "user_id:token\titem_id:token\ttimestamp:float\n"
+    for split in ("",) if whole else ("train", "val", "test"):
+        lines = "".join(f"{u}\t{i}\t{n / 2}\n" for n, (u, i, s) in rows if s == split or whole)
+        name = "toys" + {"": "", "val": ".valid"}.get(split, f".{split}") + ".inter"
+        (tmp_path / name).write_text(header + lines)
+    store = load("recbole", tmp_path)[0][INTERACTS]
+    when = {(u, i): n / 2 for n, (u, i, _) in rows}
+    assert store.time.tolist() == [when[pair] for pair in map(tuple, store.edge_index.t().tolist())]

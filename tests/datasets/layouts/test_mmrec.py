@@ -48,6 +48,27 @@ def test_layout_is_read(folder):
     }  # fmt: skip
 
 
+def timed(root, times, header=HEADER):
+    rows = zip(ROWS, times, strict=True)
+    lines = "".join(f"{u}\t{i}\t5.0\t{when}\t{label}\n" for (u, i, label), when in rows)
+    (root / "toys.inter").write_text(header + lines)
+    store = load("mmrec", root)[0][INTERACTS]
+    pairs = map(tuple, store.edge_index.t().tolist())
+    return dict(zip(pairs, store.time.tolist(), strict=True)) if "time" in store else None
+
+
+@pytest.mark.parametrize("header", [HEADER, HEADER.replace("timestamp", "Timestamp:float")])
+def test_times_of_training_pairs(folder, header):
+    found = timed(folder, [70, 60, 50, "", "?", 20, 10], header)
+    assert found == {(0, 0): 70, (0, 2): 60, (1, 1): 50, (2, 3): 20}
+
+
+def test_times_that_cannot_be_read_are_left_out(folder):
+    with pytest.warns(UserWarning, match=r"toys\.inter: the column timestamp is ignored"):
+        assert timed(folder, [70, "", 50, 40, 30, 20, 10]) is None
+    assert timed(folder, [1] * 7, HEADER.replace("timestamp", "other")) is None
+
+
 def test_features_by_name(folder):
     data = load("mmrec", folder, features={"audio": "extra.npy"})[0]
     assert modalities(data) == ["audio"]

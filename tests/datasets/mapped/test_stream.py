@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from graphdiff.datasets import load
 from graphdiff.datasets.convert import convert
@@ -103,6 +104,39 @@ def test_the_column_of_splits_without_times(tmp_path):
     write(tmp_path / "source", frame, "csv")
     compare(tmp_path / "source", tmp_path / "out")
     compare(tmp_path / "source", tmp_path / "other", split="ratio")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("missing", ["held out", "training"])
+def test_times_with_a_column_of_splits(tmp_path, suffix, missing):
+    frame = random_log(4).drop(columns="rating").drop_duplicates(["user", "item"])
+    frame["timestamp"] = np.arange(len(frame)) / 2.0
+    # A piece of held-out rows alone.
+    frame["split"] = np.where(np.arange(len(frame)) < 60, "test", "train")
+    frame.loc[frame["split"] == ("test" if missing == "held out" else "train"), "timestamp"] = (
+        np.nan
+    )
+    write(tmp_path / "source", frame, suffix)
+    found = compare(tmp_path / "source", tmp_path / "out")
+    assert ("time" in found["user", "interacts", "item"]) == (missing == "held out")
+
+
+def test_times_are_there_with_any_split(tmp_path):
+    write(tmp_path / "source", random_log(1), "parquet")
+    for split in ("ratio", "leave_one_out", "global_time"):
+        found = compare(tmp_path / "source", tmp_path / split, split=split)
+        assert "time" in found["user", "interacts", "item"]
+
+
+def test_large_unsigned_times(tmp_path):
+    frame = random_log(2)[["user", "item"]]
+    frame["timestamp"] = np.arange(len(frame), dtype=np.uint64) * 2**54
+    write(tmp_path / "small", frame, "parquet")
+    frame["timestamp"] += np.uint64(2**63)
+    write(tmp_path / "large", frame, "parquet")
+    for name, kind in (("small", torch.long), ("large", torch.double)):
+        found = compare(tmp_path / name, tmp_path / f"{name}-out")
+        assert found["user", "interacts", "item"].time.dtype == kind
 
 
 def test_other_names_and_separators(tmp_path):

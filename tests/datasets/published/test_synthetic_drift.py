@@ -42,6 +42,15 @@ def test_the_log_is_in_order_of_time_and_has_each_pair_once(dataset):
     }
 
 
+def test_the_graph_has_the_times_of_training(dataset):
+    log, store = dataset.read_log().log, dataset[0][INTERACTS]
+    when = dict(zip(zip(log.user.tolist(), log.item.tolist(), strict=True), log.time, strict=True))
+    pairs = list(map(tuple, store.edge_index.t().tolist()))
+    assert store.time.tolist() == [when[pair] for pair in pairs]
+    later = [when[pair] for pair in map(tuple, store.test_edge_label_index.t().tolist())]
+    assert store.time.max() < min(later)
+
+
 def test_users_and_items_keep_arriving(dataset):
     log = dataset.read_log().log
     for cutoff in cutoff_times(log.time, 4):
