@@ -87,8 +87,8 @@ def recommend(
     history: Annotated[
         list[str] | None,
         typer.Option(
-            help="Raw ids of the past items of any user, the latest last, as A,B,C; repeatable, and "
-            "then each is one id, which may contain a comma."
+            help="Raw ids of the past items of any user, the latest last, as A,B,C; repeatable, "
+            "and then each is one id, which may contain a comma."
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 20,

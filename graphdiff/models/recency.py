@@ -29,33 +29,37 @@ class Recency(torch.nn.Module):
     """
 
     exponent: Tensor
+    chosen: Tensor
 
     def __init__(self, setting: float | None) -> None:
         super().__init__()
         self.setting = setting
         self.register_buffer("exponent", torch.tensor(setting or 0.0))
+        self.register_buffer("chosen", torch.tensor(False))
 
     def reset_parameters(self) -> None:
         """Set ρ to its setting, or to 0 where validation chooses it."""
         self.exponent.fill_(self.setting or 0.0)
+        self.chosen.fill_(False)
 
     def forward(self, rows: Rows) -> Tensor | None:
         """Return the weights of the items of ``rows``, ``[nnz]``; None where all are one."""
         return None if rows.age is None else recency_weights(rows, self.exponent.item())
 
-    def candidates(self, known: bool) -> tuple[float, ...]:
-        """Return the values that validation chooses from; none where there is no choice.
-
-        Args:
-            known: The order of the rows is known.
-        """
-        return EXPONENTS if self.setting is None and known else ()
+    def can_choose(self, known: bool) -> bool:
+        """Return whether validation chooses ρ; ``known``: the order of the rows is known."""
+        return self.setting is None and known
 
     def choose(self, recall: Callable[[float], Tensor]) -> None:
-        """Set ρ to the value with the best recall, the least of equal ones.
+        """Set ρ to the value with the best recall, the least of equal ones: of all values the first
+        time, later of the present one and its neighbours.
 
         Args:
             recall: Returns the recall with a value of ρ, a scalar.
         """
-        found = {exponent: recall(exponent).item() for exponent in EXPONENTS}
+        place, tried = EXPONENTS.index(self.exponent.item()), EXPONENTS
+        if self.chosen:
+            tried = EXPONENTS[max(place - 1, 0) : place + 2]
+        found = {exponent: recall(exponent).item() for exponent in tried}
         self.exponent.fill_(max(found, key=found.__getitem__))
+        self.chosen.fill_(True)

@@ -65,7 +65,7 @@ class _Calibration:
             self.path.keep(self.graph, self.held_out.recall(latest))
         before = self.recency.exponent.item()
         self.mix()
-        if self.recency.candidates(self.rows.age is not None):
+        if self.recency.can_choose(self.rows.age is not None):
             self.recency.choose(lambda exponent: self.held_out.recall(self.mixed(exponent)))
         if self.recency.exponent.item() != before:
             self.mix()
