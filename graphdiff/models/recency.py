@@ -11,7 +11,7 @@ from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 
 #: Values of ρ that validation chooses from.
-EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+EXPONENTS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 class Recency(torch.nn.Module):
