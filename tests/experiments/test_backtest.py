@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from graphdiff.datasets import SyntheticDrift
+from graphdiff.datasets import SyntheticDrift, load
 from graphdiff.errors import ConfigError
 from graphdiff.experiments import backtest as module
 from graphdiff.experiments import backtest_report
-from graphdiff.experiments.backtest import _ByHistory, backtest
+from graphdiff.experiments.backtest import _ByHistory, _Runner, backtest
 from graphdiff.models.base import Recommender
+from graphdiff.schema import raw_ids
 from tests.command import run as command
 from tests.conftest import make_model, random_data
 
@@ -81,6 +82,29 @@ def test_a_backtest_trains_on_nothing_later_than_its_cutoff(monkeypatch):
             assert time < cutoff
         else:
             assert time < first
+
+
+def test_graphs_of_a_backtest_have_the_times_of_training(monkeypatch):
+    log = load("synthetic-drift", **OPTIONS).read_log().log
+    names = (log.user_ids.take(log.user).to_pylist(), log.item_ids.take(log.item).to_pylist())
+    when = dict(zip(zip(*names, strict=True), log.time.tolist(), strict=True))
+    seen, window = [], _Runner._window
+
+    def watched(self, *args, **kwargs):
+        found = window(self, *args, **kwargs)
+        seen.append((args[0], found[0]))
+        return found
+
+    monkeypatch.setattr(_Runner, "_window", watched)
+    backtest("synthetic-drift", "popularity", options=OPTIONS, cutoffs=1)
+    assert seen
+    for cutoff, data in seen:
+        store = data["user", "interacts", "item"]
+        users, items = (
+            raw_ids(data, node, store.edge_index[row]) for row, node in enumerate(("user", "item"))
+        )
+        assert store.time.tolist() == [when[pair] for pair in zip(users, items, strict=True)]
+        assert store.time.max() < cutoff
 
 
 def test_histories_and_lists_are_translated_between_catalogues():
