@@ -33,6 +33,7 @@ from graphdiff.experiments.workers import in_own_process, one_by_one, side_by_si
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.presets import NamedModel
+from graphdiff.models.registry import reads_times
 from graphdiff.schema import fingerprint
 
 #: The figures of a cell and, per test user, its metrics.
@@ -153,6 +154,7 @@ class Experiment(ABC):
         report: Callable[[str], None],
     ) -> None:
         self.data, self.protocol = data, protocol
+        self.without_times = fingerprint(data, times=False)
         self.execution, self.report = execution, report
         self.result: dict[str, Any] = {
             "dataset": dataset,
@@ -176,6 +178,9 @@ class Experiment(ABC):
     def read_earlier(self) -> dict[str, Any]:
         """Return the results that are to be resumed, empty without any.
 
+        They may be of the same data without times; trainings of models that read times then do
+        not count.
+
         Raises:
             ConfigError: If they cannot be read, or are of other data or another protocol.
         """
@@ -184,7 +189,7 @@ class Experiment(ABC):
             return {}
         earlier = read_results(path)
         same = {
-            "fingerprint": earlier.get("fingerprint") == self.result["fingerprint"],
+            "fingerprint": earlier.get("fingerprint") in self.fingerprints(),
             "protocol": self.protocol.agrees_with(earlier.get("protocol", {})),
         }
         for name, fits in same.items():
@@ -197,6 +202,10 @@ class Experiment(ABC):
         if others := [one for one in others if one and one != self.result["machine"]]:
             self.result["earlier_machines"] = others
         return earlier
+
+    def fingerprints(self) -> tuple[str, str]:
+        """Return the fingerprints of the data with and without its times."""
+        return self.result["fingerprint"], self.without_times
 
     def run(self, cells: Iterable[Cell]) -> None:
         """Measure the cells that are not finished, and keep each as soon as it is.
@@ -351,8 +360,14 @@ class CellList(Experiment):
     ) -> None:
         super().__init__(dataset, data, protocol, execution, report)
         self._requested: list[dict[str, Any]] = []
-        earlier = self.read_earlier().get("cells", [])
-        kept = [one for one in earlier if protocol.allows(one["figures"])]
+        earlier = self.read_earlier()
+        timeless = earlier.get("fingerprint") != self.result["fingerprint"]
+        kept = [
+            one
+            for one in earlier.get("cells", [])
+            if protocol.allows(one["figures"])
+            and not (timeless and reads_times(one["key"]["model"]))
+        ]
         self.result |= {"cells": kept, "skipped": []}
 
     def run(self, cells: Iterable[Cell]) -> None:

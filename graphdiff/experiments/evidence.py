@@ -32,10 +32,11 @@ class UserValues:
     Args:
         path: Their file; None keeps them in memory only.
         fingerprint: Fingerprint of the data; values of other data are not read.
+        *others: Fingerprints of data whose values are read, too.
     """
 
-    def __init__(self, path: Path | None, fingerprint: str) -> None:
-        self.path, self.fingerprint = path, fingerprint
+    def __init__(self, path: Path | None, fingerprint: str, *others: str) -> None:
+        self.path, self.fingerprint, self.read = path, fingerprint, (fingerprint, *others)
         self.arrays: dict[str, np.ndarray] = {}
 
     @staticmethod
@@ -53,7 +54,7 @@ class UserValues:
             return
         try:
             with safe_open(self.path, framework="numpy") as file:
-                if (file.metadata() or {}).get("fingerprint") == self.fingerprint:
+                if (file.metadata() or {}).get("fingerprint") in self.read:
                     self.arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise DataError(

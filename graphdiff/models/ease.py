@@ -67,6 +67,7 @@ class EASE(ItemItem):
 
     Config: ClassVar[type[BaseConfig]] = EASERecencyConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"recent": {"recency": None}}
+    reads_times: ClassVar[bool] = True
     config: EASERecencyConfig
 
     def __init__(self, config: EASERecencyConfig, graph: RecGraph) -> None:

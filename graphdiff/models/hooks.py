@@ -40,6 +40,8 @@ class ModelHooks(torch.nn.Module, ABC):
     uses_content: ClassVar[bool] = False
     #: Whether the item-item graphs of the modalities are used along with the features.
     uses_similarity: ClassVar[bool] = True
+    #: Whether the order of the interactions in time is used, where the data has times.
+    reads_times: ClassVar[bool] = False
     #: Whether edges of the modality graphs are weighted by similarity; see ``ModalityGraph``.
     weighted_similarity: ClassVar[bool] = False
     #: Names of constructor arguments that replace built-in parts of the model by other modules.

@@ -252,3 +252,10 @@ def _checked(found: Any, place: str) -> type[Recommender]:
     if inspect.isabstract(found):
         raise ConfigError(explain_abstract(found))
     return found
+
+
+def reads_times(name: str) -> bool:
+    """Return whether a model of this name may read the times of interactions: that is not certain of
+    a model that is not registered."""
+    model = MODELS.get(name.partition("-")[0])
+    return model is None or model.reads_times

@@ -24,7 +24,7 @@ from graphdiff.schema.pairs import (
 IDS = 2**20
 
 
-def fingerprint(data: HeteroData) -> str:
+def fingerprint(data: HeteroData, times: bool = True) -> str:
     """Return a hash of a graph's content, equal for equal data.
 
     It covers sizes, raw ids, the pairs of the three splits in any order, the features with their
@@ -33,6 +33,7 @@ def fingerprint(data: HeteroData) -> str:
 
     Args:
         data: A graph that fits the schema, on any device.
+        times: Cover the order in time; without it the hash is that of the data without times.
 
     Returns:
         16 hexadecimal digits.
@@ -61,7 +62,7 @@ def fingerprint(data: HeteroData) -> str:
     for split, attribute in SPLITS.items():
         pairs = data[INTERACTS][attribute]
         add(split, 8 * pairs.size(1), _keys(data, pairs))
-    if TIME in data[INTERACTS]:
+    if times and TIME in data[INTERACTS]:
         add(TIME, 8 * data[INTERACTS][TIME].numel(), _ranks(data))
     for name in modalities(data):
         x = data[ITEM][f"x_{name}"].cpu().numpy().astype("<f4", copy=False)

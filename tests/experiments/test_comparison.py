@@ -7,12 +7,15 @@ import sys
 import time
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from graphdiff import LD4MRec, LightGCN, compare
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.experiments import cells
 from graphdiff.experiments.notes import notes
+from graphdiff.schema import fingerprint
+from tests.conftest import random_data
 from tests.experiments.conftest import compare_tiny
 
 # The JSON
@@ -121,6 +124,26 @@ def test_cells_that_another_limit_of_time_would_end_elsewhere_are_measured_again
         again = resumed(again, "lightgcn", max_minutes=limit)
         values = [seed["test"]["recall@20"] for seed in again["models"]["lightgcn"]["seeds"]]
         assert [value == 4.0 for value in values] == [kept, kept]
+
+
+def test_results_without_times_are_kept_for_models_that_do_not_read_them(tmp_path):
+    data, out = random_data(40, 30), tmp_path / "a.json"
+    given = {"out": out, "epochs": 1, "progress": False}
+    first = compare(data, ["ease", "lightgcn"], **given).content
+    for entry in first["models"].values():
+        entry["seeds"][0]["train_seconds"] = 12345.0
+    out.write_text(json.dumps(first))
+    num = data["user", "interacts", "item"].edge_index.size(1)
+    data["user", "interacts", "item"].time = torch.arange(num).flip(0)
+    again = compare(data, ["ease", "lightgcn"], **given, resume=True).content
+    assert again["fingerprint"] == fingerprint(data) != first["fingerprint"]
+    seconds = {name: one["seeds"][0]["train_seconds"] for name, one in again["models"].items()}
+    assert seconds["lightgcn"] == 12345.0 != seconds["ease"]
+    assert set(again["statistics"]["metrics"]["recall@20"]) == {"ease", "lightgcn"}
+    # Other times are other data.
+    data["user", "interacts", "item"].time = torch.arange(num)
+    with pytest.raises(ConfigError, match="was written with another fingerprint"):
+        compare(data, ["lightgcn"], **given, resume=True)
 
 
 def test_a_comparison_that_is_stopped_twice_loses_nothing(content, resumed, monkeypatch):

@@ -126,6 +126,7 @@ class LD4MRec(Recommender):
     batch_over: ClassVar[Literal["users", "interactions"]] = "users"
     folds_in: ClassVar[bool] = True
     uses_content: ClassVar[bool] = True
+    reads_times: ClassVar[bool] = True
     updatable: ClassVar[bool] = True
     item_parameters: ClassVar[tuple[str, ...]] = ITEM_PARAMETERS
     part_names: ClassVar[tuple[str, ...]] = ("schedule", "process", "cnet", "gate")
