@@ -255,7 +255,7 @@ def _checked(found: Any, place: str) -> type[Recommender]:
 
 
 def reads_times(name: str) -> bool:
-    """Return whether a model of this name may read the times of interactions: that is not certain of
-    a model that is not registered."""
+    """Return whether a model of this name may read the times of interactions; one that is not
+    registered may."""
     model = MODELS.get(name.partition("-")[0])
     return model is None or model.reads_times
