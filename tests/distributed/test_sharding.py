@@ -163,6 +163,12 @@ def test_other_models_are_refused():
     model = make_model(LD4MRec, graph, **{"linear_path.enabled": True})
     with pytest.raises(ConfigError, match=r"give linear_path\.enabled=false"):
         shard(model, torch.Generator())
+    graph["user", "interacts", "item"].time = torch.arange(
+        graph["user", "interacts", "item"].edge_index.size(1)
+    )
+    model = make_model(LD4MRec, graph, **{"linear_path.enabled": False})
+    with pytest.raises(ConfigError, match="give recency=0"):
+        shard(model, torch.Generator())
     with pytest.raises(ConfigError, match="items of LightGCN cannot be divided"):
         fit(LightGCN.from_data(graph), graph, shard_items=True, progress=False)
 

@@ -350,13 +350,18 @@ def shard(model: LD4MRec, generator: torch.Generator) -> ShardedLD4MRec:
         generator: Source of the random values that reading the features takes.
 
     Raises:
-        ConfigError: If the process that corrupts rows, or a linear path, needs items that other
-            processes hold.
+        ConfigError: If the process that corrupts rows, a linear path, or weights of the latest
+            items need items that other processes hold.
     """
     if model.linear is not None:
         raise ConfigError(
             "items cannot be divided with a linear path, which this model has; give "
             "linear_path.enabled=false"
+        )
+    if model.config.recency != 0 and model.graph.age is not None:
+        raise ConfigError(
+            "items cannot be divided with weights of the latest items of a row, which data with "
+            "times has; give recency=0"
         )
     diffusion = model.config.diffusion
     if type(model.process) not in DIVISIBLE or diffusion.whole_row:
