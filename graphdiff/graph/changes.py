@@ -100,7 +100,7 @@ def _rebuilt(
         if hasattr(graph, f"similar_{name}_index"):
             edges[name] = _edges(*graph.similar(name), kept)
     num_items = graph.num_items if kept is None else int(kept.sum())
-    age = None if time is None else ages(user, time, num_users)
+    age = None if time is None else ages(user, time)
     return RecGraph(rowptr, item, num_items, xs, masks, edges or None, age)
 
 

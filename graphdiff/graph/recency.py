@@ -6,39 +6,36 @@ import torch
 from torch import Tensor
 
 from graphdiff.graph.rows import Rows
+from graphdiff.schema.pairs import rank_within, whole_groups
 
 
-def ages(user: Tensor, time: Tensor, num_users: int) -> Tensor:
+def ages(user: Tensor, time: Tensor) -> Tensor:
     """Return how many later interactions the user of each interaction has.
 
-    Interactions of a user at the same time share the mean of their places.
+    Interactions of a user at the same time share the mean of their places. Where they are sorted by
+    user, temporary tensors stay small, also of many interactions.
 
     Args:
         user: Long ``[E]``, in any order.
         time: When each happened, numbers ``[E]``; only the order within a user counts.
-        num_users: U.
 
     Returns:
         Float32 ``[E]``.
 
     Example:
-        >>> ages(torch.tensor([0, 1, 0, 0]), torch.tensor([5, 1, 9, 5]), num_users=2)
+        >>> ages(torch.tensor([0, 1, 0, 0]), torch.tensor([5, 1, 9, 5]))
         tensor([1.5000, 0.0000, 0.0000, 1.5000])
     """
-    if user.numel() == 0:
-        return torch.zeros_like(user, dtype=torch.float32)
-    order = time.argsort(stable=True)
-    order = order[user[order].argsort(stable=True)]
-    user, time = user[order], time[order]
-    place = torch.arange(user.numel(), device=user.device)
-    later = torch.bincount(user, minlength=num_users).cumsum(0)[user] - 1 - place
-    new = torch.ones_like(user, dtype=torch.bool)
-    new[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
-    group = new.cumsum(0) - 1
-    size = torch.bincount(group)
-    total = torch.zeros_like(size, dtype=torch.float64).index_add_(0, group, later.double())
-    found = torch.empty_like(later, dtype=torch.float32)
-    found[order] = (total / size)[group].float()
+    if (user[1:] < user[:-1]).any():
+        order = user.argsort(stable=True)
+        found = torch.empty(user.shape, device=user.device)
+        found[order] = ages(user[order], time[order])
+        return found
+    found = torch.empty(user.shape, device=user.device)
+    for part in whole_groups(user):
+        group, value = user[part] - user[part.start], time[part]
+        others = torch.bincount(group)[group] - 1
+        found[part] = (others + rank_within(group, -value) - rank_within(group, value)) / 2
     return found
 
 

@@ -103,7 +103,7 @@ class RecGraph(torch.nn.Module):
         user, item = data[INTERACTS].edge_index
         num_users, num_items = data[USER].num_nodes, data[ITEM].num_nodes
         time = data[INTERACTS].get("time")
-        age = None if time is None else ages(user, time, num_users)
+        age = None if time is None else ages(user, time)
         if is_ascending(data[INTERACTS].edge_index):
             # Many interactions are shared with the data, as they may be in a file.
             col = item if item.numel() > SHARED else item.clone()

@@ -150,7 +150,7 @@ class Catalogue(torch.nn.Module):
         row = torch.arange(len(indices)).repeat_interleave(length, output_size=item.numel())
         key, place = last_places(row * self.num_items + item)
         row, item, device = key // self.num_items, key % self.num_items, self.available.device
-        age = ages(row, place, len(indices)).to(device) if ordered else None
+        age = ages(row, place).to(device) if ordered else None
         return Rows(row.to(device), item.to(device), len(indices), age)
 
     def pairs(

@@ -1,14 +1,16 @@
 """The order of a user's interactions, and weights from it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from graphdiff.graph import RecGraph
+from graphdiff.graph import RecGraph, recency
 from graphdiff.graph.changes import with_interactions, without_interactions, without_nodes
 from graphdiff.graph.recency import ages, last_places, recency_weights
 from graphdiff.graph.rows import Rows
-from graphdiff.schema import INTERACTS
+from graphdiff.schema import INTERACTS, pairs
 from tests.conftest import random_data
 
 
@@ -34,13 +36,21 @@ def later(user, time):
 def test_ages_count_later_interactions(dtype, most):
     rng = np.random.default_rng(0)
     user, time = rng.integers(9, size=200), rng.integers(most, size=200).astype(dtype)
-    found = ages(torch.from_numpy(user), torch.from_numpy(time), num_users=9)
+    found = ages(torch.from_numpy(user), torch.from_numpy(time))
     np.testing.assert_allclose(found, later(user, time))
+
+
+def test_ages_block_by_block(monkeypatch):
+    user = torch.arange(50).repeat_interleave(7)
+    time = torch.randint(9, (350,), generator=torch.Generator().manual_seed(0))
+    whole = ages(user, time)
+    monkeypatch.setattr(recency, "whole_groups", partial(pairs.whole_groups, size=10))
+    assert torch.equal(ages(user, time), whole)
 
 
 def test_ages_of_nothing():
     none = torch.empty(0, dtype=torch.long)
-    assert ages(none, none, num_users=3).shape == (0,)
+    assert ages(none, none).shape == (0,)
 
 
 def test_a_graph_has_the_ages_of_its_interactions_in_any_order_of_edges():
@@ -53,8 +63,8 @@ def test_a_graph_has_the_ages_of_its_interactions_in_any_order_of_edges():
     for order in (torch.arange(len(time)), torch.arange(len(time)).flip(0)):
         store.edge_index, store.time = store.edge_index[:, order], store.time[order]
         graph = RecGraph.from_data(data)
-        pairs = zip(graph.user.tolist(), graph.col.tolist(), strict=True)
-        assert dict(zip(pairs, graph.age.tolist(), strict=True)) == expected
+        found = zip(graph.user.tolist(), graph.col.tolist(), strict=True)
+        assert dict(zip(found, graph.age.tolist(), strict=True)) == expected
         for users in (torch.tensor([3]), torch.tensor([5, 0, 5])):
             rows = graph.rows(users)
             found = zip(
