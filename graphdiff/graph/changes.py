@@ -24,13 +24,14 @@ def with_interactions(
         num_users: Number of users of the result, at least that of ``graph``.
 
     Returns:
-        The graph, and the users of the interactions that are new to it, long ``[m]``, one entry for
-        each.
+        The graph, and the interactions (user, item) that are new to it, long ``[2, m]``.
 
     Example:
         >>> graph = RecGraph(torch.tensor([0, 2]), torch.tensor([0, 1]), num_items=3)
-        >>> with_interactions(graph, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), num_users=2)
-        (RecGraph(2 users, 3 items, 4 interactions, modalities=[]), tensor([0, 1]))
+        >>> user, item = torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2])
+        >>> graph, added = with_interactions(graph, user, item, num_users=2)
+        >>> graph.num_interactions, added.tolist()
+        (4, [[0, 1], [2, 2]])
     """
     size = graph.num_items
     old = graph.user * size + graph.col
@@ -39,7 +40,8 @@ def with_interactions(
     new, place = new[unknown], place[unknown]
     key, order = torch.cat([old, new]).sort()
     time = None if graph.age is None else torch.cat([-1 - graph.age, place.float()])[order]
-    return _rebuilt(graph, key // size, key % size, num_users, time=time), new // size
+    added = torch.stack([new // size, new % size])
+    return _rebuilt(graph, key // size, key % size, num_users, time=time), added
 
 
 def without_nodes(graph: RecGraph, users: Tensor, items: Tensor) -> RecGraph:

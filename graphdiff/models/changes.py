@@ -40,6 +40,15 @@ class ChangeableModel(ModelHooks):
         """
         raise ConfigError(self._no_update())
 
+    def before_update(self, pairs: Tensor) -> None:
+        """Look at new interactions before :meth:`adopt_graph` adds them: users' answers to what the
+        model has learned so far. Nothing by default.
+
+        Args:
+            pairs: The interactions (user, item) that the graph lacks, long ``[2, P]``, with P > 0.
+                New users and items are part of the graph already.
+        """
+
     def start_update(self, generator: Any) -> None:
         """Prepare an update after :meth:`adopt_graph`; by default as for an epoch."""
         self.start_epoch(generator)

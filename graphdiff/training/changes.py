@@ -88,20 +88,28 @@ def read_additions(
 
 def add(model: ChangeableModel, new: Additions) -> Tensor:
     """Add users, items and interactions to a model's graph and catalogue, and return the user of
-    each interaction that it did not know, long ``[m]``."""
+    each interaction that it did not know, long ``[m]``.
+
+    In between, the model looks at the interactions, as at answers to what it has learned so far:
+    :meth:`~graphdiff.models.changes.ChangeableModel.before_update`.
+    """
     graph = model.graph
     if new.item_ids:
         num_neighbors = getattr(model.config, "num_neighbors", 10)
         graph = graph.with_items(new.features, len(new.item_ids), num_neighbors)
     num_users = model.num_users + len(new.user_ids)
-    graph, user = with_interactions(graph, new.user, new.item, num_users)
-    model.adopt_graph(graph)
+    none = new.user[:0]
+    model.adopt_graph(with_interactions(graph, none, none, num_users)[0])
     if new.user_ids:
         model.catalogue.grow_users(new.user_ids)
     if new.item_ids:
         model.catalogue.name_items()
         model.catalogue.grow(len(new.item_ids), new.item_ids, new.details)
-    return user
+    graph, added = with_interactions(model.graph, new.user, new.item, num_users)
+    if added.size(1):
+        model.before_update(added)
+        model.adopt_graph(graph)
+    return added[0]
 
 
 def remove(model: ChangeableModel, users: Tensor, items: Tensor) -> Tensor:

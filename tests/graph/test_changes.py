@@ -27,7 +27,7 @@ def test_added_interactions_are_a_union_of_pairs(pairs):
     user, item = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).unbind(dim=1)
     changed, new = with_interactions(graph, user, item, num_users=14)
     assert pairs_of(changed) == before | set(pairs)
-    assert sorted(new.tolist()) == sorted(user for user, _ in set(pairs) - before)
+    assert sorted(map(tuple, new.t().tolist())) == sorted(set(pairs) - before)
     assert changed.num_users == 14
     for name in graph.modalities:
         assert changed.features(name)[0] is graph.features(name)[0]

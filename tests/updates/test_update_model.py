@@ -16,7 +16,7 @@ from graphdiff.models.ld4mrec.model import LD4MRec
 from graphdiff.schema import build_data
 from graphdiff.training.update import saved_state
 from tests.conftest import make_model, random_data
-from tests.updates.samples import FEATURES, NEW, contents, frame, interactions, trained
+from tests.updates.samples import FEATURES, NEW, WIDTHS, contents, frame, interactions, trained
 
 
 def pairs(frame):
@@ -158,6 +158,47 @@ def test_items_with_features_alone_are_recommended_on_their_first_day():
     assert (result.items, result.steps) == (1, 0)
     best = model.similar_items(item_id="i3", k=3)[0][0].tolist()
     assert model.num_items - 1 in best
+
+
+def test_the_bias_of_cold_items_follows_what_users_choose():
+    biases, places = {}, {}
+    for users in (0, 5, 60):
+        model = trained(num_users=60, num_items=200)
+        generator = torch.Generator().manual_seed(0)
+        ids = [f"fresh {n}" for n in range(60)]
+        x = {
+            name: (ids, torch.randn(60, width, generator=generator))
+            for name, width in WIDTHS.items()
+        }
+        model.update(frame(), x)
+        with torch.no_grad():
+            model.cold_items.bias.zero_()
+            model.bias[:200] += 1  # Cold items rank too low.
+        model.invalidate_tables()
+        chosen = [(f"u{n}", ids[(n + shift) % 30]) for n in range(users) for shift in range(3)]
+        model.update(frame(*chosen), passes=1)
+        biases[users] = model.cold_items.bias.item()
+        items, _ = model.recommend(torch.arange(60), k=20)
+        places[users] = (items >= 230).float().mean().item()  # Nobody has chosen these.
+    assert 0 == biases[0] < biases[5] < biases[60]
+    assert places[60] > places[0]
+
+
+def test_new_interactions_are_looked_at_before_they_are_learned(monkeypatch):
+    model, seen = trained(), []
+
+    def before_update(self, pairs):
+        seen.append((self.num_users, self.num_items, interactions(self), pairs.t().tolist()))
+
+    monkeypatch.setattr(LD4MRec, "before_update", before_update)
+    before = interactions(model)
+    model.update(NEW, FEATURES, passes=1)
+    model.update(NEW, FEATURES, passes=1)  # Holds nothing new.
+    (num_users, num_items, graph, new), *rest = seen
+    assert not rest
+    assert (num_users, num_items, graph) == (32, 27, before)
+    name = model.catalogue
+    assert {(name.user_id(u), name.item_id(i)) for u, i in new} == pairs(NEW) - before
 
 
 def test_a_model_without_features_takes_new_items():

@@ -28,6 +28,8 @@ LARGEST_LOSS = 0.01
 WITHHELD = 0.05
 #: Scores that this may compute; it looks at fewer users where there are more items.
 MOST_SCORES = 2**24
+#: Users with new interactions at which an update moves the bias half the way.
+HALF_WAY = 100
 #: Edges whose cosine is computed at a time.
 PAIRS = 2**17
 
@@ -65,7 +67,8 @@ class ColdItemScores(torch.nn.Module):
     catalogue, times ``exposure``: an item is assumed to be worth as much as the others until
     something is known of it. The bias is smaller where the recall@20 of validation pairs would fall
     by more than 1 %, and never negative. Where there are no cold items, :math:`\delta` is chosen
-    when the first ones are added, with a twentieth of the items withheld from the graph.
+    when the first ones are added, with a twentieth of the items withheld from the graph. An update
+    takes the new interactions as validation pairs before they are learned (:meth:`recalibrate`).
 
     With ``propagation.num_item_layers=0`` there are no modality graphs, and scores are without
     both. All of this is ours, and takes place outside of training.
@@ -146,6 +149,27 @@ class ColdItemScores(torch.nn.Module):
         model.invalidate_tables()
 
     @torch.no_grad()
+    def recalibrate(self, model: LD4MRec, pairs: Tensor) -> None:
+        r"""Move the bias towards the best one for interactions that are not learned yet.
+
+        What the model would have recommended is compared with what users chose, so that the bias
+        follows the new items and interactions of updates, as a validation chooses it in training.
+        With n users it moves :math:`n / (n + 100)` of the way: few users say little.
+
+        Args:
+            model: The model that these scores are part of, whose graph lacks the pairs.
+            pairs: Interactions (user, item), long ``[2, P]``. Those of users without a history are
+                left out.
+        """
+        pairs = pairs[:, model.graph.user_degree()[pairs[0]] > 0]
+        most = _most_users(model.graph)
+        num = min(most, pairs[0].unique().numel())
+        before = self.bias.clone()
+        self.calibrate(model, pairs, most)
+        self.bias.copy_(before.lerp(self.bias, num / (num + HALF_WAY)))
+        model.invalidate_tables()
+
+    @torch.no_grad()
     def prepare(self, model: LD4MRec) -> None:
         """Choose the bias with withheld items, unless it was chosen or there are cold items."""
         graph = model.graph
@@ -154,7 +178,6 @@ class ColdItemScores(torch.nn.Module):
         if graph.cached(cold_neighbors) is not None:
             return
         reduced, pairs = without_some_items(graph)
-        most = max(1, min(MOST_USERS, MOST_SCORES // graph.num_items))
         if not reduced.num_interactions:
             return
         cold = reduced.item_degree() == 0
@@ -164,7 +187,7 @@ class ColdItemScores(torch.nn.Module):
             for owner, bias in biases:
                 # As items that are added have.
                 owner.bias = torch.nn.Parameter(torch.where(cold, bias[~cold].mean(), bias))
-            self.calibrate(model, pairs, most)
+            self.calibrate(model, pairs, _most_users(graph))
         finally:
             model.graph = graph
             for owner, bias in biases:
@@ -174,6 +197,11 @@ class ColdItemScores(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return the settings for ``print(model)``."""
         return f"exposure={self.exposure:g}, neighbor_weight={self.neighbor_weight:g}"
+
+
+def _most_users(graph: RecGraph) -> int:
+    """Return the largest number of users to look at outside of training."""
+    return max(1, min(MOST_USERS, MOST_SCORES // graph.num_items))
 
 
 def exchanges(

@@ -367,6 +367,10 @@ class LD4MRec(Recommender):
         """Take over another graph; see :func:`~graphdiff.models.ld4mrec.adoption.adopt`."""
         adopt(self, graph, kept)
 
+    def before_update(self, pairs: Tensor) -> None:
+        """Correct the bias of cold items; see :meth:`ColdItemScores.recalibrate`."""
+        self.cold_items.recalibrate(self, pairs)
+
     def start_update(self, generator: torch.Generator) -> None:
         """Decompose the item graph of the new interactions, and start as an epoch does."""
         if self.linear is not None:

@@ -242,3 +242,29 @@ def test_the_bias_makes_up_for_a_low_level_of_scores():
         model.calibrate(data[INTERACTS].val_edge_label_index)
         found.append(rank(model, data, "test").of_items(cold).mean()["recall@20"])
     assert found[1] > 1.5 * found[0] + 0.05
+
+
+def test_the_bias_moves_with_the_number_of_users_who_answer():
+    model, data = make_cold(num_items=200)
+    make_low(model)
+    pairs = data[INTERACTS].val_edge_label_index
+    start = torch.tensor(0.5)
+    best = copy.deepcopy(model)
+    best.calibrate(pairs)
+    assert best.cold_items.bias > 2
+    num = pairs[0].unique().numel()
+    model.cold_items.bias.copy_(start)
+    model.before_update(pairs)
+    share = num / (num + 100)
+    torch.testing.assert_close(model.cold_items.bias, start.lerp(best.cold_items.bias, share))
+    # Users without a history, and interactions of nobody, say nothing.
+    before = model.cold_items.bias.clone()
+    model.before_update(pairs[:, :0])
+    assert torch.equal(model.cold_items.bias, before)
+
+
+def test_without_exposure_an_update_sets_no_bias():
+    model, data = make_cold(num_items=200, **{"cold_items.exposure": 0.0})
+    make_low(model)
+    model.before_update(data[INTERACTS].val_edge_label_index)
+    assert model.cold_items.bias == 0
