@@ -143,7 +143,10 @@ class _Runner:
         timed: TimedLog,
     ) -> None:
         self.cls, self.settings, self.training, self.update = cls, settings, training, update
-        self.log, self.features = timed
+        log, self.features = timed
+        assert log.time is not None
+        # So that histories and updates are in the order of time, which models may use.
+        self.log = log.select(np.argsort(log.time, kind="stable"))
         assert self.log.time is not None
         self.time = self.log.time
 
@@ -238,7 +241,7 @@ class _ByHistory:
 
     Args:
         model: The model, which may know other users and items.
-        data: The graph, with the users' histories as training interactions.
+        data: The graph, with the users' histories as training interactions, in the order of time.
     """
 
     def __init__(self, model: Recommender, data: HeteroData) -> None:

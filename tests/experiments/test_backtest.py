@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from graphdiff.datasets import SyntheticDrift, load
+from graphdiff.datasets.base import TimedLog
 from graphdiff.errors import ConfigError
 from graphdiff.experiments import backtest as module
 from graphdiff.experiments import backtest_report
 from graphdiff.experiments.backtest import _ByHistory, _Runner, backtest
 from graphdiff.models.base import Recommender
+from graphdiff.models.registry import get_model
 from graphdiff.schema import raw_ids
+from graphdiff.training.config import training_config
 from tests.command import run as command
 from tests.conftest import make_model, random_data
 
@@ -134,6 +137,27 @@ def test_histories_and_lists_are_translated_between_catalogues():
         if cls is LightGCN:  # It knows the users of its training alone.
             stranger = _ByHistory(model, other).recommend(torch.tensor([11]), k=3)[0]
             assert stranger.tolist() == [[-1, -1, -1]]
+
+
+def test_histories_and_updates_are_in_the_order_of_time():
+    log, features = SyntheticDrift(**OPTIONS).read_log()
+    shuffled = log.select(np.random.default_rng(0).permutation(len(log)))
+    config = training_config(None, {})
+    cls = get_model("ld4mrec")
+    runner = module._Runner(cls, SETTINGS, config, {}, TimedLog(shuffled, features))
+    cutoff = float(np.median(log.time))
+    data, _ = runner._window(cutoff, None)
+    view = _ByHistory(make_model(cls, data), data)
+    assert sum(map(len, view.histories)) == (log.time < cutoff).sum()
+    time = dict(zip(zip(log.user.tolist(), log.item.tolist(), strict=True), log.time, strict=True))
+    users, items = (raw_ids(data, node, range(data[node].num_nodes)) for node in ("user", "item"))
+    for user, history in zip(users, view.histories, strict=True):
+        times = [time[int(user), int(items[item])] for item in history]
+        assert times == sorted(times)
+    rows = runner._rows(0, cutoff)
+    pairs = zip(rows["user"].to_pylist(), rows["item"].to_pylist(), strict=True)
+    times = [time[pair] for pair in pairs]
+    assert times == sorted(times)
 
 
 def test_a_model_that_cannot_be_updated_is_retrained_or_unchanged():
