@@ -105,11 +105,22 @@ def timed(call: Callable[[], Any], device: torch.device, repeats: int = 5) -> fl
     """Return the median seconds of a call, after one to warm up."""
     seconds = []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = clock(device)
         call()
         synchronize(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock(device) - start)
     return median(seconds[1:])
+
+
+def counts_processor(device: torch.device) -> bool:
+    """Return whether time is the processor's: where one thread computes on a CPU, so that the work
+    of other processes does not count."""
+    return device.type == "cpu" and torch.get_num_threads() == 1
+
+
+def clock(device: torch.device) -> float:
+    """Return the seconds of a clock; see :func:`counts_processor`."""
+    return time.process_time() if counts_processor(device) else time.perf_counter()
 
 
 def synchronize(device: torch.device) -> None:

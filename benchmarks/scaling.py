@@ -11,8 +11,9 @@ For each size, on the same power-law interactions (20 per user) with two modalit
 
 Each runs in a process of its own, so that its peak memory is its own. At the smallest size the
 dense loss is first asserted to equal the sparse one. What would not fit in memory is skipped, with
-the reason. The floor of a step is the least time of its products and memory traffic on this
-machine; see roofline.py.
+the reason. With one thread (OMP_NUM_THREADS=1) on a CPU, seconds are the processor's, so that other
+processes do not count. The floor of a step is the least time of its products and memory traffic on
+this machine; see roofline.py.
 
     python benchmarks/scaling.py --render scaling.json --markdown scaling.md
 
@@ -31,6 +32,7 @@ from typing import Any
 import torch
 from power_law import PER_USER
 from rich.console import Console
+from roofline import counts_processor
 from scaling_report import page, plot, slope, table
 from scaling_step import GIB, KINDS, SETTINGS, Size, measure, step_memory
 
@@ -66,6 +68,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         "settings": SETTINGS,
         "interactions_per_user": PER_USER,
         "repeats": arguments.repeats,
+        "cpu_seconds": counts_processor(torch.device(arguments.device)),
         "machine": machine() | {"device": device_name(arguments.device)},
         "sizes": sizes,
         "slope": slope(sizes),

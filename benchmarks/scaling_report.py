@@ -60,7 +60,8 @@ def page(result: dict[str, Any], profiled: Path | None) -> str:
     lines = [
         "# Scaling",
         "",
-        f"Median seconds of a training step of {result['batch']:,} users, d = {result['dim']}, "
+        f"Median {'CPU ' if result.get('cpu_seconds') else ''}seconds of a training step of "
+        f"{result['batch']:,} users, d = {result['dim']}, "
         f"{SETTINGS['num_heads']} heads, {SETTINGS['objective.num_negatives']} negatives, two "
         f"modalities, as many users as items with {PER_USER} interactions each. `sparse` is "
         "LD4MRec's step; `dense` the same network and loss on rows [batch, items], asserted to be "

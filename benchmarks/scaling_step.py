@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from dense_reference import dense_losses
 from power_law import power_law_graph
-from roofline import measure_rates, step_work, synchronize, timed
+from roofline import clock, measure_rates, step_work, synchronize, timed
 
 from graphdiff.experiments.memory import peak_bytes
 from graphdiff.files import write_text
@@ -87,10 +86,10 @@ def measure(
     step = make_step(kind, model, generator)
     seconds = []
     for batch in batches:
-        start = time.perf_counter()
+        start = clock(device)
         step(batch)
         synchronize(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock(device) - start)
     # The first steps allocate the optimizer's state.
     found["step_seconds"] = median(seconds[2:])
     if kind == "sparse":
