@@ -64,8 +64,8 @@ def page(result: dict[str, Any], profiled: Path | None) -> str:
         f"{result['batch']:,} users, d = {result['dim']}, "
         f"{SETTINGS['num_heads']} heads, {SETTINGS['objective.num_negatives']} negatives, two "
         f"modalities, as many users as items with {PER_USER} interactions each. `sparse` is "
-        "LD4MRec's step; `dense` the same network and loss on rows [batch, items], asserted to be "
-        f"equal at {sizes[0]['items']:,} items; `with propagation` adds a hundredth of a "
+        "LD4MRec's step; `dense` the same network and loss on rows [batch, items]"
+        f"{_comparison(sizes[0])}; `with propagation` adds a hundredth of a "
         "propagation over the graphs, which is done every 100 steps. The floor is the least time "
         "of the step's products and memory traffic at the rates that this machine reached in the "
         f"run. GiB: the peak memory {memory_of(sizes)}.",
@@ -120,6 +120,12 @@ def memory_of(sizes: list[dict[str, Any]]) -> str:
     if any("sparse_peak_device_bytes" in size for size in sizes):
         return "of tensors on the device"
     return "of the process, libraries included"
+
+
+def _comparison(smallest: dict[str, Any]) -> str:
+    if smallest["dense_step_seconds"] is None:
+        return ""
+    return f", asserted to be equal at {smallest['items']:,} items"
 
 
 def _or_dash(value: float | None, unit: float, form: str) -> str:

@@ -52,6 +52,17 @@ def test_asking_for_help_does_not_wait_for_pytorch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_importing_a_model_does_not_wait_for_what_it_may_not_need():
+    code = (
+        "import sys\n"
+        "from graphdiff import LD4MRec\n"
+        "heavy = {'sklearn', 'scipy.stats', 'lightning', 'torchmetrics', 'matplotlib'}\n"
+        "heavy |= {'networkx', 'faiss', 'onnx', 'polars', 'ray', 'typer'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_names_of_the_documentation_can_be_imported():
     code = (
         "from graphdiff.nn import DiffusionSchedule, CNet, ModalityGate, ModalitySignal\n"

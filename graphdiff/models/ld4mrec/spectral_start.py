@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from graphdiff.graph.store import RecGraph
@@ -48,6 +47,9 @@ def spectral_start(graph: RecGraph, channels: int, generator: torch.Generator) -
     """
     if graph.num_interactions == 0:
         return None
+    # Takes half a second, which models without this start should not wait for.
+    from sklearn.utils.extmath import randomized_svd
+
     num = min(channels, graph.num_users, graph.num_items)
     if graph.num_interactions <= LARGEST:
         # In double precision, so that directions do not depend on the number of threads.
