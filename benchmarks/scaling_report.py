@@ -104,8 +104,8 @@ def page(result: dict[str, Any], profiled: Path | None) -> str:
         ]
     lines += [
         "",
-        f"Measured on {found['processor']}, {found['threads']} threads, {found['device']}; torch "
-        f"{found['torch']}.",
+        f"Measured on {found['processor']}, {found['threads']} "
+        f"thread{'' if found['threads'] == 1 else 's'}, {found['device']}; torch {found['torch']}.",
     ]
     if profiled is not None and profiled.exists():
         largest = f"{sizes[-1]['items']:,}"

@@ -115,7 +115,7 @@ class FixedGraph:
             changed.edge_weight = edge_weight
             return changed
         if self._places is None:
-            source, target = edges
+            source, target = (index.long() for index in edges)
             # Sorted by target, the edges were not put in another order.
             as_given = bool((target[1:] >= target[:-1]).all())
             by_target = target if as_given else target * self.num_sources + source
@@ -300,6 +300,7 @@ def _sparse(
         rowptr[1:] = torch.bincount(row, minlength=size[0]).cumsum(0)
         return _of_parts(rowptr, col, value, size, use_torch_sparse)
     if use_torch_sparse and row.device.type != "cpu":
+        row, col = row.long(), col.long()
         return SparseTensor(row=row, col=col, value=value, sparse_sizes=size).coalesce()
     # SciPy counts where torch sorts, and the kernels use 32-bit indices.
     entries = (value.cpu().numpy(), (row.cpu().int().numpy(), col.cpu().int().numpy()))
