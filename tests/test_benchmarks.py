@@ -34,7 +34,7 @@ def test_accuracy_is_the_comparison_of_the_package(tmp_path, capsys):
     accuracy.main([*given, "--drop-features", "0.5", "--markdown", str(page)])
     content = json.loads(out.read_text())
     assert set(content) == {
-        "dataset", "fingerprint", "protocol", "machine", "groups", "models", "skipped",
+        "dataset", "fingerprint", "times", "protocol", "machine", "groups", "models", "skipped",
         "dropped_features", "statistics",
     }  # fmt: skip
     assert set(content["protocol"]) == {

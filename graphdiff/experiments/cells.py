@@ -34,7 +34,8 @@ from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.presets import NamedModel
 from graphdiff.models.registry import reads_times
-from graphdiff.schema import fingerprint
+from graphdiff.schema import INTERACTS, fingerprint
+from graphdiff.schema.names import TIME
 
 #: The figures of a cell and, per test user, its metrics.
 Outcome = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -159,6 +160,7 @@ class Experiment(ABC):
         self.result: dict[str, Any] = {
             "dataset": dataset,
             "fingerprint": fingerprint(data),
+            "times": TIME in data[INTERACTS],
             "protocol": protocol.to_dict(),
             "machine": execution.machine(),
         }

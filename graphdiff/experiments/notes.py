@@ -8,6 +8,7 @@ from graphdiff.experiments.budgets import budget_warnings
 from graphdiff.experiments.protocol import describe_ranking
 from graphdiff.experiments.published import Published, published
 from graphdiff.experiments.tables import BEST_TEST_EPOCH, LEVEL, label
+from graphdiff.models.registry import reads_times
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -25,6 +26,7 @@ def notes(result: dict[str, Any]) -> list[str]:
         f"Trials of {', '.join(names)} ran on {device}: their hours are that machine's."
         for device, names in tuned_elsewhere(result).items()
     ]
+    lines += _order(result)
     if "split" in protocol:
         lines.append(f"Split: {protocol['split']}; see graphdiff.transforms.")
     statistics = result.get("statistics") or {}
@@ -104,6 +106,21 @@ def _skipped(result: dict[str, Any]) -> list[str]:
         + f": {one['reason']}."
         for share, section in sections.items()
         for one in section.get("skipped", [])
+    ]
+
+
+def _order(result: dict[str, Any]) -> list[str]:
+    """Return which models know the order of a user's interactions, where the data has times."""
+    known = [
+        label(result, name)
+        for name, model in result["models"].items()
+        if reads_times(name) and model["settings"].get("recency", 0) != 0
+    ]
+    if not (known and result.get("times")):
+        return []
+    return [
+        f"{', '.join(known)}: read the order of each user's training interactions; to the other "
+        "models they are a set."
     ]
 
 

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from graphdiff import compare
 from graphdiff.experiments.notes import masking, notes
@@ -41,3 +42,17 @@ def test_trainings_that_ran_out_of_time_are_listed():
     found = notes(result.content)
     assert "after 1e-09 minutes, validations not counted at the latest" in found[0]
     assert "Ended by the limit of time: LightGCN, seed 0 (best epoch 1 of 1)." in found
+
+
+def test_models_that_know_the_order_are_named_where_there_is_one():
+    data = random_data(40, 30)
+    for known in (False, True):
+        if known:
+            num = data["user", "interacts", "item"].edge_index.size(1)
+            data["user", "interacts", "item"].time = torch.arange(num)
+        settings = {"ld4mrec": {"hidden_channels": 8}}
+        models = ["ease", "ld4mrec", *(["ease-recent"] if known else [])]
+        content = compare(data, models, epochs=1, settings=settings).content
+        named = [note for note in notes(content) if "read the order" in note]
+        assert len(named) == known
+    assert sorted(named[0].split(":")[0].split(", ")) == ["EASE (recent)", "LD4MRec"]
