@@ -89,7 +89,7 @@ def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
 def _ending(protocol: dict[str, Any]) -> str:
     """Return when trainings end; old results have no minimum number of steps."""
     minutes = protocol.get("max_minutes")
-    limit = "" if minutes is None else f", or after {minutes:g} minutes, validations not counted"
+    limit = "" if minutes is None else f" or {minutes:g} minutes (validations not counted)"
     return (
         f"Training ends after {protocol['patience']} validations without improvement, but not "
         f"before {protocol.get('min_steps', 0):,} steps, and after {protocol['epochs']} epochs"

@@ -40,7 +40,7 @@ def test_what_was_masked_is_stated_from_the_run(content, mask_validation, expect
 def test_trainings_that_ran_out_of_time_are_listed():
     result = compare(random_data(40, 30), ["lightgcn", "ease"], epochs=2, max_minutes=1e-9)
     found = notes(result.content)
-    assert "after 1e-09 minutes, validations not counted at the latest" in found[0]
+    assert "or 1e-09 minutes (validations not counted) at the latest" in found[0]
     assert "Ended by the limit of time: LightGCN, seed 0 (best epoch 1 of 1)." in found
 
 
