@@ -150,7 +150,7 @@ class OnnxProgram:
 
     def recommend(self, user_index: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Return the K best items of training users, without their own."""
-        row, item, num = self.graph.rows(user_index)
+        row, item, num, _ = self.graph.rows(user_index)
         offsets = torch.searchsorted(row, torch.arange(num))
         given = {"history_index": item.numpy(), "offsets": offsets.numpy()}
         best, score = self.session.run(None, given)

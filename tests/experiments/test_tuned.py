@@ -3,7 +3,7 @@ import pytest
 from graphdiff.datasets.registry import DATASETS
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.tuned import TUNED, tuned_settings, tuning_record
-from graphdiff.models import get_model
+from graphdiff.models.registry import find_model
 
 FILES = sorted(TUNED.glob("*/*.yaml"))
 
@@ -12,7 +12,7 @@ FILES = sorted(TUNED.glob("*/*.yaml"))
 def test_every_file_fits_its_model(path):
     assert path.parent.name in DATASETS
     settings = tuned_settings(path.parent.name, path.stem)
-    get_model(path.stem).configure(**settings)
+    find_model(path.stem).configure(settings)
     record = tuning_record(path.parent.name, path.stem)
     assert record["trials"] >= 1
     assert 0 < record["val"]["ndcg@20"] < record["val"]["recall@20"] < 1

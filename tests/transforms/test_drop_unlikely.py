@@ -111,7 +111,7 @@ def test_it_is_a_transform_like_others():
     model = make_model(EASE, data)
     once = DropUnlikely(model, 0.2)
     assert pairs(Compose([once])(data)) == pairs(once(data))
-    assert repr(once) == "DropUnlikely(EASE(20, 15, regularization=100.0), share=0.2)"
+    assert repr(once) == "DropUnlikely(EASE(20, 15, regularization=100.0, recency=0.0), share=0.2)"
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 1.5, math.nan, math.inf, True, "0.1", None])
