@@ -14,7 +14,7 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -155,7 +155,6 @@ class Experiment(ABC):
         report: Callable[[str], None],
     ) -> None:
         self.data, self.protocol = data, protocol
-        self.without_times = fingerprint(data, times=False)
         self.execution, self.report = execution, report
         self.result: dict[str, Any] = {
             "dataset": dataset,
@@ -164,6 +163,9 @@ class Experiment(ABC):
             "protocol": protocol.to_dict(),
             "machine": execution.machine(),
         }
+        own, timed = self.result["fingerprint"], self.result["times"]
+        # With times and without; features take long to read twice.
+        self.fingerprints = own, fingerprint(data, times=False) if timed else own
 
     @abstractmethod
     def is_finished(self, cell: Cell) -> bool:
@@ -191,7 +193,7 @@ class Experiment(ABC):
             return {}
         earlier = read_results(path)
         same = {
-            "fingerprint": earlier.get("fingerprint") in self.fingerprints(),
+            "fingerprint": earlier.get("fingerprint") in self.fingerprints,
             "protocol": self.protocol.agrees_with(earlier.get("protocol", {})),
         }
         for name, fits in same.items():
@@ -205,9 +207,10 @@ class Experiment(ABC):
             self.result["earlier_machines"] = others
         return earlier
 
-    def fingerprints(self) -> tuple[str, str]:
-        """Return the fingerprints of the data with and without its times."""
-        return self.result["fingerprint"], self.without_times
+    def lacked_times(self, earlier: Mapping[str, Any], model: str) -> bool:
+        """Return whether a model reads times that the data of earlier results did not have."""
+        own, without = self.fingerprints
+        return earlier["fingerprint"] == without != own and reads_times(model)
 
     def run(self, cells: Iterable[Cell]) -> None:
         """Measure the cells that are not finished, and keep each as soon as it is.
@@ -363,12 +366,11 @@ class CellList(Experiment):
         super().__init__(dataset, data, protocol, execution, report)
         self._requested: list[dict[str, Any]] = []
         earlier = self.read_earlier()
-        timeless = earlier.get("fingerprint") != self.result["fingerprint"]
         kept = [
             one
             for one in earlier.get("cells", [])
             if protocol.allows(one["figures"])
-            and not (timeless and reads_times(one["key"]["model"]))
+            and not self.lacked_times(earlier, one["key"]["model"])
         ]
         self.result |= {"cells": kept, "skipped": []}
 

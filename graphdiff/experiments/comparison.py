@@ -19,7 +19,6 @@ from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.tuned import tuning_record
 from graphdiff.models.presets import NamedModel
-from graphdiff.models.registry import reads_times
 from graphdiff.schema import fingerprint, modalities
 from graphdiff.transforms import DropFeatures
 
@@ -114,7 +113,7 @@ class ModelComparison(Experiment):
         self._add_dropped(drop_features)
         out = execution.out
         path = None if out is None else UserValues.path_beside(out)
-        self.users = UserValues(path, *self.fingerprints())
+        self.users = UserValues(path, *self.fingerprints)
         if earlier := self.read_earlier():
             self._restore_all(earlier)
 
@@ -153,14 +152,11 @@ class ModelComparison(Experiment):
     def _restore(self, section: Section, earlier: Section) -> None:
         """Take over the cells of the same graph, except those with other settings."""
         for one in (earlier, *earlier.get("dropped_features", {}).values()):
-            whole = section is self.result
-            if one.get("fingerprint") in (
-                self.fingerprints() if whole else [section["fingerprint"]]
-            ):
+            mine = self.fingerprints if section is self.result else (section["fingerprint"],)
+            if one.get("fingerprint") in mine:
                 break
         else:
             return
-        timeless = {self.without_times} - {self.result["fingerprint"]}
         for name, entry in one["models"].items():
             kept = entry["seeds"]
             if name in self.contestants:
@@ -170,7 +166,7 @@ class ModelComparison(Experiment):
                     continue
                 entry = {**entry, "name": new["name"], "tuning": new["tuning"]}
                 kept = [seed for seed in kept if self.protocol.allows(seed)]
-            if kept and not (one["fingerprint"] in timeless and reads_times(name)):
+            if kept and not self.lacked_times(one, name):
                 section["models"][name] = {**entry, "seeds": kept, **summarise(kept)}
 
     def compare(self) -> dict[str, Any]:

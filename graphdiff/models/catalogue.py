@@ -148,9 +148,10 @@ class Catalogue(torch.nn.Module):
         length = torch.tensor([len(one) for one in indices], dtype=torch.long)
         item = torch.tensor([index for one in indices for index in one], dtype=torch.long)
         row = torch.arange(len(indices)).repeat_interleave(length, output_size=item.numel())
-        key, place = last_places(row * self.num_items + item)
+        key = row * self.num_items + item
+        key, place = last_places(key) if ordered else (key.unique(), None)
         row, item, device = key // self.num_items, key % self.num_items, self.available.device
-        age = ages(row, place).to(device) if ordered else None
+        age = None if place is None else ages(row, place).to(device)
         return Rows(row.to(device), item.to(device), len(indices), age)
 
     def pairs(

@@ -21,7 +21,7 @@ from graphdiff.nn.item_regression import gram, item_item_scorer, zero_diagonal_r
 
 
 class EASEConfig(BaseConfig):
-    """Settings of :class:`EASE`."""
+    """Settings that :class:`EASE` and :class:`~graphdiff.models.EASEFeatures` share."""
 
     regularization: float = Field(100.0, gt=0, description="Penalty λ, in users per item.")
 

@@ -33,7 +33,7 @@ def calibrate(model: LD4MRec, pairs: Tensor) -> None:
         model: The model; its learned weights are taken as they are.
         pairs: Validation pairs (user, item), long ``[2, P]``.
     """
-    if model.linear is not None or model.graph.age is not None:
+    if model.linear is not None or model.recency.can_choose(model.graph.age is not None):
         bias = model.cold_items.bias.clone()
         # Otherwise it would count as spread of the network's scores, and both would grow on and on.
         model.cold_items.bias.zero_()
@@ -61,8 +61,12 @@ class _Calibration:
     def run(self) -> None:
         """Keep the path's weights if they are the best so far, and set μ and ρ."""
         if self.path is not None and not self.path.complete:
-            latest = self.by_path(self.path, self.recency(self.rows), kept=False)
+            weight = self.recency(self.rows)
+            latest = path_scorer(self.path, self.graph, self.rows, kept=False, weight=weight)
             self.path.keep(self.graph, self.held_out.recall(latest))
+        if self.path is not None:
+            # Once, for all values of ρ.
+            self.path_tables = self.path.tables(self.graph)
         before = self.recency.exponent.item()
         self.mix()
         if self.recency.can_choose(self.rows.age is not None):
@@ -75,7 +79,7 @@ class _Calibration:
         """Set μ with the present ρ."""
         if self.path is not None:
             weight = self.recency(self.rows)
-            by_path = self.by_path(self.path, weight, kept=True)
+            by_path = self.by_path(self.path, weight)
             ratio, recall = recall_of_mixes(self.held_out, self.by_network(weight), by_path)
             self.path.weight.copy_(ratio[recall.argmax()])
 
@@ -85,7 +89,7 @@ class _Calibration:
         by_network = self.by_network(weight)
         if self.path is None:
             return by_network
-        by_path, ratio = self.by_path(self.path, weight, kept=True), self.path.weight
+        by_path, ratio = self.by_path(self.path, weight), self.path.weight
         return lambda start, stop: by_network(start, stop) + ratio * by_path(start, stop)
 
     def by_network(self, weight: Tensor | None) -> Scorer:
@@ -94,13 +98,18 @@ class _Calibration:
         vectors = tables.inference(encode_scaled_rows(tables.row_encoder, self.rows, weight))
         return lambda start, stop: score_block(vectors[start:stop], tables)
 
-    def by_path(self, path: LinearPath, weight: Tensor | None, kept: bool) -> Scorer:
-        """Return the scores of the path with μ = 1."""
-        return path_scorer(path, self.graph, self.rows, kept, weight)
+    def by_path(self, path: LinearPath, weight: Tensor | None) -> Scorer:
+        """Return the scores of the path's kept weights with μ = 1."""
+        return path_scorer(path, self.graph, self.rows, True, weight, self.path_tables)
 
 
 def path_scorer(
-    path: LinearPath, graph: RecGraph, rows: Rows, kept: bool, weight: Tensor | None = None
+    path: LinearPath,
+    graph: RecGraph,
+    rows: Rows,
+    kept: bool,
+    weight: Tensor | None = None,
+    tables: tuple[Tensor, Tensor] | None = None,
 ) -> Scorer:
     """Return the scores of a linear path with μ = 1.
 
@@ -110,8 +119,9 @@ def path_scorer(
         rows: Histories.
         kept: See :meth:`LinearPath.tables`.
         weight: Weights of their items, ``[nnz]``; 1 by default.
+        tables: The path's tables, where they were computed before.
     """
-    row_encoder, item = path.tables(graph, kept)
+    row_encoder, item = path.tables(graph, kept) if tables is None else tables
     encoded = encode_scaled_rows(row_encoder, rows, weight)
     vectors = path.freeze(kept, weight=torch.ones_like(path.weight))(encoded)
     return lambda start, stop: vectors[start:stop] @ item.t()
