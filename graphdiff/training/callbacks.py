@@ -12,10 +12,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from graphdiff.distributed.processes import largest_over_processes
+from graphdiff.evaluation.ranking import rank
 from graphdiff.files import write_text
 from graphdiff.models.base import Recommender
+from graphdiff.models.popularity import Popularity
 from graphdiff.training.module import RecommenderModule
 from graphdiff.training.stopping import is_past
 
@@ -34,6 +37,7 @@ class KeepBest(Callback):
 
     Attributes:
         out_of_time: Whether the time was used up before the training was past its best.
+        popularity: The metric for a ranking by popularity, computed when first needed.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class KeepBest(Callback):
         self.monitor, self.folder = monitor, folder
         self.patience, self.min_steps, self.max_minutes = patience, min_steps, max_minutes
         self.out_of_time = False
+        self.popularity: float | None = None
         self.best_epoch = 0
         self.best_value = float("-inf")
         self.weights: dict[str, Tensor] = {}
@@ -79,12 +84,17 @@ class KeepBest(Callback):
         # Not the trainer's own min_steps, which ends an epoch in its middle and does not take into
         # account what was found since.
         curve = [row[self.monitor] for row in module.history]
+        patience = module.validations(self.patience)
+        few_steps = trainer.global_step < self.min_steps
+        if self.popularity is None and few_steps and len(curve) > patience:
+            self.popularity = by_popularity(module.data, self.monitor)
         if curve and is_past(
             curve,
             len(module.seconds),
             trainer.global_step,
-            module.validations(self.patience),
+            patience,
             self.min_steps,
+            self.popularity,
         ):
             trainer.should_stop = True
         elif curve and self.max_minutes is not None:
@@ -112,6 +122,13 @@ class KeepBest(Callback):
         self.best_epoch = state_dict["best_epoch"]
         self.best_value = state_dict["best_value"]
         self.weights = state_dict["weights"]
+
+
+def by_popularity(data: HeteroData, metric: str) -> float:
+    """Return the metric on validation pairs of a ranking by popularity."""
+    model = Popularity.from_data(data)
+    model.solve()
+    return rank(model, data, "val").mean()[metric]
 
 
 class Report(Callback):

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
-#: A curve has started when its best value is this much above its first ones.
+#: A curve has started when its best value is this much above its first ones …
 STARTED = 1.25
+#: … or above a ranking by popularity, where models with features can begin and stay for long.
+ABOVE_POPULARITY = 2.0
 #: A curve that has started may end after this many epochs, however few steps they have.
 ENOUGH_EPOCHS = 120
 #: It has declined, and may end at once, when its last values are below this share of its best ones.
@@ -24,7 +26,12 @@ LONG_AGO = 4
 
 
 def is_past(
-    curve: Sequence[float], epochs: int, steps: int, patience: int = 30, min_steps: int = 1500
+    curve: Sequence[float],
+    epochs: int,
+    steps: int,
+    patience: int = 30,
+    min_steps: int = 1500,
+    popularity: float | None = None,
 ) -> bool:
     """Return whether a training is past its best epoch.
 
@@ -34,10 +41,10 @@ def is_past(
     - their second half is not better than their first by more than the noise, where they are at
       least ten: the curve is not rising again after a dip;
     - ``min_steps`` training steps are done. Fewer suffice for a curve that has *started*, with a
-      best value a quarter above the mean of those before it, the first three at most: 120 epochs,
-      or any number where it has *declined* since, by more than 3 % in the mean of half of
-      ``patience`` validations. A curve that has not started may end when it has declined and its
-      best value is four times ``patience`` validations ago.
+      best value a quarter above the mean of those before it, the first three at most, or twice
+      that of a ranking by popularity: 120 epochs, or any number where it has *declined* since, by
+      more than 3 % in the mean of half of ``patience`` validations. A curve that has not started
+      may end when it has declined and its best value is four times ``patience`` validations ago.
 
     Args:
         curve: Values of the metric in the order of the validations; higher is better.
@@ -45,6 +52,7 @@ def is_past(
         steps: Training steps done.
         patience: Number of validations without improvement before a training can end.
         min_steps: Minimum number of steps of a training whose curve has not started.
+        popularity: The metric's value for a ranking by popularity, if known.
 
     Example:
         >>> rising = [0.1 + 0.01 * n for n in range(20)]
@@ -60,6 +68,7 @@ def is_past(
         return False
     if steps < min_steps:
         started = best > 0 and curve[best] > STARTED * fmean(curve[: min(best, 3)])
+        started |= popularity is not None and curve[best] > ABOVE_POPULARITY * popularity
         enough = started and epochs >= ENOUGH_EPOCHS
         # Before a curve has started, a decline may be the dip that its rise begins with.
         believed = started or since >= LONG_AGO * patience
