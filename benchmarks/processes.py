@@ -23,6 +23,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -191,30 +192,46 @@ def gains(
 ) -> list[dict[str, Any]]:
     """Return each variant's figures and its relative gains over the control's one pass.
 
+    An interval needs the values of each user, which are kept beside the results; a seed without
+    them, of a run on another machine, counts in the means alone.
+
     Returns:
-        One entry per variant and view: ``variant``, ``view``, ``control``, ``seeds``; per metric
-        the ``mean`` and, with a control, ``gain`` and its ``interval``.
+        One entry per variant and view: ``variant``, ``view``, ``control``, ``seeds``; with a
+        control, ``interval_seeds``, the number of seeds in the interval; per metric the ``mean``
+        and, with a control, ``gain`` and its ``interval``.
+
+    Raises:
+        ConfigError: If no seed has the values of each user.
     """
     found = []
     for name, variant in known.items():
         of_name, rivals = (by_seed(measured, one) for one in (name, variant.control))
-        both = of_name.keys() & rivals.keys()
-        paired = {seed: cell for seed, cell in of_name.items() if seed in both}
-        against = {seed: cell for seed, cell in rivals.items() if seed in both}
+        both = sorted(of_name.keys() & rivals.keys())
         views = [cell["figures"]["views"] for cell in of_name.values()]
         for view in views[0] if views else ():
             row: dict[str, Any] = {"variant": name, "view": view, "control": variant.control}
             row["seeds"] = len(of_name)
             for metric in EVIDENCE:
-                figures: dict[str, Any] = {"mean": values(of_name, users, view, metric).mean()}
-                if both:
-                    rival = values(against, users, ONE_PASS, metric)
-                    base = rival.mean()
-                    difference = values(paired, users, view, metric) - rival
-                    if base > 0:
-                        interval = bootstrap_over_seeds(difference) / base
-                        figures["gain"] = difference.mean() / base
-                        figures["interval"] = interval.tolist()
+                means = {seed: _mean(cell, view, metric) for seed, cell in of_name.items()}
+                figures: dict[str, Any] = {"mean": fmean(means.values())}
+                base = fmean(_mean(rivals[seed], ONE_PASS, metric) for seed in both) if both else 0
+                if base > 0:
+                    own = [values(of_name[seed], users, view, metric) for seed in both]
+                    other = [values(rivals[seed], users, ONE_PASS, metric) for seed in both]
+                    difference = [
+                        a - b
+                        for a, b in zip(own, other, strict=True)
+                        if a is not None and b is not None
+                    ]
+                    if not difference:
+                        raise ConfigError(
+                            f"{users.path} does not hold the users of {name}; run the benchmark "
+                            "again without --resume"
+                        )
+                    row["interval_seeds"] = len(difference)
+                    interval = bootstrap_over_seeds(np.stack(difference)) / base
+                    figures["gain"] = fmean(means[seed] for seed in both) / base - 1
+                    figures["interval"] = interval.tolist()
                 row[metric] = figures
             found.append(row)
     return found
@@ -226,25 +243,14 @@ def by_seed(measured: list[dict[str, Any]], variant: str | None) -> dict[int, di
     return dict(sorted(found.items()))
 
 
-def values(
-    measured: dict[int, dict[str, Any]], users: UserValues, view: str, metric: str
-) -> np.ndarray:
-    """Return the values of cells, one for each seed and user, ``[S, n]``.
+def values(cell: dict[str, Any], users: UserValues, view: str, metric: str) -> np.ndarray | None:
+    """Return a cell's values of each user, ``[n]``; None where they are missing."""
+    stated = {"seed": cell["key"]["seed"], "test": cell["figures"]["views"][view]}
+    return users.of(label(cell["key"], view), stated, metric)
 
-    Raises:
-        ConfigError: If the values of a cell are missing.
-    """
-    found = []
-    for seed, cell in measured.items():
-        stated = {"seed": seed, "test": cell["figures"]["views"][view]}
-        of_cell = users.of(label(cell["key"], view), stated, metric)
-        if of_cell is None:
-            raise ConfigError(
-                f"{users.path} does not hold the users of {cell['key']['variant']}, seed "
-                f"{seed}; run the benchmark again without --resume"
-            )
-        found.append(of_cell)
-    return np.stack(found)
+
+def _mean(cell: dict[str, Any], view: str, metric: str) -> float:
+    return cell["figures"]["views"][view][metric]
 
 
 def page(results: list[dict[str, Any]]) -> str:
@@ -311,8 +317,10 @@ def _figure(gain: dict[str, Any] | None) -> str:
     return f"{text} ({figures['gain']:+.1%}; {low:+.1%} … {high:+.1%})"
 
 
-def _seeds(result: dict[str, Any]) -> int:
-    return max(one["seeds"] for one in result["gains"])
+def _seeds(result: dict[str, Any]) -> str:
+    seeds = max(one["seeds"] for one in result["gains"])
+    known = min(one.get("interval_seeds", seeds) for one in result["gains"])
+    return str(seeds) if known == seeds else f"{seeds} ({known} in intervals)"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
