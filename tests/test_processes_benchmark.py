@@ -15,6 +15,7 @@ import processes
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.evaluation.ranking import rank
 from graphdiff.experiments import cells
+from graphdiff.experiments.evidence import UserValues
 from graphdiff.models import GiffCF
 from graphdiff.training.fit import fit
 
@@ -80,6 +81,29 @@ def test_a_process_is_measured_beside_its_control_and_resumed(tmp_path, capsys, 
 
 
 VIEWS = ("one pass", "5 passes")
+
+
+def test_seeds_of_another_machine_count_in_means_but_not_in_intervals(tmp_path):
+    out = tmp_path / "a.json"
+    run(out)
+    UserValues.path_beside(out).unlink()
+    with pytest.raises(SystemExit, match="does not hold the users"):
+        run(out, "--resume")
+    found = run(out, "--resume", "--seeds", "3", "--markdown", str(tmp_path / "a.md"))
+    gain = next(one for one in found["gains"] if one["variant"] == MASKING)
+    assert (gain["seeds"], gain["interval_seeds"]) == (3, 1)
+    recalls = [
+        {
+            cell["key"]["seed"]: cell["figures"]["views"]["one pass"]["recall@20"]
+            for cell in found["cells"]
+            if cell["key"]["variant"] == name
+        }
+        for name in (PLAIN, MASKING)
+    ]
+    assert gain["recall@20"]["mean"] == pytest.approx(sum(recalls[1].values()) / 3)
+    base, own = (sum(one.values()) for one in recalls)
+    assert gain["recall@20"]["gain"] == pytest.approx(own / base - 1)
+    assert "3 (1 in intervals)" in (tmp_path / "a.md").read_text()
 
 
 def test_every_variant_changes_settings_and_has_a_known_control():

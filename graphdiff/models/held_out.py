@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
+from graphdiff.nn.topk import largest_of_rows
 
 #: Length of the recommendation lists.
 LENGTH = 20
@@ -60,8 +61,9 @@ class HeldOut:
         """Return the sum of the recalls of one block of users, whose scores it changes."""
         score.masked_fill_(self.histories(start, stop), -torch.inf)
         target = self.targets(start, stop)
-        top = score.topk(min(LENGTH, self.num_items), dim=1).indices
-        return (target.gather(1, top).sum(dim=1) / target.sum(dim=1)).sum()
+        value, top = largest_of_rows(score, min(LENGTH, self.num_items))
+        hits = target.gather(1, top) & value.isfinite()
+        return (hits.sum(dim=1) / target.sum(dim=1)).sum()
 
     def histories(self, start: int, stop: int) -> Tensor:
         """Return the items of the users from ``start`` to ``stop``, bool ``[B, I]``."""

@@ -8,6 +8,7 @@ a full score matrix followed by ``topk``, with ties resolved: the lower index fi
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
@@ -15,6 +16,10 @@ from graphdiff.errors import ConfigError, DataError, GraphDiffError
 # Scores of one block, 128 MiB in float32: large enough that the matrix product dominates the small
 # operations around it, for one user as for a thousand.
 BLOCK_SCORES = 2**25
+
+# PyTorch sorts partially on the CPU where a row has this many values for each that is returned, and
+# selects and sorts otherwise, which takes twice as long in rows of at least half that length.
+_PARTIAL = 64
 
 _LOW_BITS = 0xFFFFFFFF
 _SIGN_BIT = -(2**31)
@@ -196,7 +201,8 @@ def topk_blocks(
         if pairs is not None:
             row, column = pairs[block]
             score[row, column - start] = -torch.inf
-        value, place = score.topk(min(k + 1, score.size(1)), dim=1)  # one more, to detect a tie
+        # One more, to detect a tie.
+        value, place = largest_of_rows(score, min(k + 1, score.size(1)))
         if len(starts) == 1 and not bool((value[:, 1:] == value[:, :-1]).any()):
             # No blocks to merge and no tie to resolve, as for most requests of one user.
             score, index = value[:, :k], place[:, :k]
@@ -211,6 +217,26 @@ def topk_blocks(
             "finite numbers: look for NaN in the model's weights and its input features"
         )
     return score, index.masked_fill_(score == -torch.inf, -1)
+
+
+def largest_of_rows(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest values of each row, ``[B, k]``, largest first, and their columns, long
+    ``[B, k]``, as ``score.topk(k)`` does, faster on the CPU.
+
+    Args:
+        score: ``[B, I]``, floating point.
+        k: At most I. Where a value is -inf, its column has no meaning.
+
+    Example:
+        >>> value, column = largest_of_rows(torch.tensor([[0.1, 0.9, 0.5]]), 2)
+        >>> column.tolist()
+        [[1, 2]]
+    """
+    length, enough = score.size(1), _PARTIAL * k
+    if score.is_cpu and enough / 2 <= length < enough:
+        score = F.pad(score, (0, enough - length), value=-torch.inf)
+    value, column = score.topk(k, dim=1)
+    return value, column.clamp_(max=length - 1)
 
 
 class _PairsByBlock:

@@ -29,7 +29,8 @@ from graphdiff.training.interrupts import StopRequest
 from graphdiff.training.sharing import shared_loss, shared_ranking
 from graphdiff.training.watches import FiniteWatch
 from graphdiff.training.work import (
-    STEP_OVER_FORWARD,
+    PER_PARAMETER,
+    PER_VALUE,
     CountWork,
     epochs_between_validations,
     suitable_threads,
@@ -89,7 +90,8 @@ class RecommenderModule(L.LightningModule):
         self._watch = FiniteWatch(self.device)
         self._epoch_start = 0.0
         self.seconds: list[float] = []
-        self._step_work: float | None = None
+        self._step_work: float | None = None  # counted in the first step
+        self._counted = CountWork()
         self._by_cost, self._eval_every = by_cost, 0  # 0 until it is chosen
 
     def on_fit_start(self) -> None:
@@ -149,15 +151,23 @@ class RecommenderModule(L.LightningModule):
         return self.model.loss(batch, generator)
 
     def _first_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss of the first step, and choose the number of threads by its work."""
-        with CountWork() as counted:
-            loss = self._loss(batch, generator)
-        self._step_work = STEP_OVER_FORWARD * counted.work
+        """Return the loss of the first step, and count its work."""
+        with CountWork() as self._counted:
+            return self._loss(batch, generator)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients; in the first step, choose the number of threads by its work."""
+        if self._step_work is not None:
+            super().backward(loss, *args, **kwargs)
+            return
+        with self._counted:
+            super().backward(loss, *args, **kwargs)
+        updated = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self._step_work = self._counted.work + PER_VALUE * PER_PARAMETER * updated
         # Whoever sets this variable has chosen.
         if self.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
             most = torch.get_num_threads()
             torch.set_num_threads(suitable_threads(self._step_work, most))
-        return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Check the gradients before they change the weights."""

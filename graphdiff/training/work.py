@@ -21,8 +21,8 @@ PER_VALUE = 16
 PER_SORTED = 24
 #: Matrix products: positions of the factors among the arguments.
 _FACTORS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}
-#: A training step, backward pass and optimizer included, relative to its forward pass.
-STEP_OVER_FORWARD = 3
+#: Values that an optimizer reads and writes for one of a parameter.
+PER_PARAMETER = 7
 #: Work of a training step that is worth another thread: below it, threads wait for each other.
 WORK_PER_THREAD = 2e8
 #: Largest share of the work of training that validation may take, and the work of a validation that

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
-from graphdiff.nn.topk import topk_blocks, topk_inner_product
+from graphdiff.nn.topk import largest_of_rows, topk_blocks, topk_inner_product
 from tests.watch import ForbidShape
 
 
@@ -80,6 +80,20 @@ def test_inner_product_equals_the_whole_matrix(problem, dtype, with_bias, seed):
     value, index = topk_inner_product(user, item, bias, **problem, block_size=block_size)
     assert (value.dtype, index.dtype) == (torch.float32, torch.long)
     assert_same((value, index), naive(score, **problem))
+
+
+@pytest.mark.parametrize("length", [20, 639, 640, 1200, 1279, 1280, 3000])
+def test_largest_values_of_rows_of_any_length(length):
+    score = torch.randn(5, length, generator=torch.Generator().manual_seed(0))
+    score[0, 3:] = -torch.inf  # Three values are left.
+    before = score.clone()
+    value, column = largest_of_rows(score, 20)
+    expected = score.topk(20, dim=1)
+    assert torch.equal(value, expected.values)
+    assert torch.equal(column[1:], expected.indices[1:])
+    assert torch.equal(column[0, :3], expected.indices[0, :3])
+    assert column.max() < length
+    assert torch.equal(score, before)
 
 
 def test_real_scores_of_many_blocks():

@@ -39,6 +39,28 @@ def test_the_count_is_the_same_every_time():
     assert once() == once() > 0
 
 
+def test_the_work_of_a_step_includes_its_backward_pass(monkeypatch):
+    data, found = random_data(40, 30), []
+    choose = training_module.suitable_threads
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(
+        training_module,
+        "suitable_threads",
+        lambda step, most: found.append(step) or choose(step, most),
+    )
+    model = LightGCN.from_data(data, hidden_channels=8, batch_size=16)
+    fit(model, data, epochs=2, progress=False, accelerator="cpu")
+    updated = sum(p.numel() for p in model.parameters())
+    with CountWork() as counted:
+        loss = model.loss(torch.arange(16), torch.Generator().manual_seed(0))
+    forward = counted.work
+    with CountWork() as counted:
+        loss.backward()
+    expected = forward + counted.work + work.PER_VALUE * work.PER_PARAMETER * updated
+    assert counted.work > 0.2 * forward
+    assert found == [pytest.approx(expected, rel=0.05)]
+
+
 def test_threads_follow_the_work_and_the_load():
     def threads(step, load, most=8):
         return suitable_threads(step, most, lambda: (load, 0.0, 0.0))

@@ -33,13 +33,20 @@ def calibrate(model: LD4MRec, pairs: Tensor) -> None:
         model: The model; its learned weights are taken as they are.
         pairs: Validation pairs (user, item), long ``[2, P]``.
     """
-    if model.linear is not None or model.recency.can_choose(model.graph.age is not None):
-        bias = model.cold_items.bias.clone()
-        # Otherwise it would count as spread of the network's scores, and both would grow on and on.
-        model.cold_items.bias.zero_()
-        _Calibration(model, HeldOut(model.graph, pairs)).run()
-        model.cold_items.bias.copy_(bias)
-    model.cold_items.calibrate(model, pairs)
+    cold, graph = model.cold_items, model.graph
+    if model.linear is None and not model.recency.can_choose(graph.age is not None):
+        cold.calibrate(model, pairs)
+        return
+    before = cold.bias.clone()
+    # Otherwise it would count as spread of the network's scores, and both would grow on and on.
+    cold.bias.zero_()
+    calibration = _Calibration(model, HeldOut(graph, pairs))
+    calibration.run()
+    if cold.can_choose(graph):
+        cold.choose(graph, calibration.held_out, calibration.scorer)
+    else:
+        cold.bias.copy_(before)
+    model.invalidate_tables()
 
 
 class _Calibration:
@@ -48,7 +55,12 @@ class _Calibration:
     Args:
         model: The model; its other weights are taken as they are.
         held_out: Users to look at.
+
+    Attributes:
+        scorer: The model's scores with what was chosen.
     """
+
+    scorer: Scorer
 
     def __init__(self, model: LD4MRec, held_out: HeldOut) -> None:
         self.recency, self.path, self.graph = model.recency, model.linear, model.graph
@@ -56,7 +68,6 @@ class _Calibration:
         if self.path is not None:
             self.path.weight.zero_()
         self.tables = model.tables()
-        self.finish = model.invalidate_tables
 
     def run(self) -> None:
         """Keep the path's weights if they are the best so far, and set μ and ρ."""
@@ -70,33 +81,33 @@ class _Calibration:
         before = self.recency.exponent.item()
         self.mix()
         if self.recency.can_choose(self.rows.age is not None):
-            self.recency.choose(lambda exponent: self.held_out.recall(self.mixed(exponent)))
+            self.recency.choose(lambda exponent: self.held_out.recall(self.with_exponent(exponent)))
         if self.recency.exponent.item() != before:
             self.mix()
-        self.finish()
 
     def mix(self) -> None:
         """Set μ with the present ρ."""
+        weight = self.recency(self.rows)
+        self.scorer = by_network = self.by_network(weight)
         if self.path is not None:
-            weight = self.recency(self.rows)
             by_path = self.by_path(self.path, weight)
-            ratio, recall = recall_of_mixes(self.held_out, self.by_network(weight), by_path)
+            ratio, recall = recall_of_mixes(self.held_out, by_network, by_path)
             self.path.weight.copy_(ratio[recall.argmax()])
+            self.scorer = mixed(by_network, self.path.weight, by_path)
 
-    def mixed(self, exponent: float) -> Scorer:
+    def with_exponent(self, exponent: float) -> Scorer:
         """Return the model's scores with another ρ."""
         weight = recency_weights(self.rows, exponent)
         by_network = self.by_network(weight)
         if self.path is None:
             return by_network
-        by_path, ratio = self.by_path(self.path, weight), self.path.weight
-        return lambda start, stop: by_network(start, stop) + ratio * by_path(start, stop)
+        return mixed(by_network, self.path.weight, self.by_path(self.path, weight))
 
     def by_network(self, weight: Tensor | None) -> Scorer:
         """Return the scores of the network, with the items' weights ``[nnz]`` in the rows."""
         tables = self.tables
         vectors = tables.inference(encode_scaled_rows(tables.row_encoder, self.rows, weight))
-        return lambda start, stop: score_block(vectors[start:stop], tables)
+        return vector_scorer(vectors, tables)
 
     def by_path(self, path: LinearPath, weight: Tensor | None) -> Scorer:
         """Return the scores of the path's kept weights with μ = 1."""
@@ -127,10 +138,17 @@ def path_scorer(
     return lambda start, stop: vectors[start:stop] @ item.t()
 
 
-def score_block(vectors: Tensor, tables: Tables) -> Tensor:
-    """Return the scores of users with the vectors ``[B, d]``, ``[B, I]``."""
-    score = vectors @ tables.item.t()
-    return score if tables.bias is None else score + tables.bias
+def vector_scorer(vectors: Tensor, tables: Tables) -> Scorer:
+    """Return the scores of users with the vectors ``[n, d]``."""
+    item, bias = tables.item.t(), tables.bias
+    if bias is None:
+        return lambda start, stop: vectors[start:stop] @ item
+    return lambda start, stop: torch.addmm(bias, vectors[start:stop], item)
+
+
+def mixed(network: Scorer, ratio: Tensor, path: Scorer) -> Scorer:
+    """Return the network's scores plus μ times the path's."""
+    return lambda start, stop: network(start, stop) + ratio * path(start, stop)
 
 
 def recall_of_mixes(held_out: HeldOut, network: Scorer, path: Scorer) -> tuple[Tensor, Tensor]:

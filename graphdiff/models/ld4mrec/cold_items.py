@@ -11,11 +11,12 @@ from torch import Tensor
 from graphdiff.graph.changes import without_interactions
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.held_out import LENGTH, MOST_USERS, HeldOut
-from graphdiff.models.ld4mrec.calibration import score_block
+from graphdiff.models.held_out import LENGTH, MOST_USERS, HeldOut, Scorer
+from graphdiff.models.ld4mrec.calibration import vector_scorer
 from graphdiff.models.ld4mrec.config import ColdItemsConfig
 from graphdiff.models.query import Query
 from graphdiff.nn.heads import CosineHeads, InnerProductHeads
+from graphdiff.nn.topk import largest_of_rows
 
 if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
@@ -120,6 +121,10 @@ class ColdItemScores(torch.nn.Module):
             item.index_copy_(0, cold.item, heads.normalize(mean))
         return item, bias.index_add(0, cold.item, self.bias.to(bias.dtype).expand(cold.item.shape))
 
+    def can_choose(self, graph: RecGraph) -> bool:
+        """Return whether there are cold items whose bias can be chosen."""
+        return self.enabled and bool(self.exposure) and graph.cached(cold_neighbors) is not None
+
     @torch.no_grad()
     def calibrate(self, model: LD4MRec, pairs: Tensor, most: int | None = None) -> None:
         """Choose the bias for the present weights.
@@ -130,23 +135,34 @@ class ColdItemScores(torch.nn.Module):
             most: Largest number of their users to look at; 2,048 by default.
         """
         graph = model.graph
-        cold = graph.cached(cold_neighbors) if self.enabled else None
-        if cold is None or not self.exposure or not pairs.numel():
+        if not (self.can_choose(graph) and pairs.numel()):
             return
         self.bias.zero_()
         tables, held_out = model.tables(), HeldOut(graph, pairs, most)
         vectors = model.user_vectors(Query(held_out.seen), tables)
-        is_cold = torch.zeros(graph.num_items, dtype=torch.bool, device=vectors.device)
+        self.choose(graph, held_out, vector_scorer(vectors, tables))
+        model.invalidate_tables()
+
+    def choose(self, graph: RecGraph, held_out: HeldOut, scorer: Scorer) -> None:
+        """Choose the bias by held-out pairs.
+
+        Args:
+            graph: A graph of which :meth:`can_choose` is True.
+            held_out: Users to look at.
+            scorer: The model's scores with a bias of 0.
+        """
+        cold = graph.cached(cold_neighbors)
+        assert cold is not None
+        is_cold = torch.zeros(graph.num_items, dtype=torch.bool, device=cold.item.device)
         is_cold[cold.item] = True
         found = [
-            exchanges(held_out, score_block(vectors[start:stop], tables), is_cold, start, stop)
+            exchanges(held_out, scorer(start, stop), is_cold, start, stop)
             for start, stop in held_out.blocks()
         ]
         threshold, gain, recall = (torch.cat(one) for one in zip(*found, strict=True))
         places = self.exposure * cold.item.numel() / graph.num_items * LENGTH * recall.numel()
         self.bias.copy_(smallest_bias(threshold, gain, recall.sum(), round(places)))
         self.chosen.fill_(True)
-        model.invalidate_tables()
 
     @torch.no_grad()
     def recalibrate(self, model: LD4MRec, pairs: Tensor) -> None:
@@ -226,9 +242,9 @@ def exchanges(
     target = held_out.targets(start, stop)
     score = score.masked_fill(held_out.histories(start, stop), -torch.inf)
     share = target / target.sum(dim=1, keepdim=True).clamp(min=1)
-    other, place = score.masked_fill(cold, -torch.inf).topk(length, dim=1)
+    other, place = largest_of_rows(score.masked_fill(cold, -torch.inf), length)
     lost = share.gather(1, place) * other.isfinite()
-    best, place = score.masked_fill(~cold, -torch.inf).topk(length, dim=1)
+    best, place = largest_of_rows(score.masked_fill(~cold, -torch.inf), length)
     won = share.gather(1, place) * best.isfinite()
     threshold = (other.flip(1) - best).nan_to_num(
         nan=torch.inf, posinf=torch.inf, neginf=-torch.inf

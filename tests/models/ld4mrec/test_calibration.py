@@ -102,6 +102,33 @@ def test_calibration_changes_no_parameter():
         assert torch.equal(p, value)
 
 
+@pytest.mark.parametrize("path", [True, False])
+def test_the_bias_of_cold_items_is_chosen_with_the_scores_of_the_model(path, monkeypatch):
+    data = random_data(60, 60, {"image": 6}, seed=3)
+    data[INTERACTS].time = torch.arange(data[INTERACTS].edge_index.size(1))
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": path, "rank": 8})
+    model.start_epoch(torch.Generator().manual_seed(0))
+    found = []
+    monkeypatch.setattr(model.cold_items, "can_choose", lambda graph: True)
+    monkeypatch.setattr(model.cold_items, "choose", lambda *given: found.append(given))
+    model.calibrate(data[INTERACTS].val_edge_label_index)
+    (_, users, scorer), num = found[0], found[0][1].user.numel()
+    torch.testing.assert_close(scorer(0, num), model.eval()(users.user), atol=1e-4, rtol=1e-4)
+
+
+def test_users_with_few_items_left_have_what_is_left():
+    data = random_data(12, 21)
+    graph = make_model(Popularity, data).graph
+    target = torch.tensor([[0], [20]])
+    users = HeldOut(graph, target)
+    users.seen = graph.rows(torch.tensor([0]))
+    score = torch.zeros(1, 21)
+    score[0, 20] = 1.0
+    assert users.recall(lambda start, stop: score.clone()) == 1
+    users.histories = lambda start, stop: torch.ones(1, 21, dtype=torch.bool)
+    assert users.recall(lambda start, stop: score.clone()) == 0
+
+
 def test_a_large_validation_set_is_sampled_the_same_way_each_time(monkeypatch):
     graph, data, everyone = held_out()
     monkeypatch.setattr(module, "MOST_USERS", 20)
