@@ -38,8 +38,9 @@ def is_past(
     It is when all of this holds:
 
     - the last ``patience`` validations brought no new best value;
-    - their second half is not better than their first by more than the noise, where they are at
-      least ten: the curve is not rising again after a dip;
+    - the curve is not rising again after a dip: of these validations, and of all since the best,
+      the second half is not better than the first by more than the noise, where a half has at least
+      five;
     - ``min_steps`` training steps are done. Fewer suffice for a curve that has *started*, with a
       best value a quarter above the mean of those before it, the first three at most, or twice
       that of a ranking by popularity: 120 epochs, or any number where it has *declined* since, by
@@ -74,7 +75,8 @@ def is_past(
         believed = started or since >= LONG_AGO * patience
         if not enough and not (believed and _declined(curve, best, patience)):
             return False
-    return not _rising(curve, patience)
+    # The longer span shows a slow rise.
+    return not (_rising(curve[-patience:]) or _rising(curve[-since:]))
 
 
 def _declined(curve: Sequence[float], best: int, patience: int) -> bool:
@@ -83,13 +85,13 @@ def _declined(curve: Sequence[float], best: int, patience: int) -> bool:
     return fmean(curve[-half:]) < DECLINED * fmean(top)
 
 
-def _rising(curve: Sequence[float], patience: int) -> bool:
-    half = patience // 2
+def _rising(curve: Sequence[float]) -> bool:
+    half = len(curve) // 2
     if half < 5:  # Too few for a trend.
         return False
-    before, last = curve[-2 * half : -half], curve[-half:]
-    # The variance of the noise, from differences of neighbours, in which a trend cancels.
     recent = curve[-2 * half :]
+    before, last = recent[:half], recent[half:]
+    # The variance of the noise, from differences of neighbours, in which a trend cancels.
     steps = [(b - a) ** 2 / 2 for a, b in pairwise(recent)]
     error = (2 * fmean(steps) / half) ** 0.5
     return fmean(last) - fmean(before) > 2 * error

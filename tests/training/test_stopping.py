@@ -110,6 +110,16 @@ def test_a_curve_that_has_levelled_off_ends_after_enough_epochs():
     assert end(curve, 100) == 55  # more than 1500 steps
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_rise_after_a_first_value_that_was_high_is_followed(seed):
+    # GiffCF on Last.fm-2K: its graph score alone is good, and passed after 100 epochs.
+    rise = [0.35 + 0.0004 * n for n in range(200)]
+    curve = [0.38, *noisy(rise, 0.003, seed), *noisy([0.43] * 400, 0.003, seed)]
+    ended = end(curve, 19, patience=15)
+    assert max(curve[:ended]) > 0.42
+    assert ended < 500
+
+
 def test_a_rise_after_a_dip_is_followed():
     curve = [0.08, 0.06] + [0.03 + 0.0004 * n for n in range(100)] + [0.07] * 60
     assert end(curve, 30) > 110
