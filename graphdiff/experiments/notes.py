@@ -49,7 +49,7 @@ def notes(result: dict[str, Any]) -> list[str]:
             lines.append(papers.note[0].upper() + papers.note[1:] + ".")
         lines += _selection(papers)
         lines += [f"[{n}] {papers.sources[key]}." for n, key in enumerate(papers.cited(), 1)]
-    lines += [*_skipped(result), *_out_of_time(result)]
+    lines += [*_skipped(result), *_out_of_time(result), *_longer(result)]
     lines.append(f"Measured on {_machine(machine)}. Data fingerprint {result['fingerprint']}.")
     for other in result.get("earlier_machines", []):
         lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
@@ -134,6 +134,22 @@ def _out_of_time(result: dict[str, Any]) -> list[str]:
         if one.get("out_of_time")
     ]
     return [f"Ended by the limit of time: {', '.join(ended)}."] if ended else []
+
+
+def _longer(result: dict[str, Any]) -> list[str]:
+    """Return which trainings of an earlier run took longer than this limit of time."""
+    minutes = result["protocol"].get("max_minutes")
+    if minutes is None:
+        return []
+    longer = [
+        f"{label(result, name)}, seed {one['seed']} ({one['train_seconds']:.0f} s)"
+        for name, model in result["models"].items()
+        for one in model["seeds"]
+        if (one.get("out_of_time") or float("inf")) > minutes
+        and len(one["history"]) > 1
+        and one["train_seconds"] >= 60 * minutes
+    ]
+    return [f"Had more time than this limit: {', '.join(longer)}."] if longer else []
 
 
 def _machine(machine: dict[str, Any]) -> str:

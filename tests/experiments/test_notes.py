@@ -42,6 +42,19 @@ def test_trainings_that_ran_out_of_time_are_listed():
     found = notes(result.content)
     assert "or 1e-09 minutes (validations not counted) at the latest" in found[0]
     assert "Ended by the limit of time: LightGCN, seed 0 (best epoch 1 of 1)." in found
+    assert not any("more time" in note for note in found)
+
+
+@pytest.mark.parametrize("ended", [None, 2.0])
+def test_trainings_that_had_more_time_than_others_are_listed(ended):
+    content = compare(random_data(40, 30), ["lightgcn", "ease"], epochs=2).content
+    seed = content["models"]["lightgcn"]["seeds"][0]
+    seed |= {"train_seconds": 120.4, "out_of_time": ended}
+    content["models"]["ease"]["seeds"][0]["train_seconds"] = 500.0  # a closed form
+    expected = "Had more time than this limit: LightGCN, seed 0 (120 s)."
+    for minutes, listed in ((None, False), (1.0, True), (2.0, ended is None), (3.0, False)):
+        content["protocol"]["max_minutes"] = minutes
+        assert (expected in notes(content)) == listed
 
 
 def test_models_that_know_the_order_are_named_where_there_is_one():
