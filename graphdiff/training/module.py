@@ -152,7 +152,7 @@ class RecommenderModule(L.LightningModule):
 
     def _first_loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of the first step, and count its work."""
-        with CountWork() as self._counted:
+        with self._counted:
             return self._loss(batch, generator)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

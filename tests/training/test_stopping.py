@@ -44,7 +44,7 @@ def recorded_comparisons():
         result = json.loads((RESULTS / f"{name}.json").read_text())
         for model, found in result["models"].items():
             for seed in found["seeds"]:
-                if len(seed["history"]) == 1 or seed.get("out_of_time"):
+                if len(seed["history"]) == 1:
                     continue
                 num = users if model in OVER_USERS else interactions
                 steps = -(-num // found["settings"]["batch_size"])

@@ -42,7 +42,7 @@ def calibrate(model: LD4MRec, pairs: Tensor) -> None:
     cold.bias.zero_()
     calibration = _Calibration(model, HeldOut(graph, pairs))
     calibration.run()
-    if cold.can_choose(graph):
+    if cold.can_choose(graph, pairs):
         cold.choose(graph, calibration.held_out, calibration.scorer)
     else:
         cold.bias.copy_(before)

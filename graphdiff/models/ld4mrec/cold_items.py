@@ -121,9 +121,10 @@ class ColdItemScores(torch.nn.Module):
             item.index_copy_(0, cold.item, heads.normalize(mean))
         return item, bias.index_add(0, cold.item, self.bias.to(bias.dtype).expand(cold.item.shape))
 
-    def can_choose(self, graph: RecGraph) -> bool:
-        """Return whether there are cold items whose bias can be chosen."""
-        return self.enabled and bool(self.exposure) and graph.cached(cold_neighbors) is not None
+    def can_choose(self, graph: RecGraph, pairs: Tensor) -> bool:
+        """Return whether there are cold items whose bias the held-out pairs can choose."""
+        wanted = self.enabled and bool(self.exposure) and pairs.numel() > 0
+        return wanted and graph.cached(cold_neighbors) is not None
 
     @torch.no_grad()
     def calibrate(self, model: LD4MRec, pairs: Tensor, most: int | None = None) -> None:
@@ -135,7 +136,7 @@ class ColdItemScores(torch.nn.Module):
             most: Largest number of their users to look at; 2,048 by default.
         """
         graph = model.graph
-        if not (self.can_choose(graph) and pairs.numel()):
+        if not self.can_choose(graph, pairs):
             return
         self.bias.zero_()
         tables, held_out = model.tables(), HeldOut(graph, pairs, most)
@@ -147,7 +148,7 @@ class ColdItemScores(torch.nn.Module):
         """Choose the bias by held-out pairs.
 
         Args:
-            graph: A graph of which :meth:`can_choose` is True.
+            graph: A graph for which :meth:`can_choose` is True.
             held_out: Users to look at.
             scorer: The model's scores with a bias of 0.
         """

@@ -109,7 +109,7 @@ def test_the_bias_of_cold_items_is_chosen_with_the_scores_of_the_model(path, mon
     model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": path, "rank": 8})
     model.start_epoch(torch.Generator().manual_seed(0))
     found = []
-    monkeypatch.setattr(model.cold_items, "can_choose", lambda graph: True)
+    monkeypatch.setattr(model.cold_items, "can_choose", lambda graph, pairs: True)
     monkeypatch.setattr(model.cold_items, "choose", lambda *given: found.append(given))
     model.calibrate(data[INTERACTS].val_edge_label_index)
     (_, users, scorer), num = found[0], found[0][1].user.numel()

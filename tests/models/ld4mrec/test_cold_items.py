@@ -211,6 +211,16 @@ def test_weight_of_the_linear_path_and_bias_do_not_drive_each_other():
     assert found[2] == found[0]
 
 
+@pytest.mark.parametrize("path", [True, False])
+@pytest.mark.filterwarnings("ignore:var_mean")
+def test_no_held_out_pairs_leave_the_bias_as_it_is(path):
+    model, _ = make_cold(linear_path={"enabled": path, "rank": 8})
+    assert cold_neighbors(model.graph) is not None
+    model.cold_items.bias.fill_(0.5)
+    model.calibrate(torch.empty(2, 0, dtype=torch.long))
+    assert model.cold_items.bias == 0.5
+
+
 def test_small_catalogues_fit_into_every_list():
     model, data = make_cold(num_users=20, num_items=15)
     model.calibrate(data[INTERACTS].val_edge_label_index)
