@@ -11,9 +11,6 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.nn import LGConv
-from torch_geometric.typing import WITH_TORCH_SPARSE, SparseTensor
-from torch_geometric.utils import spmm
 
 SPARSE_DEVICES = ("cpu", "cuda")
 
@@ -61,7 +58,7 @@ class FixedGraph:
         source, target = edge_index
         if source.device.type in SPARSE_DEVICES:
             if use_torch_sparse is None:
-                use_torch_sparse = WITH_TORCH_SPARSE and source.device.type != "cpu"
+                use_torch_sparse = source.device.type != "cpu" and _has_torch_sparse()
             size = (num_targets, num_sources)
             self.matrix = _sparse(target, source, edge_weight, size, use_torch_sparse)
         else:
@@ -129,11 +126,12 @@ class FixedGraph:
         return changed
 
 
-class FixedConv(LGConv):
+class FixedConv(torch.nn.Module):
     """One hop of message passing without parameters over a :class:`FixedGraph`.
 
-    PyG's :class:`~torch_geometric.nn.conv.LGConv` for edge weights that are already normalised;
-    sources and targets may be of different node types.
+    What PyG's :class:`~torch_geometric.nn.conv.LGConv` computes for edge weights that are already
+    normalised; sources and targets may be of different node types. Where the graph has matrices,
+    it multiplies with them; elsewhere that class passes the messages.
 
     Example:
         >>> import torch
@@ -142,8 +140,8 @@ class FixedConv(LGConv):
         tensor([[6.5000]])
     """
 
-    def __init__(self) -> None:
-        super().__init__(normalize=False)
+    def reset_parameters(self) -> None:
+        """Do nothing; PyG's models call it."""
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Any = None) -> Tensor:
         """Sum the weighted messages at each target.
@@ -160,7 +158,10 @@ class FixedConv(LGConv):
         if graph.matrix is not None:
             return _Product.apply(graph, x)
         size = (graph.num_sources, graph.num_targets)
-        return self.propagate(graph.edge_index, x=x, edge_weight=graph.edge_weight, size=size)
+        from torch_geometric.nn import LGConv  # PyG takes seconds to import.
+
+        conv = LGConv(normalize=False)
+        return conv.propagate(graph.edge_index, x=x, edge_weight=graph.edge_weight, size=size)
 
 
 def propagate(
@@ -222,6 +223,8 @@ class _Product(torch.autograd.Function):
 
 def _multiply(matrix: Any, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
+        from torch_geometric.utils import spmm
+
         return spmm(_as(matrix, x), x)
     # On a CPU this kernel takes a quarter to a half of the time of the sparse products of torch and
     # torch-sparse. It does not support 16 bits, which autocast would need.
@@ -234,8 +237,19 @@ def _multiply(matrix: Any, x: Tensor) -> Tensor:
     return bags.to(x.dtype)
 
 
+def _has_torch_sparse() -> bool:
+    from torch_geometric.typing import WITH_TORCH_SPARSE
+
+    return WITH_TORCH_SPARSE
+
+
+def _of_torch_sparse(matrix: Any) -> bool:
+    # Its SparseTensor is not a tensor; asked like this, the library need not be there.
+    return not isinstance(matrix, Tensor)
+
+
 def _csr(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
-    if isinstance(matrix, SparseTensor):
+    if _of_torch_sparse(matrix):
         return matrix.csr()
     return matrix.crow_indices(), matrix.col_indices(), matrix.values()
 
@@ -246,11 +260,11 @@ def _as(matrix: Any, x: Tensor) -> Any:
 
 
 def _dtype(matrix: Any) -> torch.dtype:
-    return matrix.dtype() if isinstance(matrix, SparseTensor) else matrix.dtype
+    return matrix.dtype() if _of_torch_sparse(matrix) else matrix.dtype
 
 
 def _with_values(matrix: Any, value: Tensor) -> Any:
-    if isinstance(matrix, SparseTensor):
+    if _of_torch_sparse(matrix):
         return matrix.set_value(value, layout="csr")
     rowptr, col, _ = _csr(matrix)
     return csr_tensor(rowptr, col, value, matrix.shape)
@@ -300,6 +314,8 @@ def _sparse(
         rowptr[1:] = torch.bincount(row, minlength=size[0]).cumsum(0)
         return _of_parts(rowptr, col, value, size, use_torch_sparse)
     if use_torch_sparse and row.device.type != "cpu":
+        from torch_sparse import SparseTensor
+
         row, col = row.long(), col.long()
         return SparseTensor(row=row, col=col, value=value, sparse_sizes=size).coalesce()
     # SciPy counts where torch sorts, and the kernels use 32-bit indices.
@@ -308,7 +324,7 @@ def _sparse(
 
 
 def _transposed(matrix: Any) -> Any:
-    use_torch_sparse = isinstance(matrix, SparseTensor)
+    use_torch_sparse = _of_torch_sparse(matrix)
     if use_torch_sparse and matrix.device().type != "cpu":
         return matrix.t()
     rowptr, col, value = _csr(matrix)
@@ -330,6 +346,8 @@ def _of_parts(
 ) -> Any:
     if not use_torch_sparse:
         return csr_tensor(rowptr, col, value, size)
+    from torch_sparse import SparseTensor
+
     return SparseTensor(
         rowptr=rowptr.long(),
         col=col.long(),

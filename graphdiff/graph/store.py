@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix, diags
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.autocast import without_autocast
 from graphdiff.graph.checks import check_tensors
@@ -19,6 +18,9 @@ from graphdiff.graph.recency import ages
 from graphdiff.graph.rows import Rows
 from graphdiff.schema import INTERACTS, ITEM, USER, complete_masks, modalities, similar
 from graphdiff.schema.pairs import is_ascending
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 #: Largest number of sorted interactions that a graph copies from its data.
 SHARED = 2**24

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.autocast import without_autocast
 from graphdiff.errors import ConfigError
@@ -31,6 +30,9 @@ from graphdiff.models.registry import explain_abstract, register
 from graphdiff.models.table_cache import TableCache, Tables
 from graphdiff.nn.topk import topk_blocks
 from graphdiff.schema import ItemDetails, validate
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 __all__ = ["BaseConfig", "ModelConfig", "Query", "Recommender", "Tables"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
 from graphdiff.schema.checks import validate
@@ -17,6 +16,9 @@ from graphdiff.schema.details import ItemDetails
 from graphdiff.schema.features import as_features, check_modality
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities
 from graphdiff.schema.words import is_dense, kind
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 def build_data(
@@ -63,6 +65,8 @@ def build_data(
         >>> data["item"].x_image.tolist(), data["item"].has_image.tolist()
         ([[1.0], [2.0], [3.0]], [True, True, True])
     """
+    from torch_geometric.data import HeteroData  # PyG takes seconds to import.
+
     data = HeteroData()
     for node, count, ids in ((USER, num_users, user_ids), (ITEM, num_items, item_ids)):
         data[node].num_nodes = int(count) if isinstance(count, np.integer) else count

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
 from graphdiff.schema.details import checked_texts, details_in
@@ -17,6 +16,9 @@ from graphdiff.schema.ids import raw_ids
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities, pair_keys
 from graphdiff.schema.pairs import blocks, found_among, is_ascending
 from graphdiff.schema.words import SHOWN, count, is_dense, kind, offending, show
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 # A pair is encoded as one int64, user * I + item, so neither number may be larger.
 MAX_NODES = 2**31 - 1
@@ -32,6 +34,8 @@ def validate(data: HeteroData) -> None:
         DataError: For the first violation: the number of offending entries, and the raw ids of the
             first few.
     """
+    from torch_geometric.data import HeteroData  # PyG takes seconds to import.
+
     if not isinstance(data, HeteroData):
         raise DataError(f"expected a torch_geometric.data.HeteroData, found {kind(data)}")
     for node in (USER, ITEM):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
-
-from torch_geometric.data import HeteroData
+from typing import TYPE_CHECKING, Any, Self
 
 from graphdiff.errors import DataError
 from graphdiff.schema.names import ITEM
 from graphdiff.schema.words import kind
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 #: The columns, in the order in which they are shown.
 DETAILS = ("title", "category", "image")

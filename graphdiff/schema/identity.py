@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.schema.names import INTERACTS, ITEM, SPLITS, TIME, USER, modalities, pair_keys
 from graphdiff.schema.pairs import (
@@ -19,6 +18,9 @@ from graphdiff.schema.pairs import (
     rank_within,
     whole_groups,
 )
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 #: Raw ids that are written at a time.
 IDS = 2**20

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 SHOWN = 3
 

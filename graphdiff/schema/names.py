@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from graphdiff.errors import DataError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 USER = "user"
 ITEM = "item"

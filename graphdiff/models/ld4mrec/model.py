@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.inits import reset
 
 from graphdiff.distributed.processes import join_parts
 from graphdiff.graph.rows import Rows
@@ -180,6 +179,8 @@ class LD4MRec(Recommender):
 
     def reset_parameters(self) -> None:
         """Draw new values for all learnable parameters and discard the losses of the steps."""
+        from torch_geometric.nn.inits import reset  # PyG takes seconds to import.
+
         self.items.reset_parameters()
         torch.nn.init.zeros_(self.bias)
         self.heads.reset_parameters()
