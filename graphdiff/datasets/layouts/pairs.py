@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,19 +73,36 @@ class PairListsLayout(RecDataset):
     def read(self) -> HeteroData:
         """Read interactions and features."""
         folder = Path(self.raw_dir)
-        pairs = read_pair_lists(folder)
         features = {
             name.removesuffix("_feat.npy"): load_features(folder / name)
             for name in self.optional_file_names
         }
-        num_users, num_items = (
-            max(int(p[row].max(initial=-1)) for p in pairs.values()) + 1 for row in (0, 1)
-        )
-        # Items at the end of the catalogue may be known by their features alone.
-        num_items = max([num_items, *map(len, features.values())])
-        train, val, test = pairs.values()
-        time = np.arange(train.shape[1]) if self.ordered else None
-        return build_data(num_users, num_items, train, val, test, features, train_time=time)
+        return build_from_pair_lists(folder, features, self.ordered)
+
+
+def build_from_pair_lists(
+    folder: str | Path, features: Mapping[str, np.ndarray], ordered: bool
+) -> HeteroData:
+    """Return the graph of the three lists of pairs of one folder.
+
+    Args:
+        folder: Where the lists are; see :func:`read_pair_lists`.
+        features: Per modality, one row per item. Users are counted up to the largest index in any
+            list, items also up to the last row.
+        ordered: Whether the position of a training pair in its file is its time.
+
+    Raises:
+        DataError: If a file is missing or damaged, or they do not fit one another.
+    """
+    pairs = read_pair_lists(folder)
+    num_users, num_items = (
+        max(int(p[row].max(initial=-1)) for p in pairs.values()) + 1 for row in (0, 1)
+    )
+    # Items at the end of the catalogue may be known by their features alone.
+    num_items = max([num_items, *map(len, features.values())])
+    train, val, test = pairs.values()
+    time = np.arange(train.shape[1]) if ordered else None
+    return build_data(num_users, num_items, train, val, test, features, train_time=time)
 
 
 def read_pair_lists(folder: str | Path) -> dict[str, np.ndarray]:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.datasets.base import RecDataset
-from graphdiff.datasets.layouts.pairs import FILES, read_pair_lists
-from graphdiff.schema import build_data
+from graphdiff.datasets.layouts.pairs import FILES, build_from_pair_lists
 
 Variant = Literal["clean", "noisy"]
 
@@ -98,10 +96,4 @@ class MovieLens1M(RecDataset):
 
     def read(self) -> HeteroData:
         """Read the pairs."""
-        pairs = read_pair_lists(Path(self.raw_dir) / self.variant)
-        train, val, test = pairs.values()
-        num_users, num_items = (
-            1 + max(int(p[row].max(initial=-1)) for p in pairs.values()) for row in (0, 1)
-        )
-        order = np.arange(train.shape[1])
-        return build_data(num_users, num_items, train, val, test, train_time=order)
+        return build_from_pair_lists(Path(self.raw_dir) / self.variant, {}, ordered=True)
