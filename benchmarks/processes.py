@@ -192,8 +192,9 @@ def gains(
 ) -> list[dict[str, Any]]:
     """Return each variant's figures and its relative gains over the control's one pass.
 
-    An interval needs the values of each user, which are kept beside the results; a seed without
-    them, of a run on another machine, counts in the means alone.
+    An interval needs the values of each user, which are kept beside the results. A seed without
+    them, of a run on another machine, counts in the gain, which the interval is moved along with,
+    and not in the interval's width.
 
     Returns:
         One entry per variant and view: ``variant``, ``view``, ``control``, ``seeds``; with a
@@ -229,9 +230,10 @@ def gains(
                             "again without --resume"
                         )
                     row["interval_seeds"] = len(difference)
+                    gain = fmean(means[seed] for seed in both) / base - 1
                     interval = bootstrap_over_seeds(np.stack(difference)) / base
-                    figures["gain"] = fmean(means[seed] for seed in both) / base - 1
-                    figures["interval"] = interval.tolist()
+                    moved = gain - np.stack(difference).mean() / base
+                    figures["gain"], figures["interval"] = gain, (interval + moved).tolist()
                 row[metric] = figures
             found.append(row)
     return found
@@ -319,7 +321,8 @@ def _figure(gain: dict[str, Any] | None) -> str:
 
 def _seeds(result: dict[str, Any]) -> str:
     seeds = max(one["seeds"] for one in result["gains"])
-    known = min(one.get("interval_seeds", seeds) for one in result["gains"])
+    finished = (one for one in result["gains"] if one["seeds"] == seeds)
+    known = min(one.get("interval_seeds", seeds) for one in finished)
     return str(seeds) if known == seeds else f"{seeds} ({known} in intervals)"
 
 

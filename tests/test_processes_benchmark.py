@@ -103,6 +103,8 @@ def test_seeds_of_another_machine_count_in_means_but_not_in_intervals(tmp_path):
     assert gain["recall@20"]["mean"] == pytest.approx(sum(recalls[1].values()) / 3)
     base, own = (sum(one.values()) for one in recalls)
     assert gain["recall@20"]["gain"] == pytest.approx(own / base - 1)
+    low, high = gain["recall@20"]["interval"]
+    assert low <= gain["recall@20"]["gain"] <= high
     assert "3 (1 in intervals)" in (tmp_path / "a.md").read_text()
 
 

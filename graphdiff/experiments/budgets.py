@@ -5,7 +5,8 @@ model gets the same number of hours instead. A grid that was searched completely
 trials, and a model without settings to search needs none. LD4MRec never gets more than a baseline.
 
 A search begins with the defaults. Where those came from trainings on the same validation pairs, as
-a new model's do, no budget compensates for it, so a comparison states how many there were.
+a new model's do, no budget compensates for it, so a comparison states how many there were, and for
+each model how many trainings saw its validation pairs at all.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ SLOW_TRIAL_HOURS = 20 / 60
 OURS = "ld4mrec"
 
 
-def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
+def budget(found: dict[str, Any], searchable: bool, earlier_runs: int = 0) -> dict[str, Any]:
     """Return the budget of a search, as a comparison keeps it.
 
     Args:
         found: Content of the file that tuning wrote; empty without one.
         searchable: Whether the model has settings to search.
+        earlier_runs: Trainings on the same validation pairs that led to the model's defaults; the
+            file may have more.
     """
     search = found.get("search", {})
     return {
@@ -29,10 +32,21 @@ def budget(found: dict[str, Any], searchable: bool) -> dict[str, Any]:
         "hours": found.get("hours", 0.0),
         "whole_grid": bool(search.get("whole_grid")) or not searchable,
         "search_seed": search.get("seed"),
-        "earlier_runs": search.get("earlier_runs", 0),
+        "earlier_runs": max(search.get("earlier_runs", 0), earlier_runs),
         "machines": found.get("machines", []),
         "val": found.get("val"),
     }
+
+
+def trainings(entry: dict[str, Any]) -> int:
+    """Return how many trainings of a model saw the validation pairs of a comparison: those that led
+    to its defaults, trials, and the seeds that are compared.
+
+    Args:
+        entry: What a comparison keeps of the model.
+    """
+    tuning = entry["tuning"]
+    return tuning.get("earlier_runs", 0) + tuning["trials"] + len(entry["seeds"])
 
 
 def got_as_much(model: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -82,8 +96,8 @@ def budget_warnings(tuning: dict[str, dict[str, Any]]) -> list[str]:
             + "."
         )
     lines += [
-        f"Warning: the settings that {name}'s search begins with came from {one['earlier_runs']} "
-        "trainings on this dataset's validation pairs, which are not among its trials."
+        f"Warning: the defaults of {name} came from at least {one['earlier_runs']} trainings on "
+        "this dataset's validation pairs, which are not among its trials."
         for name, one in tuning.items()
         if one.get("earlier_runs")
     ]

@@ -15,6 +15,7 @@ from graphdiff.experiments.cells import Execution
 from graphdiff.experiments.comparison import Contestant, ModelComparison
 from graphdiff.experiments.protocol import MASKS_VALIDATION, Protocol
 from graphdiff.experiments.result import ComparisonResult
+from graphdiff.experiments.tuned import trainings_of_defaults
 from graphdiff.models.base import Recommender
 from graphdiff.models.presets import NamedModel
 from graphdiff.models.registry import find_model, model_names
@@ -166,10 +167,11 @@ def _contestants(
     folder = None if isinstance(tuned, bool) else Path(tuned)
     found = []
     for model in named_models(models):
+        earlier = 0 if dataset is None else trainings_of_defaults(dataset, model.name)
         if (given := settings.get(model.name)) is not None:
-            found.append(Contestant(model, given))
+            found.append(Contestant(model, given, earlier_runs=earlier))
         elif dataset is None or tuned is False:
-            found.append(Contestant(model))
+            found.append(Contestant(model, earlier_runs=earlier))
         else:
             found.append(Contestant.tuned(model, dataset, folder))
     names = [one.name for one in found]

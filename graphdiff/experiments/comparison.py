@@ -17,7 +17,7 @@ from graphdiff.experiments.cells import Cell, Execution, Experiment, Outcome
 from graphdiff.experiments.evidence import UserValues, statistics
 from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
-from graphdiff.experiments.tuned import tuning_record
+from graphdiff.experiments.tuned import trainings_of_defaults, tuning_record
 from graphdiff.models.presets import NamedModel
 from graphdiff.schema import fingerprint, modalities
 from graphdiff.transforms import DropFeatures
@@ -34,11 +34,13 @@ class Contestant:
         model: Its class and preset.
         settings: Its settings that differ from the preset's, or from the defaults.
         tuning: What tuning wrote about them; empty without tuning.
+        earlier_runs: Trainings on the same validation pairs that led to the model's defaults.
     """
 
     model: NamedModel
     settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    earlier_runs: int = 0
 
     @classmethod
     def tuned(cls, model: NamedModel, dataset: str, folder: Path | None = None) -> Contestant:
@@ -50,7 +52,8 @@ class Contestant:
             folder: See :func:`graphdiff.experiments.tuned.tuned_settings`.
         """
         found = tuning_record(dataset, model.name, folder)
-        return cls(model, found.get("settings", {}), found)
+        earlier = trainings_of_defaults(dataset, model.name)
+        return cls(model, found.get("settings", {}), found, earlier)
 
     @property
     def name(self) -> str:
@@ -66,7 +69,9 @@ class Contestant:
         return {
             "name": self.model.title,
             "settings": self.model.settings(self.settings),
-            "tuning": budget(dict(self.tuning), searchable=bool(self.model.model.search_space())),
+            "tuning": budget(
+                dict(self.tuning), bool(self.model.model.search_space()), self.earlier_runs
+            ),
             "seeds": [],
         }
 

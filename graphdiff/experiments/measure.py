@@ -32,7 +32,7 @@ from graphdiff.training.fit import fit
 
 KS = (10, 20)
 #: Entries of a cell that have no mean.
-OWN = ("seed", "out_of_time", "history")
+OWN = ("seed", "max_minutes", "out_of_time", "history")
 #: Metrics that are kept per user, tested for significance and reported per group.
 EVIDENCE = ("recall@20", "ndcg@20")
 
@@ -138,7 +138,8 @@ def run_cell(
         "val": fitted.val,
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
-        # The minutes of the limit that ended the training.
+        # The minutes of the limit, and of the limit where that ended the training.
+        "max_minutes": training.get("max_minutes"),
         "out_of_time": training.get("max_minutes") if fitted.out_of_time else None,
         "train_seconds": fitted.train_seconds,
         "seconds_per_epoch": fitted.seconds_per_epoch,

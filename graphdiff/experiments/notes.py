@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphdiff.experiments.budgets import budget_warnings
-from graphdiff.experiments.protocol import describe_ranking
+from graphdiff.experiments.protocol import describe_ranking, exceeds
 from graphdiff.experiments.published import Published, published
 from graphdiff.experiments.tables import BEST_TEST_EPOCH, LEVEL, label
 from graphdiff.models.registry import reads_times
@@ -20,7 +20,8 @@ def notes(result: dict[str, Any]) -> list[str]:
         + _ending(protocol),
         "trials and hours are the tuning budget on validation; 0 trials are the defaults. The "
         "rule: the same number of trials for all models or, where a trial takes over 20 minutes on "
-        "2 cores, the same number of hours.",
+        "2 cores, the same number of hours. trainings saw these validation pairs, at least: those "
+        "that led to the defaults, trials and the seeds of this table.",
     ]
     lines += [
         f"Trials of {', '.join(names)} ran on {device}: their hours are that machine's."
@@ -91,9 +92,9 @@ def _ending(protocol: dict[str, Any]) -> str:
     minutes = protocol.get("max_minutes")
     limit = "" if minutes is None else f" or {minutes:g} minutes (validations not counted)"
     return (
-        f"Training ends after {protocol['patience']} validations without improvement, but not "
-        f"before {protocol.get('min_steps', 0):,} steps, and after {protocol['epochs']} epochs"
-        f"{limit} at the latest."
+        f"Training ends after {protocol['patience']} validations without improvement, where the "
+        f"curve has not started not before {protocol.get('min_steps', 0):,} steps, and after "
+        f"{protocol['epochs']} epochs{limit} at the latest."
     )
 
 
@@ -125,29 +126,31 @@ def _order(result: dict[str, Any]) -> list[str]:
 
 
 def _out_of_time(result: dict[str, Any]) -> list[str]:
-    """Return which trainings the limit of their time ended, with what they reached by then."""
-    ended = [
-        f"{label(result, name)}, seed {one['seed']} (best epoch {one['best_epoch']} of "
-        f"{one['epochs']})"
-        for name, model in result["models"].items()
-        for one in model["seeds"]
-        if one.get("out_of_time")
+    """Return which trainings a limit of their time ended, with what they reached by then."""
+    ended: dict[float, list[str]] = {}
+    for name, model in result["models"].items():
+        for one in model["seeds"]:
+            if (minutes := one.get("out_of_time")) is not None:
+                epochs = f"(best epoch {one['best_epoch']} of {one['epochs']})"
+                ended.setdefault(minutes, []).append(
+                    f"{label(result, name)}, seed {one['seed']} {epochs}"
+                )
+    own = result["protocol"].get("max_minutes")
+    return [
+        f"Ended by {'the' if minutes == own else 'an earlier'} limit of time, {minutes:g} minutes: "
+        + f"{', '.join(names)}."
+        for minutes, names in sorted(ended.items())
     ]
-    return [f"Ended by the limit of time: {', '.join(ended)}."] if ended else []
 
 
 def _longer(result: dict[str, Any]) -> list[str]:
     """Return which trainings of an earlier run took longer than this limit of time."""
     minutes = result["protocol"].get("max_minutes")
-    if minutes is None:
-        return []
     longer = [
         f"{label(result, name)}, seed {one['seed']} ({one['train_seconds']:.0f} s)"
         for name, model in result["models"].items()
         for one in model["seeds"]
-        if (one.get("out_of_time") or float("inf")) > minutes
-        and len(one["history"]) > 1
-        and one["train_seconds"] >= 60 * minutes
+        if one.get("out_of_time") != minutes and exceeds(one, minutes)
     ]
     return [f"Had more time than this limit: {', '.join(longer)}."] if longer else []
 

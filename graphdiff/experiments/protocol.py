@@ -80,10 +80,21 @@ class Protocol:
         """
         if (limit := figures.get("out_of_time")) is not None:
             return limit == self.max_minutes
-        # A training has one validation at least.
-        if self.max_minutes is None or len(figures["history"]) == 1:
-            return True
-        return figures["train_seconds"] < 60 * self.max_minutes
+        return not exceeds(figures, self.max_minutes)
+
+
+def exceeds(figures: Mapping[str, Any], minutes: float | None) -> bool:
+    """Return whether a training took longer than a limit of time would have let it.
+
+    Args:
+        figures: The training's figures.
+        minutes: The limit; None for none.
+    """
+    # A training under the limit itself may be done at the validation at which its time is up.
+    if minutes is None or figures.get("max_minutes") == minutes:
+        return False
+    # A training has one validation at least.
+    return len(figures["history"]) > 1 and figures["train_seconds"] >= 60 * minutes
 
 
 def describe_ranking(mask_validation: bool) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from graphdiff.evaluation.beyond_accuracy import BEYOND_ACCURACY
+from graphdiff.experiments.budgets import trainings
 from graphdiff.experiments.published import Published, published
 from graphdiff.models.registry import MODELS
 
@@ -74,7 +75,7 @@ def accuracy(result: dict[str, Any]) -> Table:
         f"Accuracy on {result['dataset']}",
         ["model", *SHOWN]
         + ["published recall@20 / ndcg@20"] * shows_published
-        + ["val", "seeds", "trials", "hours"],
+        + ["val", "seeds", "trials", "hours", "trainings"],
     )
     for name in ranked(models):
         entry = models[name]
@@ -88,10 +89,11 @@ def accuracy(result: dict[str, Any]) -> Table:
             str(len(entry["seeds"])),
             str(tuning["trials"]),
             _hours(tuning),
+            str(trainings(entry)),
         )
     for reference in papers.references:
         blank = [NONE] * len(SHOWN)
-        table.add(reference["title"], *blank, _published(papers, reference), *[NONE] * 4)
+        table.add(reference["title"], *blank, _published(papers, reference), *[NONE] * 5)
     return table
 
 

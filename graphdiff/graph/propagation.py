@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import scipy.sparse
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch_geometric.nn import LGConv
 
 SPARSE_DEVICES = ("cpu", "cuda")
 
@@ -158,10 +162,8 @@ class FixedConv(torch.nn.Module):
         if graph.matrix is not None:
             return _Product.apply(graph, x)
         size = (graph.num_sources, graph.num_targets)
-        from torch_geometric.nn import LGConv  # PyG takes seconds to import.
-
-        conv = LGConv(normalize=False)
-        return conv.propagate(graph.edge_index, x=x, edge_weight=graph.edge_weight, size=size)
+        weight = graph.edge_weight
+        return _along_edges().propagate(graph.edge_index, x=x, edge_weight=weight, size=size)
 
 
 def propagate(
@@ -207,6 +209,13 @@ def mean_layer(layers: list[Tensor]) -> Tensor:
     for layer in layers[1:]:
         total = total + layer
     return total / len(layers)
+
+
+@cache
+def _along_edges() -> LGConv:
+    from torch_geometric.nn import LGConv  # PyG takes seconds to import.
+
+    return LGConv(normalize=False)
 
 
 class _Product(torch.autograd.Function):

@@ -34,6 +34,8 @@ def ages(user: Tensor, time: Tensor) -> Tensor:
     found = torch.empty(user.shape, device=user.device)
     for part in whole_groups(user):
         group, value = user[part] - user[part.start], time[part]
+        # The smallest int32 has no negative one.
+        value = value if value.is_floating_point() else value.long()
         others = torch.bincount(group)[group] - 1
         found[part] = (others + rank_within(group, -value) - rank_within(group, value)) / 2
     return found

@@ -85,8 +85,8 @@ class EASE(ItemItem):
 
     @torch.no_grad()
     def calibrate(self, pairs: Tensor) -> None:
-        """Set ρ by validation, where it was not set."""
-        if not self.recency.can_choose(self.graph.age is not None):
+        """Set ρ by validation, where it was not set and there are pairs."""
+        if not (pairs.numel() and self.recency.can_choose(self.graph.age is not None)):
             return
         held_out = HeldOut(self.graph, pairs)
         self.recency.choose(

@@ -227,6 +227,8 @@ def largest_of_rows(score: Tensor, k: int) -> tuple[Tensor, Tensor]:
         score: ``[B, I]``, floating point.
         k: At most I. Where a value is -inf, its column has no meaning.
 
+    Scores may be copied once, at up to twice their size.
+
     Example:
         >>> value, column = largest_of_rows(torch.tensor([[0.1, 0.9, 0.5]]), 2)
         >>> column.tolist()

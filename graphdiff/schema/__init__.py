@@ -11,9 +11,10 @@ where                                               what
                                                     ``x_<modality>`` is zero and has no meaning
 ``data['user','interacts','item'].edge_index``      long ``[2, E]``, E ≥ 1; *training*
                                                     interactions only, each once
-``….time``                                          optional; long or finite floating ``[E]``: when
-                                                    each training interaction happened, in any
-                                                    unit; only the order within a user counts
+``….time``                                          optional; int32, long or finite floating
+                                                    ``[E]``: when each training interaction
+                                                    happened, in any unit; only the order within
+                                                    a user counts
 ``….val_edge_label_index``                          long ``[2, *]`` on the same edge store:
 ``….test_edge_label_index``                         held-out pairs, possibly none
 ``data['item','similar_<modality>','item']``        optional; long ``edge_index`` ``[2, *]`` and

@@ -172,10 +172,11 @@ def _check_times(data: HeteroData) -> None:
     if TIME not in data[INTERACTS]:
         return
     time, size = data[INTERACTS][TIME], data[INTERACTS][SPLITS["training"]].size(1)
-    if not is_dense(time) or not (time.dtype == torch.long or time.is_floating_point()):
+    whole = (torch.int32, torch.long)
+    if not is_dense(time) or not (time.dtype in whole or time.is_floating_point()):
         raise DataError(
-            f"the times of training pairs are {kind(time)}; give a long or floating tensor "
-            f"[{size}], or delete data['user', 'interacts', 'item'].time"
+            f"the times of training pairs are {kind(time)}; give an int32, long or floating "
+            f"tensor [{size}], or delete data['user', 'interacts', 'item'].time"
         )
     if time.shape != (size,):
         raise DataError(

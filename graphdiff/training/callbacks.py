@@ -19,6 +19,7 @@ from graphdiff.evaluation.ranking import rank
 from graphdiff.files import write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.popularity import Popularity
+from graphdiff.schema import ITEM
 from graphdiff.training.module import RecommenderModule
 from graphdiff.training.stopping import is_past
 
@@ -37,7 +38,8 @@ class KeepBest(Callback):
 
     Attributes:
         out_of_time: Whether the time was used up before the training was past its best.
-        popularity: The metric for a ranking by popularity, computed when first needed.
+        popularity: The metric for a ranking by popularity (:func:`by_popularity`), computed when
+            first needed.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class KeepBest(Callback):
         self.patience, self.min_steps, self.max_minutes = patience, min_steps, max_minutes
         self.out_of_time = False
         self.popularity: float | None = None
+        self.popularity_known = False
         self.best_epoch = 0
         self.best_value = float("-inf")
         self.weights: dict[str, Tensor] = {}
@@ -86,8 +89,9 @@ class KeepBest(Callback):
         curve = [row[self.monitor] for row in module.history]
         patience = module.validations(self.patience)
         few_steps = trainer.global_step < self.min_steps
-        if self.popularity is None and few_steps and len(curve) > patience:
+        if not self.popularity_known and few_steps and len(curve) > patience:
             self.popularity = by_popularity(module.data, self.monitor)
+            self.popularity_known = True
         if curve and is_past(
             curve,
             len(module.seconds),
@@ -124,11 +128,21 @@ class KeepBest(Callback):
         self.weights = state_dict["weights"]
 
 
-def by_popularity(data: HeteroData, metric: str) -> float:
-    """Return the metric on validation pairs of a ranking by popularity."""
+def by_popularity(data: HeteroData, metric: str) -> float | None:
+    """Return a metric on validation pairs of a ranking by popularity.
+
+    Returns:
+        None where it is no bar for a model: the metric is not one of accuracy, or popular items are
+        no better than a random list, as where all held-out items are cold.
+    """
+    name, length = metric.split("@")
+    if name == "coverage":
+        return None
     model = Popularity.from_data(data)
     model.solve()
-    return rank(model, data, "val").mean()[metric]
+    found = rank(model, data, "val").mean()
+    by_chance = int(length) / data[ITEM].num_nodes
+    return found[metric] if found[f"recall@{length}"] > by_chance else None
 
 
 class Report(Callback):

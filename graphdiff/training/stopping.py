@@ -38,9 +38,9 @@ def is_past(
     It is when all of this holds:
 
     - the last ``patience`` validations brought no new best value;
-    - the curve is not rising again after a dip: of these validations, and of all since the best,
-      the second half is not better than the first by more than the noise, where a half has at least
-      five;
+    - the curve is not rising again after a dip: of these validations, and of twice as many where
+      they are since the best, the second half is not better than the first by more than the noise,
+      where a half has at least five;
     - ``min_steps`` training steps are done. Fewer suffice for a curve that has *started*, with a
       best value a quarter above the mean of those before it, the first three at most, or twice
       that of a ranking by popularity: 120 epochs, or any number where it has *declined* since, by
@@ -53,7 +53,7 @@ def is_past(
         steps: Training steps done.
         patience: Number of validations without improvement before a training can end.
         min_steps: Minimum number of steps of a training whose curve has not started.
-        popularity: The metric's value for a ranking by popularity, if known.
+        popularity: The metric's value for a ranking by popularity, if known and of use.
 
     Example:
         >>> rising = [0.1 + 0.01 * n for n in range(20)]
@@ -75,8 +75,8 @@ def is_past(
         believed = started or since >= LONG_AGO * patience
         if not enough and not (believed and _declined(curve, best, patience)):
             return False
-    # The longer span shows a slow rise.
-    return not (_rising(curve[-patience:]) or _rising(curve[-since:]))
+    # The longer span shows a slow rise. All since the best would keep a dip in view for ever.
+    return not (_rising(curve[-patience:]) or _rising(curve[-min(since, 2 * patience) :]))
 
 
 def _declined(curve: Sequence[float], best: int, patience: int) -> bool:

@@ -1,4 +1,4 @@
-from graphdiff.experiments.budgets import budget, budget_warnings
+from graphdiff.experiments.budgets import budget, budget_warnings, trainings
 
 
 def test_budgets_are_fair_where_trials_or_for_slow_models_hours_are_equal():
@@ -29,6 +29,8 @@ def test_trainings_before_the_search_are_reported():
     one = budget({"trials": 8, "search": {"earlier_runs": 7}}, searchable=True)
     [line] = budget_warnings({"lightgcn": one})
     assert line == (
-        "Warning: the settings that lightgcn's search begins with came from 7 trainings on this "
-        "dataset's validation pairs, which are not among its trials."
+        "Warning: the defaults of lightgcn came from at least 7 trainings on this dataset's "
+        "validation pairs, which are not among its trials."
     )
+    assert budget({}, searchable=True, earlier_runs=9)["earlier_runs"] == 9
+    assert trainings({"tuning": one, "seeds": [{}, {}, {}]}) == 18

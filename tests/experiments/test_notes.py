@@ -3,6 +3,7 @@ import torch
 
 from graphdiff import compare
 from graphdiff.experiments.notes import masking, notes
+from graphdiff.experiments.protocol import Protocol
 from tests.conftest import random_data
 
 
@@ -41,7 +42,9 @@ def test_trainings_that_ran_out_of_time_are_listed():
     result = compare(random_data(40, 30), ["lightgcn", "ease"], epochs=2, max_minutes=1e-9)
     found = notes(result.content)
     assert "or 1e-09 minutes (validations not counted) at the latest" in found[0]
-    assert "Ended by the limit of time: LightGCN, seed 0 (best epoch 1 of 1)." in found
+    assert (
+        "Ended by the limit of time, 1e-09 minutes: LightGCN, seed 0 (best epoch 1 of 1)." in found
+    )
     assert not any("more time" in note for note in found)
 
 
@@ -51,10 +54,28 @@ def test_trainings_that_had_more_time_than_others_are_listed(ended):
     seed = content["models"]["lightgcn"]["seeds"][0]
     seed |= {"train_seconds": 120.4, "out_of_time": ended}
     content["models"]["ease"]["seeds"][0]["train_seconds"] = 500.0  # a closed form
+    del seed["max_minutes"]  # As in results of earlier versions.
     expected = "Had more time than this limit: LightGCN, seed 0 (120 s)."
     for minutes, listed in ((None, False), (1.0, True), (2.0, ended is None), (3.0, False)):
         content["protocol"]["max_minutes"] = minutes
         assert (expected in notes(content)) == listed
+
+
+def test_a_training_that_is_done_when_its_time_is_up_had_no_more_time_than_others():
+    content = compare(random_data(40, 30), "lightgcn", epochs=2, max_minutes=2).content
+    seed = content["models"]["lightgcn"]["seeds"][0]
+    assert (seed["max_minutes"], seed["out_of_time"]) == (2, None)
+    seed["train_seconds"] = 120.4
+    assert Protocol(max_minutes=2).allows(seed)
+    assert not Protocol(max_minutes=1).allows(seed)
+    assert not any("more time" in note for note in notes(content))
+
+
+def test_trainings_that_had_less_time_than_others_are_listed():
+    content = compare(random_data(40, 30), "lightgcn", epochs=2, max_minutes=1e-9).content
+    content["protocol"]["max_minutes"] = 60.0
+    [line] = [note for note in notes(content) if note.startswith("Ended by")]
+    assert line.startswith("Ended by an earlier limit of time, 1e-09 minutes: LightGCN, seed 0")
 
 
 def test_models_that_know_the_order_are_named_where_there_is_one():

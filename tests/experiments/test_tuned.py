@@ -1,8 +1,9 @@
 import pytest
+import yaml
 
 from graphdiff.datasets.registry import DATASETS
 from graphdiff.errors import ConfigError
-from graphdiff.experiments.tuned import TUNED, tuned_settings, tuning_record
+from graphdiff.experiments.tuned import TUNED, trainings_of_defaults, tuned_settings, tuning_record
 from graphdiff.models.registry import find_model
 
 FILES = sorted(TUNED.glob("*/*.yaml"))
@@ -16,6 +17,18 @@ def test_every_file_fits_its_model(path):
     record = tuning_record(path.parent.name, path.stem)
     assert record["trials"] >= 1
     assert 0 < record["val"]["ndcg@20"] < record["val"]["recall@20"] < 1
+
+
+def test_trainings_that_led_to_defaults_are_those_of_known_data_and_models():
+    counts = yaml.safe_load((TUNED / "defaults.yaml").read_text())
+    for dataset, models in counts.items():
+        assert dataset in DATASETS
+        for model, count in models.items():
+            assert find_model(model)
+            assert count > 0
+            assert trainings_of_defaults(dataset.upper(), model.upper()) == count
+    assert trainings_of_defaults("tiktok", "popularity") == trainings_of_defaults("mine", "ld4mrec")
+    assert trainings_of_defaults("mine", "ld4mrec") == 0
 
 
 def test_names_are_read_in_any_case():

@@ -27,6 +27,17 @@ def test_a_sum_of_table_rows_counts_what_it_reads():
     assert counted.work >= work.PER_VALUE * 4 * 8
 
 
+def test_the_gradient_of_weights_counts_what_it_reads_too():
+    index, table = torch.arange(50).remainder(3), torch.randn(3, 8)
+    weight = torch.ones(50, requires_grad=True)
+    out = torch.nn.functional.embedding_bag(
+        index, table, torch.tensor([0]), mode="sum", per_sample_weights=weight
+    )
+    with CountWork() as counted:
+        out.sum().backward()
+    assert counted.work >= work.PER_VALUE * 50 * 8
+
+
 def test_the_count_is_the_same_every_time():
     model = LightGCN.from_data(random_data(40, 30), hidden_channels=8)
 

@@ -20,7 +20,7 @@ from graphdiff.schema.names import NAMES, TIME
 
 FORMAT = "graphdiff.mapped.1"
 MANIFEST = "manifest.json"
-#: Times of training pairs, int64 or float64 ``[E]``.
+#: Times of training pairs, int32, int64 or float64 ``[E]``.
 TIMES = "train_time.npy"
 #: Largest manifest that is read.
 LARGEST_MANIFEST = 2**22
@@ -31,6 +31,13 @@ MAX_NODES = 2**31 - 1
 def pairs_file(split: str) -> str:
     """Return the name of the file of a split's pairs, int64 ``[2, P]``."""
     return f"{NAMES[split]}.npy"
+
+
+def time_type(low: float, high: float) -> type[np.int32] | type[np.int64]:
+    """Return the narrowest type for whole times from ``low`` to ``high``: a training reads all of
+    them, and seconds since 1970 fit into 32 bits."""
+    most = np.iinfo(np.int32).max
+    return np.int32 if -most <= low and high <= most else np.int64
 
 
 def array_files(
@@ -138,7 +145,7 @@ def open_folder(folder: Path) -> HeteroData:
     for split, attribute in SPLITS.items():
         data[INTERACTS][attribute] = take(pairs_file(split), (2, None))
     if TIMES in files:
-        arrays[TIMES] = _map(folder / TIMES, "<i8 or <f8", manifest["files"][TIMES])
+        arrays[TIMES] = _map(folder / TIMES, "<i4 or <i8 or <f8", manifest["files"][TIMES])
         data[INTERACTS][TIME] = take(TIMES, (data[INTERACTS][SPLITS["training"]].size(1),))
     for name, width in manifest["channels"].items():
         data[ITEM][f"x_{name}"] = take(f"x_{name}.npy", (sizes[ITEM], width))

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.mapped.columns import ROWS, Column
+from graphdiff.datasets.mapped.folder import time_type
 from graphdiff.datasets.mapped.order import ordered_at
 from graphdiff.datasets.mapped.scan import Log
 from graphdiff.datasets.splits import (
@@ -98,14 +99,16 @@ class Parts:
         """Return whether the log has a column."""
         return name in self._columns[0]
 
-    def has_large_times(self) -> bool:
-        """Return whether times are floats, or integers that do not fit into 64 bits with sign."""
-        kind = self._columns[0]["time"].dtype
-        most = np.iinfo(np.int64).max
-        return kind.kind == "f" or (
-            kind == np.uint64
-            and any(self.read(n, "time").max(initial=0) > most for n in range(len(self)))
-        )
+    def time_type(self) -> type[np.generic]:
+        """Return the type to write times with: float64 where they are floats, or integers that do
+        not fit into 64 bits with sign."""
+        if self._columns[0]["time"].dtype.kind == "f":
+            return np.float64
+        times = (self.read(n, "time") for n in range(len(self)))
+        bounds = [(int(one.min()), int(one.max())) for one in times if one.size]
+        low = min((low for low, _ in bounds), default=0)
+        high = max((high for _, high in bounds), default=0)
+        return np.float64 if high > np.iinfo(np.int64).max else time_type(low, high)
 
     def drop_repeats(self, keep: str) -> None:
         """Keep one row of each pair; see :func:`graphdiff.datasets.interactions.drop_repeats`."""

@@ -117,8 +117,7 @@ def _write_pairs(
     }
     time_file = None
     if parts.has("time"):
-        kind = np.float64 if parts.has_large_times() else np.int64
-        time_file = ArrayFile(place / TIMES, kind, (int(count[TRAINING]),))
+        time_file = ArrayFile(place / TIMES, parts.time_type(), (int(count[TRAINING]),))
     first, done = 0, dict.fromkeys(files, 0)
     for n in range(len(parts)):
         user, item = number["user"][parts.read(n, "user")], number["item"][parts.read(n, "item")]

@@ -17,6 +17,7 @@ from graphdiff.datasets.mapped.folder import (
     describe_files,
     open_folder,
     pairs_file,
+    time_type,
     write_manifest,
     write_texts,
 )
@@ -42,7 +43,7 @@ def to_mapped(data: HeteroData, folder: str | Path, name: str = "") -> dict[str,
     =====================================  =======================================================
     ``train.npy``, ``val.npy``,            int64 ``[2, P]``, pairs of user and item in ascending
     ``test.npy``                           order
-    ``train_time.npy``                     int64 or float64 ``[P]``, when each training pair
+    ``train_time.npy``                     int32, int64 or float64 ``[P]``, when each training pair
                                            happened, if the data has times
     ``x_<modality>.npy``,                  float32 ``[I, F]`` and bool ``[I]``
     ``has_<modality>.npy``
@@ -80,8 +81,8 @@ def to_mapped(data: HeteroData, folder: str | Path, name: str = "") -> dict[str,
                 time = None if time is None else time.cpu()[order]
             _save(place / pairs_file(split), pairs, np.int64)
             if time is not None:
-                time = time.double() if time.is_floating_point() else time
-                _save(place / TIMES, time, np.float64 if time.is_floating_point() else np.int64)
+                whole = time_type(int(time.min()), int(time.max())) if time.numel() else np.int64
+                _save(place / TIMES, time, np.float64 if time.is_floating_point() else whole)
         for node in (USER, ITEM):
             write_ids(place, node, data[node].get("raw_id"))
         for modality in modalities(data):

@@ -1,7 +1,8 @@
 """Settings that tuning found, one file per dataset and model: ``DATASET/MODEL.yaml``.
 
 Each file holds the ``settings``, the validation metrics that they reached and what finding them
-took. ``graphdiff tune`` writes such files.
+took. ``graphdiff tune`` writes such files. ``defaults.yaml`` counts the trainings on the validation
+pairs of a dataset that led to the defaults of a model.
 """
 
 from __future__ import annotations
@@ -47,11 +48,26 @@ def tuning_record(dataset: str, model: str, folder: Path | None = None) -> dict[
     return {}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def trainings_of_defaults(dataset: str, model: str) -> int:
+    """Return how many trainings on a dataset's validation pairs led to the defaults of a model, at
+    least.
+
+    Args:
+        dataset: Name of the dataset, in any case.
+        model: Name of the model, in any case.
+    """
+    return _yaml(TUNED / "defaults.yaml").get(dataset.lower(), {}).get(model.lower(), 0)
+
+
+def _yaml(path: Path) -> Any:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found = _yaml(path)
     if not (isinstance(found, dict) and isinstance(found.get("settings", {}), dict)):
         raise ConfigError(f"{path} holds no settings; expected what `graphdiff tune` writes")
     return found

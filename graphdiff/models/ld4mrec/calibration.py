@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from graphdiff.autocast import without_autocast
 from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
@@ -26,13 +27,16 @@ ALONE = 1000.0
 
 
 @torch.no_grad()
+@without_autocast()
 def calibrate(model: LD4MRec, pairs: Tensor) -> None:
-    """Set what validation decides beside the epoch.
+    """Set what validation decides beside the epoch; nothing where there are no pairs.
 
     Args:
         model: The model; its learned weights are taken as they are.
         pairs: Validation pairs (user, item), long ``[2, P]``.
     """
+    if not pairs.numel():
+        return
     cold, graph = model.cold_items, model.graph
     if model.linear is None and not model.recency.can_choose(graph.age is not None):
         cold.calibrate(model, pairs)

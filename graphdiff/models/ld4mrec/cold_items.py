@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphdiff.autocast import without_autocast
 from graphdiff.graph.changes import without_interactions
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.store import RecGraph
@@ -127,6 +128,7 @@ class ColdItemScores(torch.nn.Module):
         return wanted and graph.cached(cold_neighbors) is not None
 
     @torch.no_grad()
+    @without_autocast()
     def calibrate(self, model: LD4MRec, pairs: Tensor, most: int | None = None) -> None:
         """Choose the bias for the present weights.
 

@@ -214,7 +214,9 @@ class LinearPath(torch.nn.Module):
             drawn = torch.zeros_like(bias).index_fill(0, sampled, len(table) / sampled.numel())
             table, basis, bias = (x.index_select(0, sampled) for x in (table, basis, bias))
         score = torch.addmm(torch.addmm(bias, near, table.t()), far, basis.t())
-        return len(drawn) / len(table) * one_sided(score).sum(dim=1), drawn
+        # Autocast on a CPU sums in 16 bits.
+        error = one_sided(score).sum(dim=1, dtype=drawn.dtype)
+        return len(drawn) / len(table) * error, drawn
 
     def _sample(self, num_items: int, generator: torch.Generator) -> Tensor | None:
         """Draw the items that are compared with 0, long; None for all."""

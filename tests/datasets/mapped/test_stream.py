@@ -10,7 +10,9 @@ import torch
 
 from graphdiff.datasets import load
 from graphdiff.datasets.convert import convert
+from graphdiff.datasets.mapped.folder import read_manifest
 from graphdiff.datasets.mapped.order import ordered_at
+from graphdiff.datasets.mapped.write import to_mapped
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import fingerprint
 
@@ -126,6 +128,20 @@ def test_times_are_there_with_any_split(tmp_path):
     for split in ("ratio", "leave_one_out", "global_time"):
         found = compare(tmp_path / "source", tmp_path / split, split=split)
         assert "time" in found["user", "interacts", "item"]
+
+
+def test_times_are_as_narrow_as_they_can_be(tmp_path):
+    frame = random_log(2)[["user", "item"]]
+    frame["timestamp"] = 1_700_000_000 + np.arange(len(frame)) * 3600
+    write(tmp_path / "seconds", frame, "parquet")
+    frame["timestamp"] *= 1000
+    write(tmp_path / "milliseconds", frame, "parquet")
+    for name, kind in (("seconds", torch.int32), ("milliseconds", torch.long)):
+        found = compare(tmp_path / name, tmp_path / f"{name}-out")
+        assert found["user", "interacts", "item"].time.dtype == kind
+        again = to_mapped(found, tmp_path / f"{name}-again")
+        first = read_manifest(tmp_path / f"{name}-out")["files"]["train_time.npy"]
+        assert again["files"]["train_time.npy"] == first
 
 
 def test_large_unsigned_times(tmp_path):

@@ -212,13 +212,29 @@ def test_weight_of_the_linear_path_and_bias_do_not_drive_each_other():
 
 
 @pytest.mark.parametrize("path", [True, False])
-@pytest.mark.filterwarnings("ignore:var_mean")
-def test_no_held_out_pairs_leave_the_bias_as_it_is(path):
-    model, _ = make_cold(linear_path={"enabled": path, "rank": 8})
+def test_no_held_out_pairs_leave_everything_as_it_is(path):
+    model, data = make_cold(linear_path={"enabled": path, "rank": 8})
     assert cold_neighbors(model.graph) is not None
+    model.calibrate(data[INTERACTS].val_edge_label_index)
     model.cold_items.bias.fill_(0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     model.calibrate(torch.empty(2, 0, dtype=torch.long))
-    assert model.cold_items.bias == 0.5
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("path", [True, False])
+def test_what_is_chosen_is_the_same_under_autocast(path):
+    model, data = make_cold(linear_path={"enabled": path, "rank": 8})
+    make_low(model)
+    pairs, found = data[INTERACTS].val_edge_label_index, []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            model.calibrate(pairs)
+        mu = [model.linear.weight.item()] if path else []
+        found.append([model.cold_items.bias.item(), *mu])
+    assert found[0][0] > 0
+    assert found[1] == found[0]
 
 
 def test_small_catalogues_fit_into_every_list():
