@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.errors import DataError
 from graphdiff.schema import ITEM, SPLITS, USER, build_data, details_in
 from graphdiff.schema.names import TIME
+from graphdiff.schema.words import kind
 
 EdgeType = tuple[str, str, str]
 
@@ -138,6 +139,11 @@ def _build(
     if features is None:
         features = {n[2:]: n for n in store if n.startswith("x_") and n != "x_"}
         features |= {"features": "x"} if "x" in store else {}
+    if not isinstance(features, Mapping):
+        raise DataError(
+            f"features is {kind(features)}; give a mapping from names of modalities to attributes "
+            "of the items, such as {'image': 'x'}"
+        )
     lacking = [name for name in features.values() if name not in store]
     if lacking:
         raise DataError(f"data['{item}'] has no {lacking[0]}; it has {', '.join(store) or 'none'}")

@@ -36,8 +36,8 @@ def check_tensors(tensors: Mapping[str, Tensor], num_items: int) -> None:
     _expect(_within(col, num_items), "col", col, f"item indices from 0 to {num_items - 1}")
     age = tensors.get("age")
     if age is not None:
-        fits = age.dtype == torch.float32 and age.shape == col.shape
-        expected = f"a float32 tensor [{col.numel()}] of finite numbers from 0 on"
+        fits = age.is_floating_point() and age.shape == col.shape
+        expected = f"a floating tensor [{col.numel()}] of finite numbers from 0 on"
         _expect(fits and bool(((age >= 0) & age.isfinite()).all()), "age", age, expected)
     for modality in (key.removeprefix("x_") for key in tensors if key.startswith("x_")):
         x, has = tensors[f"x_{modality}"], _get(tensors, f"has_{modality}")

@@ -44,8 +44,9 @@ class RecGraph(torch.nn.Module):
         has: Per modality, bool ``[I]``; False where an item lacks it.
         similar: Per modality, ``(edge_index [2, E_m], edge_weight [E_m])`` of the item-item
             graph. Indices are kept as int32, the largest part of a large graph in half the memory.
-        age: How many later interactions the user of each interaction has, float32 ``[E]``, parallel
-            to ``col``; see :func:`graphdiff.graph.recency.ages`. None where the order is unknown.
+        age: How many later interactions the user of each interaction has, floating ``[E]``,
+            parallel to ``col``; see :func:`graphdiff.graph.recency.ages`. None where the order is
+            unknown.
 
     Example:
         >>> import torch

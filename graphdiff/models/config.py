@@ -75,10 +75,15 @@ def configure(config_class: type[C], settings: dict[str, Any], owner: str) -> C:
     try:
         return config_class(**grouped)
     except ValidationError as error:
-        found = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()
-        )
+        found = "; ".join(_in_words(one) for one in error.errors())
         raise ConfigError(f"{owner} does not accept these settings: {found}") from None
+
+
+def _in_words(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:  # It concerns several settings, which the message names.
+        return message
+    return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {message}"
 
 
 def combined(settings: Mapping[str, Any], changes: Mapping[str, Any], owner: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import torch
 from torch_geometric.data import HeteroData
 
 from graphdiff.console import print_status
-from graphdiff.errors import ConfigError, RunError
+from graphdiff.errors import ConfigError, DataError, RunError
 from graphdiff.evaluation.metrics import DEFAULT_KS, metric_names
 from graphdiff.evaluation.ranking import rank
 from graphdiff.files import make_folder
 from graphdiff.models.base import Recommender
-from graphdiff.schema import INTERACTS, ITEM, validate
+from graphdiff.schema import INTERACTS, ITEM, USER, validate
 from graphdiff.seeds import torch_seed
 from graphdiff.training.callbacks import write_history
 from graphdiff.training.checkpoints import checkpoint_of
@@ -98,7 +98,8 @@ def fit(
         A :class:`FitResult`. The model is on the device it was trained on, in eval mode.
 
     Raises:
-        DataError: If ``data`` does not fit the schema.
+        DataError: If ``data`` does not fit the schema, or has other numbers of users or items than
+            the model.
         ConfigError: If there is nothing to validate on, ``monitor`` is not a metric, or another
             setting is unknown or out of range.
         RunError: If ``resume`` is set and ``out`` has no checkpoint, a damaged one, or one of
@@ -111,6 +112,7 @@ def fit(
     """
     config = training_config(config, settings)
     validate(data)
+    _check_sizes(model, data)
     check_training(data, config)
     folder = Path(out) if out is not None else None
     checkpoint = checkpoint_of(folder) if folder is not None else None
@@ -125,6 +127,16 @@ def fit(
     if trainer is None:
         return _solve(model, data, folder, progress, report)
     return trainer.run(checkpoint, resume)
+
+
+def _check_sizes(model: Recommender, data: HeteroData) -> None:
+    mine = model.num_users, model.num_items
+    found = data[USER].num_nodes, data[ITEM].num_nodes
+    if mine != found:
+        raise DataError(
+            f"the data has {found[0]:,} users and {found[1]:,} items, and the model was made from "
+            f"data with {mine[0]:,} and {mine[1]:,}; make the model with from_data(data)"
+        )
 
 
 def check_monitor(monitor: str) -> None:
@@ -154,8 +166,9 @@ def check_training(data: HeteroData, config: TrainingConfig) -> None:
         )
     if data[INTERACTS].val_edge_label_index.numel() == 0:
         raise ConfigError(
-            "fit needs validation pairs to choose the epoch by, and the data has none; "
-            "set data['user', 'interacts', 'item'].val_edge_label_index"
+            "fit needs validation pairs to choose the epoch by, and the data has none; set "
+            "data['user', 'interacts', 'item'].val_edge_label_index, split a PyG graph with "
+            "RandomLinkSplit and graphdiff.datasets.from_link_split, or read a log with split="
         )
 
 

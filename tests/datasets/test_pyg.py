@@ -121,6 +121,8 @@ def test_what_does_not_fit_is_refused(shop):
         from_pyg(shop)
     with pytest.raises(DataError, match=r"has no x_image; it has"):
         from_pyg(shop, "customer", "product", features={"image": "x_image"})
+    with pytest.raises(DataError, match="features is of type list; give a mapping"):
+        from_pyg(shop, "customer", "product", features=["x"])
     with pytest.raises(DataError, match="has no edge_label_index"):
         from_link_split(shop, shop, shop, "customer", "product")
     with pytest.raises(DataError, match="expected a HeteroData"):

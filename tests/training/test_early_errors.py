@@ -145,7 +145,9 @@ def test_kind_h_eval_every_beyond_the_last_epoch():
 def test_kind_h_every_offered_precision_works_for_every_model(name, precision, tmp_path):
     # Rows are long enough for LD4MRec's linear path.
     data = random_data(**{**SIZES, "num_items": 80})
-    assert data[INTERACTS].edge_index.size(1) >= LONG_ROWS * SIZES["num_users"]
+    num = data[INTERACTS].edge_index.size(1)
+    assert num >= LONG_ROWS * SIZES["num_users"]
+    data[INTERACTS].time = torch.arange(num)
     model_class = MODELS[name]
     small = "hidden_channels" in model_class.Config.model_fields
     model = model_class.from_data(data, **({"hidden_channels": 8} if small else {}))

@@ -170,6 +170,15 @@ def test_nothing_to_resume(tmp_path):
         train(out=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("other", [{"num_users": 50}, {"num_items": 31}])
+def test_data_of_another_size_than_the_model_is_refused(other):
+    model = LightGCN.from_data(random_data(**SIZES))
+    before = weights(model).clone()
+    with pytest.raises(DataError, match="the model was made from data with"):
+        fit(model, random_data(**{**SIZES, **other}), progress=False)
+    assert torch.equal(weights(model), before)
+
+
 def test_validation_pairs_are_needed():
     data = random_data(**SIZES)
     none = torch.empty(2, 0, dtype=torch.long)

@@ -264,7 +264,8 @@ def test_a_head_is_trained_as_if_it_were_the_only_one():
 
 
 def test_widths_that_cannot_be_divided_are_refused():
-    with pytest.raises(ConfigError, match="cannot be divided among"):
+    message = "^LD4MRec does not accept these settings: hidden_channels=8 cannot be divided among"
+    with pytest.raises(ConfigError, match=message):
         LD4MRec.from_data(random_data(30, 25), hidden_channels=8, num_heads=3)
 
 
