@@ -25,6 +25,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
+from graphdiff.console import print_status
 from graphdiff.distributed.processes import is_main
 from graphdiff.errors import ConfigError, RunError
 from graphdiff.evaluation.ranking import check_evaluation, describe_masking, evaluate
@@ -41,7 +42,8 @@ from graphdiff.models.storage import (
     read_config,
     update_config,
 )
-from graphdiff.schema import fingerprint
+from graphdiff.schema import INTERACTS, ITEM, USER, fingerprint, modalities
+from graphdiff.schema.names import TIME
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import RunConfig, run_config, training_config
 from graphdiff.training.fit import check_accelerator, check_monitor, check_training, fit
@@ -247,6 +249,16 @@ def _check_before_training(data: HeteroData, config: RunConfig) -> None:
     check_evaluation(data, "test", mask_validation=config.evaluation.mask_validation)
 
 
+def _in_words(data: HeteroData) -> str:
+    interactions = data[INTERACTS]
+    return (
+        f"{data[USER].num_nodes:,} users, {data[ITEM].num_nodes:,} items, "
+        f"{interactions.edge_index.size(1):,} training interactions "
+        f"{'with' if TIME in interactions else 'without'} times; features: "
+        f"{', '.join(modalities(data)) or 'none'}"
+    )
+
+
 def _fit_and_test(
     folder: Path,
     recommender: Recommender,
@@ -256,6 +268,8 @@ def _fit_and_test(
     resume: bool,
     progress: bool,
 ) -> dict[str, Any]:
+    if progress and is_main():
+        print_status(_in_words(data))
     fitted = fit(recommender, data, config.training, out=folder, resume=resume, progress=progress)
     if not is_main():
         return {}

@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pandas as pd
+import pytest
 import yaml
 
 from graphdiff.experiments.tuned import tuned_settings
@@ -29,6 +31,19 @@ def test_a_run_folder_is_complete(trained):
     assert results["epochs"] == 2
     assert 0 < results["test"]["recall@20"] < 1
     assert results["masked"] == "training items"
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_training_states_what_it_is_trained_on(tmp_path, timed):
+    columns = {"user": np.arange(120) // 6, "item": np.arange(120) * 7 % 30}
+    log = pd.DataFrame(columns | {"timestamp": np.arange(120)})
+    log = log if timed else log[["user", "item"]]
+    (tmp_path / "log").mkdir()
+    log.to_csv(tmp_path / "log" / "interactions.csv", index=False)
+    data = ["--dataset", "csv", "--root", tmp_path / "log"]
+    done = run("train", *data, "--model", "popularity", "--out", tmp_path / "run")
+    found = "with times" if timed else "without times"
+    assert f"20 users, 30 items, 80 training interactions {found}; features: none" in done.stderr
 
 
 def test_resume_continues(tmp_path):
