@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_geometric.data import HeteroData
-
 from graphdiff.errors import ConfigError
-from graphdiff.experiments.protocol import Protocol
 from graphdiff.models.registry import reads_times
 from graphdiff.schema import INTERACTS, fingerprint
 from graphdiff.schema.names import TIME
 
 if TYPE_CHECKING:
     import optuna
+    from torch_geometric.data import HeteroData
+
+    from graphdiff.experiments.protocol import Protocol
 
 #: Name of the terms among the attributes of a study.
 TERMS = "terms"

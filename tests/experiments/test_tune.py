@@ -100,9 +100,10 @@ def test_a_search_without_trials_takes_on_other_terms(search, here, monkeypatch)
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(tuning, "in_own_process", stop)
-        search(trials=1)
+        with pytest.raises(KeyboardInterrupt):
+            search(trials=1)
     assert search(trials=1, epochs=2)["epochs"] == 2
     with pytest.raises(ConfigError, match="epochs: found 2, expected 1"):
         search(trials=2)
