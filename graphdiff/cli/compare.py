@@ -195,6 +195,7 @@ def show(
         also: JSON files of comparisons on other data, for the report.
     """
     from graphdiff.experiments.cells import read_results
+    from graphdiff.experiments.ranks import dataset_names
     from graphdiff.experiments.report import (
         print_table,
         write_html,
@@ -204,11 +205,13 @@ def show(
     from graphdiff.files import make_folder
 
     others = [read_results(path) for path in also]
+    paths = [] if source is None else [source, *also]
+    names = dataset_names([result.content, *others], paths)
     # Tables are wide; a file that they are sent to is as wide as needed.
     print_table(result.content, Console(width=None if sys.stdout.isatty() else 150))
     print_text(f"figures: {source}")
     for path, write in (
-        (report, partial(write_html, others=others)),
+        (report, partial(write_html, others=others, names=names)),
         (markdown, write_markdown),
         (latex, write_latex),
     ):

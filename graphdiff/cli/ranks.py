@@ -24,10 +24,10 @@ def ranks(
     """Rank models over the datasets of several comparisons.
 
     Writes the table of models by datasets with mean ranks, Friedman's test, and Nemenyi's critical
-    difference.
+    difference. Datasets of the same name, as two logs read as csv, are named by the files.
     """
     from graphdiff.experiments.rank_plot import plot_ranking
-    from graphdiff.experiments.ranks import rank_table, ranking
+    from graphdiff.experiments.ranks import dataset_names, rank_table, ranking
     from graphdiff.experiments.report import rich_table, table_to_markdown
     from graphdiff.experiments.result import ComparisonResult
     from graphdiff.experiments.tables import label
@@ -37,7 +37,7 @@ def ranks(
     if plot is not None:
         check_figure(plot)
     results = [ComparisonResult.read(path).content for path in files]
-    found = ranking(results, metric)
+    found = ranking(results, metric, dataset_names(results, files))
     table = rank_table(results, found)
     show_table(rich_table(table))
     print_text(table.note)

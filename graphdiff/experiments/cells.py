@@ -29,12 +29,13 @@ from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.experiments.machine import machine, threads_each
 from graphdiff.experiments.measure import measure, summarise
 from graphdiff.experiments.protocol import Protocol
+from graphdiff.experiments.terms import fingerprints, stated_fingerprints
 from graphdiff.experiments.workers import in_own_process, one_by_one, side_by_side
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
 from graphdiff.models.presets import NamedModel
 from graphdiff.models.registry import reads_times
-from graphdiff.schema import INTERACTS, fingerprint
+from graphdiff.schema import INTERACTS
 from graphdiff.schema.names import TIME
 
 #: The figures of a cell and, per test user, its metrics.
@@ -156,16 +157,14 @@ class Experiment(ABC):
     ) -> None:
         self.data, self.protocol = data, protocol
         self.execution, self.report = execution, report
+        self.fingerprints = fingerprints(data)
         self.result: dict[str, Any] = {
             "dataset": dataset,
-            "fingerprint": fingerprint(data),
+            **stated_fingerprints(self.fingerprints),
             "times": TIME in data[INTERACTS],
             "protocol": protocol.to_dict(),
             "machine": execution.machine(),
         }
-        own, timed = self.result["fingerprint"], self.result["times"]
-        # With times and without; features take long to read twice.
-        self.fingerprints = own, fingerprint(data, times=False) if timed else own
 
     @abstractmethod
     def is_finished(self, cell: Cell) -> bool:

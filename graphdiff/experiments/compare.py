@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from graphdiff.experiments.cells import Execution
 from graphdiff.experiments.comparison import Contestant, ModelComparison
 from graphdiff.experiments.protocol import MASKS_VALIDATION, Protocol
 from graphdiff.experiments.result import ComparisonResult
+from graphdiff.experiments.terms import fingerprints
 from graphdiff.experiments.tuned import trainings_of_defaults
 from graphdiff.models.base import Recommender
 from graphdiff.models.presets import NamedModel
@@ -66,6 +68,7 @@ def compare(
         settings: Settings per name of a model. They replace those that tuning found.
         tuned: Use the settings that tuning found for a named dataset; a path is a folder of files
             that ``graphdiff tune`` wrote, which are preferred to those that come with graphdiff.
+            Files that state other data of the same name are not used, which the result notes.
         epochs: Maximum number of epochs; see :func:`graphdiff.fit` for this and the next five.
         patience: Validations without improvement before a training stops.
         min_steps: Training steps before patience can stop a model that has not begun to learn.
@@ -105,6 +108,14 @@ def compare(
     protocol = Protocol(epochs, patience, min_steps, max_minutes, eval_every, monitor)
     name = data if isinstance(data, str) else "data"
     graph = datasets.load(data, root, **(options or {}))[0] if isinstance(data, str) else data
+    contestants = _contestants(
+        models,
+        name if isinstance(data, str) else None,
+        tuned,
+        settings or {},
+        # Of the data that settings are searched on: before a part is withheld.
+        cache(partial(fingerprints, graph)),
+    )
     made_by = None
     if split == "cold-item":
         transform = ColdItems(cold_share, split_seed)
@@ -116,7 +127,7 @@ def compare(
     comparison = ModelComparison(
         name,
         graph,
-        _contestants(models, name if isinstance(data, str) else None, tuned, settings or {}),
+        contestants,
         replace(protocol, mask_validation=mask_validation, split=made_by),
         Execution(
             out=None if out is None else Path(out),
@@ -163,6 +174,7 @@ def _contestants(
     dataset: str | None,
     tuned: bool | str | Path,
     settings: Mapping[str, Mapping[str, Any]],
+    data: Callable[[], tuple[str, str]],
 ) -> list[Contestant]:
     folder = None if isinstance(tuned, bool) else Path(tuned)
     found = []
@@ -173,7 +185,7 @@ def _contestants(
         elif dataset is None or tuned is False:
             found.append(Contestant(model, earlier_runs=earlier))
         else:
-            found.append(Contestant.tuned(model, dataset, folder))
+            found.append(Contestant.tuned(model, dataset, folder, data))
     names = [one.name for one in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(

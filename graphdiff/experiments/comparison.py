@@ -35,25 +35,35 @@ class Contestant:
         settings: Its settings that differ from the preset's, or from the defaults.
         tuning: What tuning wrote about them; empty without tuning.
         earlier_runs: Trainings on the same validation pairs that led to the model's defaults.
+        unused: A line for each file of tuning that is of other data.
     """
 
     model: NamedModel
     settings: Mapping[str, Any] = field(default_factory=dict)
     tuning: Mapping[str, Any] = field(default_factory=dict)
     earlier_runs: int = 0
+    unused: Sequence[str] = ()
 
     @classmethod
-    def tuned(cls, model: NamedModel, dataset: str, folder: Path | None = None) -> Contestant:
+    def tuned(
+        cls,
+        model: NamedModel,
+        dataset: str,
+        folder: Path | None = None,
+        data: Callable[[], tuple[str, str]] | None = None,
+    ) -> Contestant:
         """Return a model with the settings that tuning found, or the defaults without any.
 
         Args:
             model: The model.
             dataset: Name of the dataset.
-            folder: See :func:`graphdiff.experiments.tuned.tuned_settings`.
+            folder: See :func:`graphdiff.experiments.tuned.tuning_record`, as for ``data``.
+            data: Function that returns the fingerprints of the data with times and without.
         """
-        found = tuning_record(dataset, model.name, folder)
+        unused: list[str] = []
+        found = tuning_record(dataset, model.name, folder, data=data, report=unused.append)
         earlier = trainings_of_defaults(dataset, model.name)
-        return cls(model, found.get("settings", {}), found, earlier)
+        return cls(model, found.get("settings", {}), found, earlier, unused)
 
     @property
     def name(self) -> str:
@@ -66,12 +76,12 @@ class Contestant:
         Raises:
             ConfigError: If a setting does not exist or fit.
         """
+        searchable = bool(self.model.model.search_space())
+        tuning = budget(dict(self.tuning), searchable, self.earlier_runs)
         return {
             "name": self.model.title,
             "settings": self.model.settings(self.settings),
-            "tuning": budget(
-                dict(self.tuning), bool(self.model.model.search_space()), self.earlier_runs
-            ),
+            "tuning": tuning | ({"unused": list(self.unused)} if self.unused else {}),
             "seeds": [],
         }
 
@@ -111,6 +121,8 @@ class ModelComparison(Experiment):
         super().__init__(dataset, data, protocol, execution, report)
         self.contestants = {one.name: one for one in contestants}
         self.seeds = seeds
+        for line in (line for one in contestants for line in one.unused):
+            report(line)
         self.result |= {"groups": describe_groups(data), "models": {}, "skipped": []}
         self.sections: list[tuple[Section, Callable[[], HeteroData]]] = [
             (self.result, lambda: data)

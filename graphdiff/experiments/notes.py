@@ -27,6 +27,7 @@ def notes(result: dict[str, Any]) -> list[str]:
         f"Trials of {', '.join(names)} ran on {device}: their hours are that machine's."
         for device, names in tuned_elsewhere(result).items()
     ]
+    lines += [line for one in result["models"].values() for line in one["tuning"].get("unused", [])]
     lines += _order(result)
     if "split" in protocol:
         lines.append(f"Split: {protocol['split']}; see graphdiff.transforms.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from scipy import stats
 
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.tables import LEVEL, NONE, Entry, Table, label, mark, ranked
+from graphdiff.experiments.terms import known_fingerprints
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,50 @@ class DatasetRanks:
         return found
 
 
-def ranking(results: Sequence[dict[str, Any]], metric: str = "recall@20") -> DatasetRanks:
+def dataset_names(results: Sequence[dict[str, Any]], paths: Sequence[Path] = ()) -> list[str]:
+    """Return a name for the dataset of each comparison; own data often shares that of its format.
+
+    Args:
+        results: Contents of the JSON files of comparisons.
+        paths: The files; where names are equal, datasets are named by the files' stems. Without
+            them, the fingerprint follows the name.
+
+    Example:
+        >>> dataset_names([{"dataset": "csv"}] * 2, [Path("shop.json"), Path("books.json")])
+        ['shop', 'books']
+    """
+    names = [one["dataset"] for one in results]
+    if paths:
+        instead = [[path.stem for path in paths], [str(path.with_suffix("")) for path in paths]]
+    else:
+        instead = [[f"{one['dataset']} {one.get('fingerprint', '')}".strip() for one in results]]
+    for others in instead:
+        times = Counter(names)
+        names = [
+            other if times[name] > 1 else name for name, other in zip(names, others, strict=True)
+        ]
+    return names
+
+
+def ranking(
+    results: Sequence[dict[str, Any]],
+    metric: str = "recall@20",
+    names: Sequence[str] | None = None,
+) -> DatasetRanks:
     """Rank the models of several comparisons.
 
     Args:
-        results: Contents of the JSON files of comparisons on different datasets.
+        results: Contents of the JSON files of comparisons on different datasets. Those of a name
+            are different where their fingerprints are.
         metric: Name of a metric, the higher the better.
+        names: Names of the datasets (default: those of :func:`dataset_names`).
 
     Raises:
         ConfigError: If the comparisons are fewer than two or of the same data, if fewer than two
             models are in all of them, or if one lacks the metric.
     """
-    datasets = [one["dataset"] for one in results]
-    if len(datasets) < 2 or len(set(datasets)) < len(datasets):
-        raise ConfigError(
-            f"comparisons on {', '.join(datasets) or 'no data'}; give those of two or more "
-            "different datasets"
-        )
+    datasets = dataset_names(results) if names is None else list(names)
+    _check_different(results, datasets)
     common = [
         name for name in results[0]["models"] if all(name in one["models"] for one in results)
     ]
@@ -120,6 +151,30 @@ def rank_table(results: Sequence[dict[str, Any]], of: DatasetRanks) -> Table:
             NONE if rank is None else f"{rank:.2f}",
         )
     return table
+
+
+def _check_different(results: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Check that comparisons are on two or more datasets, each on another.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    same = [
+        f"{one} and {other} are the same data, {shared}"
+        for (one, a), (other, b) in combinations(zip(names, results, strict=True), 2)
+        if (shared := _shared(a, b))
+    ]
+    if same or len(results) < 2:
+        found = "; ".join([f"comparisons on {', '.join(names) or 'no data'}", *same])
+        raise ConfigError(f"{found}; give those of two or more different datasets")
+
+
+def _shared(result: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return in words what shows that two comparisons are on the same data; empty if nothing."""
+    one, two = known_fingerprints(result), known_fingerprints(other)
+    if one and two:
+        return f"fingerprint {min(one & two)}" if one & two else ""
+    return f"named {result['dataset']}" if result["dataset"] == other["dataset"] else ""
 
 
 def _note(of: DatasetRanks) -> str:

@@ -42,13 +42,20 @@ def write_page(result: dict[str, Any], path: Path) -> None:
     WRITERS[path.suffix](result, path)
 
 
-def write_html(result: dict[str, Any], path: Path, others: Sequence[dict[str, Any]] = ()) -> None:
+def write_html(
+    result: dict[str, Any],
+    path: Path,
+    others: Sequence[dict[str, Any]] = (),
+    names: Sequence[str] | None = None,
+) -> None:
     """Write a comparison as a self-contained HTML page.
 
     Args:
         result: The content of the JSON file of a comparison.
         path: File to write.
         others: Contents of comparisons on other data, for a plot of ranks.
+        names: Names of the datasets of all these in that plot; see
+            :func:`graphdiff.experiments.ranks.ranking`.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, trim_blocks=True
@@ -62,7 +69,7 @@ def write_html(result: dict[str, Any], path: Path, others: Sequence[dict[str, An
         further=[*_further(result), tables.all_metrics(result)],
         notes=notes(result),
         summary=_summary(result),
-        plots=plots(result, others),
+        plots=plots(result, others, names),
     )
     write_text(path, page)
 

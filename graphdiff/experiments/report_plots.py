@@ -49,12 +49,16 @@ class Plot(NamedTuple):
     panels: list[str]
 
 
-def plots(result: Result, others: Sequence[Result] = ()) -> list[Plot]:
+def plots(
+    result: Result, others: Sequence[Result] = (), names: Sequence[str] | None = None
+) -> list[Plot]:
     """Return all plots that a comparison has the figures for.
 
     Args:
         result: The content of the JSON file of a comparison.
         others: Those of comparisons of the same models on other data, for the ranks.
+        names: Names of the datasets of all these in the plot of ranks; see
+            :func:`graphdiff.experiments.ranks.ranking`.
     """
     ranked = tables.ranked(result["models"])
     styles = {name: style(tables.label(result, name), n) for n, name in enumerate(ranked)}
@@ -90,7 +94,8 @@ def plots(result: Result, others: Sequence[Result] = ()) -> list[Plot]:
         drawn.append(("Accuracy with features removed", caption, lambda: _dropped(result, styles)))
     if others:
         caption = "Rank by test recall@20 among the models that all comparisons have."
-        drawn.append(("Ranks over datasets", caption, lambda: _ranks([result, *others], styles)))
+        results = [result, *others]
+        drawn.append(("Ranks over datasets", caption, lambda: _ranks(results, names, styles)))
     with rc_context(THEME):
         return [
             Plot(title, caption, [inline_svg(one, f"{title}. {caption}") for one in figures])
@@ -358,11 +363,11 @@ def _dropped(result: Result, styles: Styles) -> list[Figure]:
     return [figure]
 
 
-def _ranks(results: Sequence[Result], styles: Styles) -> list[Figure]:
+def _ranks(results: Sequence[Result], names: Sequence[str] | None, styles: Styles) -> list[Figure]:
     """One line for each model over datasets, by rank; nothing where no two models are in all."""
     if len(set.intersection(*(set(one["models"]) for one in results))) < 2:
         return []
-    of = ranking(results)
+    of = ranking(results, names=names)
     num_models, num_datasets = of.ranks.shape
     figure = open_figure(1.5 + 1.1 * num_datasets, max(2.4, 0.28 * num_models))
     axes = figure.subplots()

@@ -5,9 +5,9 @@ on two cores it is a number of hours instead, the same for all such models. The 
 whichever limit comes first, or when the whole grid has been tried. A trial that fails counts.
 
 The search is Optuna's TPE sampler with a seed. The study is kept beside the result and can be
-resumed; both limits are totals. With several jobs trials run side by side, and the next one is
-suggested as soon as one ends: the sampler knows of the running trials, but not yet their outcome.
-The test pairs are never read.
+resumed, on the same terms (:mod:`graphdiff.experiments.terms`); both limits are totals. With
+several jobs trials run side by side, and the next one is suggested as soon as one ends: the sampler
+knows of the running trials, but not yet their outcome. The test pairs are never read.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from graphdiff.experiments.cells import check_importable
 from graphdiff.experiments.machine import machine, threads_each
 from graphdiff.experiments.measure import measure
 from graphdiff.experiments.protocol import Protocol
+from graphdiff.experiments.terms import agree, fingerprints, stated_fingerprints, terms
 from graphdiff.experiments.workers import in_own_process, side_by_side
 from graphdiff.files import make_folder, write_text
 from graphdiff.models.base import Recommender
@@ -115,10 +116,13 @@ def tune(
             :func:`~graphdiff.experiments.workers.in_own_process`).
 
     Returns:
-        The content of the file: ``settings``, ``trials``, ``val`` and what the search was.
+        The content of the file: ``settings``, ``trials``, ``val`` and what the search was, with the
+        fingerprint of the data. A study that an earlier version began does not say which data it is
+        of: it is continued unchecked, and its file has no fingerprint.
 
     Raises:
-        ConfigError: If a setting does not exist or fit.
+        ConfigError: If a setting does not exist or fit, or the folder has a study of this model on
+            other data, with another protocol or with other fixed settings.
         RunError: If no trial succeeded.
     """
     budget, protocol = budget or Budget(), protocol or Protocol()
@@ -132,7 +136,9 @@ def tune(
         _check_searched(name, space, try_first)
         first.append({**first[0], **try_first})
     make_folder(folder / dataset)
-    study = _study(name, folder / dataset / f".{name}.log")
+    path, log = folder / dataset / f"{name}.yaml", folder / dataset / f".{name}.log"
+    study, of = _study(name, log), fingerprints(data)
+    agreed = agree(study, terms(name, of, protocol, space.fixed), [log, path])
     search = Search(study, cls, space, budget, protocol, report, first, call or in_own_process)
     with tempfile.TemporaryDirectory() as temporary:
         graph = Path(temporary) / "graph.safetensors"
@@ -141,7 +147,8 @@ def tune(
     if not search.complete():
         raise RunError(f"no trial of {name} succeeded; the last one: {search.failure}")
     found = search.summary()
-    path = folder / dataset / f"{name}.yaml"
+    if agreed:
+        found["search"] |= stated_fingerprints(of)
     write_text(path, yaml.safe_dump(found, sort_keys=False))
     report(
         f"best of {found['trials']} trials: {found['settings']} {study.best_value:.4f}, "

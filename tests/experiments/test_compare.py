@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from graphdiff import EASE, LightGCN, Popularity, compare
+from graphdiff import BPRMF, EASE, LightGCN, Popularity, compare, datasets
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.compare import named_models
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.models import NamedModel, find_model, model_names, registry
+from graphdiff.schema import fingerprint
 from tests.conftest import random_data
-from tests.experiments.conftest import compare_tiny
+from tests.experiments.conftest import TINY, compare_tiny
 
 DATA = random_data(60, 40)
 
@@ -61,6 +62,34 @@ def test_tuned_settings_are_used_unless_others_are_given():
     assert settings_of(tuned=False) == LightGCN.configure().model_dump()
     given = settings_of(settings={"lightgcn": {"num_layers": 1}})
     assert given == LightGCN.configure(num_layers=1).model_dump()
+
+
+def test_settings_found_on_other_data_of_the_name_are_not_used(tmp_path):
+    path, lines = tmp_path / "synthetic" / "bprmf.yaml", []
+    path.parent.mkdir()
+    own = fingerprint(datasets.load("synthetic", **TINY["options"])[0])
+
+    def compared(of, **more):
+        lines.clear()
+        path.write_text(
+            f"settings: {{hidden_channels: 8}}\ntrials: 3\nsearch: {{fingerprint: '{of}'}}\n"
+        )
+        result = compare_tiny(
+            models="bprmf", seeds=1, epochs=1, tuned=tmp_path, report=lines.append, **more
+        )
+        trials = result.content["models"]["bprmf"]["tuning"]["trials"]
+        return result.settings("bprmf")["hidden_channels"], trials, str(result)
+
+    assert compared(own)[:2] == (8, 3)
+    # Items are withheld of the data that settings are of.
+    assert compared(own, split="cold-item", cold_share=0.3)[:2] == (8, 3)
+    assert "is not used" not in "".join(lines)
+    channels, trials, text = compared("0123456789abcdef")
+    assert (channels, trials) == (BPRMF.configure().hidden_channels, 0)
+    [line] = [line for line in lines if "is not used" in line]
+    assert line.startswith(f"{path} is not used: it was found on other data")
+    assert f"of fingerprint 0123456789abcdef instead of {own}" in line
+    assert line in text
 
 
 def test_what_is_masked_is_what_the_dataset_publishes_or_what_is_requested():

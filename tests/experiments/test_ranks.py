@@ -1,5 +1,7 @@
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ from scipy import stats
 
 from graphdiff.cli.main import main
 from graphdiff.errors import ConfigError
-from graphdiff.experiments.ranks import rank_table, ranking
+from graphdiff.experiments.ranks import dataset_names, rank_table, ranking
 
 
 def comparison(dataset, **recall):
-    """The content of a comparison with these values."""
+    """The content of a comparison with these values; those of earlier versions have no
+    fingerprint."""
     models = {
         name: {"name": name.upper(), "mean": {"test": {"recall@20": value}}}
         for name, value in recall.items()
@@ -91,8 +94,58 @@ def test_what_cannot_be_ranked_is_refused(results, part):
         ranking([comparison("one", a=1, b=2), comparison("two", a=1, b=2)], "ndcg@20")
 
 
+def of_data(fingerprint, **more):
+    return comparison("csv", a=0.3, b=0.2) | {"fingerprint": fingerprint, **more}
+
+
+def test_datasets_of_a_name_are_distinguished_by_their_fingerprints():
+    results = [of_data("a1"), of_data("b2")]
+    assert ranking(results).datasets == ["csv a1", "csv b2"]
+    named = ranking(results, names=["shop", "books"])
+    assert named.datasets == ["shop", "books"]
+    assert rank_table(results, named).head == ["model", "shop", "books", "mean rank"]
+    with pytest.raises(ConfigError, match="x and y are the same data, fingerprint a1; give those"):
+        ranking([of_data("a1"), of_data("a1", dataset="parquet")], names=["x", "y"])
+    with pytest.raises(ConfigError, match="are the same data, fingerprint b2; give those"):
+        ranking([of_data("a1", fingerprint_without_times="b2"), of_data("b2")])
+    with pytest.raises(ConfigError, match="are the same data, named csv; give those"):
+        ranking([of_data("a1"), comparison("csv", a=1, b=2)])
+
+
+def test_names_of_datasets_are_those_of_the_files_where_they_are_equal():
+    results = [{"dataset": name} for name in ("csv", "tiktok", "csv")]
+    paths = [Path(one) for one in ("x/shop.json", "y/t.json", "z/books.json")]
+    assert dataset_names(results, paths) == ["shop", "tiktok", "books"]
+    assert dataset_names(results[::2], [Path("x/c.json"), Path("y/c.json")]) == ["x/c", "y/c"]
+
+
+def test_the_commands_accept_two_logs_that_are_both_csv(content, tmp_path, monkeypatch, capsys):
+    paths = [tmp_path / "shop.json", tmp_path / "books.json"]
+    for path in paths:
+        changed = content | {"dataset": "csv", "fingerprint": f"of {path.stem}"}
+        path.write_text(json.dumps(changed))
+    page, report = tmp_path / "r.md", tmp_path / "r.html"
+    arguments = ["ranks", *paths, "--markdown", page]
+    monkeypatch.setattr(sys, "argv", ["graphdiff", *map(str, arguments)])
+    main()
+    assert "| model | shop | books | mean rank |" in page.read_text()
+    arguments = ["--render", paths[0], "--also", paths[1], "--report", report]
+    monkeypatch.setattr(sys, "argv", ["graphdiff", "compare", *map(str, arguments)])
+    main()
+    drawn = re.search(
+        r"<h2>Ranks over datasets</h2>\n(<figure>.*?</figure>)", report.read_text(), re.DOTALL
+    )[1]
+    assert all(f">{path.stem}<" in drawn for path in paths)
+    capsys.readouterr()
+    arguments[3] = paths[0]
+    monkeypatch.setattr(sys, "argv", ["graphdiff", "compare", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "are the same data, fingerprint of shop" in capsys.readouterr().err
+
+
 def test_the_command_writes_table_and_diagram(pages, content, tmp_path, monkeypatch, capsys):
-    content["dataset"] = "other"
+    content |= {"dataset": "other", "fingerprint": "other"}
     other, page, plot = tmp_path / "b.json", tmp_path / "p" / "r.md", tmp_path / "p" / "r.svg"
     other.write_text(json.dumps(content))
     arguments = ["ranks", pages / "a.json", other, "--markdown", page, "--plot", plot]

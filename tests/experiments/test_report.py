@@ -80,7 +80,7 @@ def test_models_with_odd_names_are_drawn_as_they_are(content, tmp_path):
 
 
 def test_ranks_over_datasets(content, tmp_path):
-    other = copy.deepcopy(content) | {"dataset": "elsewhere"}
+    other = copy.deepcopy(content) | {"dataset": "elsewhere", "fingerprint": "other"}
     best, second = ranked(content["models"])
     entries = other["models"]
     entries[best], entries[second] = entries[second], entries[best]

@@ -1,4 +1,5 @@
 import pytest
+import torch
 import yaml
 
 from graphdiff import LightGCN, datasets
@@ -6,9 +7,11 @@ from graphdiff.errors import ConfigError, RunError
 from graphdiff.experiments import tune as tuning
 from graphdiff.experiments.budgets import budget
 from graphdiff.experiments.protocol import Protocol
+from graphdiff.experiments.terms import fingerprints, terms
 from graphdiff.experiments.tune import Budget, tune
 from graphdiff.models import find_model
 from graphdiff.models.ld4mrec.presets import PAPER
+from graphdiff.schema import INTERACTS, fingerprint
 
 optuna = pytest.importorskip("optuna")
 
@@ -30,11 +33,11 @@ def here(monkeypatch):
 def search(data, tmp_path):
     """A function that runs a search: it returns the result, and keeps the lines reported."""
 
-    def run(folder="tuned", epochs=1, fixed=None, try_first=None, **limits):
+    def run(folder="tuned", epochs=1, fixed=None, try_first=None, on=data, more=None, **limits):
         run.lines.clear()
         found = tune(
-            "synthetic", data, LightGCN, tmp_path / folder,
-            budget=Budget(**limits), protocol=Protocol(epochs=epochs),
+            "synthetic", on, LightGCN, tmp_path / folder,
+            budget=Budget(**limits), protocol=Protocol(epochs=epochs, **(more or {})),
             fixed=fixed, try_first=try_first, report=run.lines.append,
         )  # fmt: skip
         path = tmp_path / folder / "synthetic" / "lightgcn.yaml"
@@ -64,6 +67,70 @@ def test_a_search_can_be_resumed_and_writes_a_configuration(search, here):
     assert set(found["machines"][0]) >= {"processor", "threads", "device"}
     kept = budget(found, searchable=True)
     assert (kept["trials"], kept["whole_grid"], kept["search_seed"]) == (2, False, 3)
+
+
+def test_a_search_on_other_terms_is_refused_before_any_training(search, data, here, tmp_path):
+    first = search(trials=1, fixed={"num_layers": 1})
+    other = datasets.load("synthetic", num_users=80, num_items=50)[0]
+    own = fingerprint(data)
+    for change, words in {
+        "epochs": ({"epochs": 2}, "epochs: found 1, expected 2"),
+        "data": ({"on": other}, f"data: found {own}, expected {fingerprint(other)}"),
+        "value": ({"fixed": {"num_layers": 2}}, "setting num_layers: found 1, expected 2"),
+        "less": ({"fixed": {}}, "setting num_layers: found 1, expected searched"),
+        "more": ({"fixed": {"num_layers": 1, "lr": 0.1}}, "lr: found searched, expected 0.1"),
+        "minutes": ({"more": {"max_minutes": 5}}, "max_minutes: found none, expected 5"),
+        "monitor": ({"more": {"monitor": "ndcg@20"}}, "found recall@20, expected ndcg@20"),
+    }.values():
+        with pytest.raises(ConfigError) as error:
+            search(**{"trials": 2, "fixed": {"num_layers": 1}, **change})
+        text = str(error.value)
+        assert words in text
+        assert text.count("found") == 1
+        folder = tmp_path / "tuned" / "synthetic"
+        files = f"remove {folder / '.lightgcn.log'} and {folder / 'lightgcn.yaml'} to begin again"
+        assert f"give another --out folder, or {files}" in text
+        assert search.lines == []
+    again = search(trials=2, fixed={"num_layers": 1}, hours=9)
+    assert again["trials"] == 2
+    assert first["search"]["fingerprint"] == again["search"]["fingerprint"] == own
+
+
+def test_a_search_without_trials_takes_on_other_terms(search, here, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "in_own_process", stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(trials=1)
+    assert search(trials=1, epochs=2)["epochs"] == 2
+    with pytest.raises(ConfigError, match="epochs: found 2, expected 1"):
+        search(trials=2)
+
+
+def test_a_study_of_an_earlier_version_goes_on_and_claims_no_data(search, here, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "set_user_attr", lambda *_: None)
+        search(trials=1)
+    found = search(trials=2, epochs=2)
+    assert found["trials"] == 2
+    assert "fingerprint" not in found["search"]
+
+
+def test_models_that_read_no_times_are_tuned_with_them_or_without(search, data, here):
+    timed = data.clone()
+    pairs = timed[INTERACTS].edge_index.size(1)
+    timed[INTERACTS].time = torch.arange(pairs).flip(0)
+    search(trials=1)
+    found = search(trials=2, on=timed)["search"]
+    assert found["fingerprint"] == fingerprint(timed) != fingerprint(data)
+    assert found["fingerprint_without_times"] == fingerprint(data)
+    of = fingerprints(timed)
+    used = [
+        terms(name, of, Protocol(), {})["fingerprint"] for name in ("lightgcn", "ld4mrec-paper")
+    ]
+    assert used == [fingerprint(data), fingerprint(timed)]
 
 
 def test_trials_run_side_by_side_as_many_as_requested(search):

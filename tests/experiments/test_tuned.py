@@ -47,7 +47,35 @@ def test_a_folder_is_preferred_to_the_files_of_the_package(tmp_path):
     assert tuned_settings("tiktok", "bprmf", tmp_path) == tuned_settings("tiktok", "bprmf")
 
 
-@pytest.mark.parametrize("text", ["[1]", "settings: [1]", "settings: {", "text"])
+def test_a_file_of_other_data_is_passed_over(tmp_path):
+    path, lines = tmp_path / "tiktok" / "lightgcn.yaml", []
+    path.parent.mkdir()
+
+    def found(*fingerprints):
+        lines.clear()
+        record = tuning_record(
+            "tiktok", "lightgcn", tmp_path, data=lambda: fingerprints, report=lines.append
+        )
+        return record["settings"]
+
+    search = "search: {fingerprint: a1, fingerprint_without_times: b2}"
+    path.write_text(f"settings: {{num_layers: 9}}\n{search}\n")
+    # Found with times, and the same data with and without them.
+    assert found("a1", "b2") == found("b2", "b2") == {"num_layers": 9}
+    assert lines == []
+    # The files that come with graphdiff state no data.
+    assert found("c3", "d4") == tuned_settings("tiktok", "lightgcn")
+    [line] = lines
+    assert line.startswith(f"{path} is not used: it was found on other data, of fingerprint a1 ")
+    assert "instead of c3; find settings of this data with `graphdiff tune`" in line
+    # Found without times, as are those of earlier versions.
+    path.write_text("settings: {num_layers: 9}\nsearch: {fingerprint: b2}\n")
+    assert found("a1", "b2") == {"num_layers": 9}
+    path.write_text("settings: {num_layers: 9}\nsearch: {seed: 0}\n")
+    assert found("a1", "b2") == {"num_layers": 9}
+
+
+@pytest.mark.parametrize("text", ["[1]", "settings: [1]", "search: [1]", "settings: {", "text"])
 def test_a_damaged_file_is_an_error(tmp_path, text):
     (tmp_path / "tiktok").mkdir()
     (tmp_path / "tiktok" / "lightgcn.yaml").write_text(text)
