@@ -30,7 +30,7 @@ def tune(
     features: Features = None,
     option: Option = None,
     out: Annotated[
-        Path, typer.Option(help="Folder of the results: OUT/DATASET/MODEL.yaml.")
+        Path, typer.Option(help="Folder of the results: OUT/DATASET/MODEL.yaml, in lower case.")
     ] = Path("tuned"),
     trials: Annotated[
         int, typer.Option(min=1, help="Maximum number of trials, those of earlier runs included.")

@@ -135,8 +135,9 @@ def tune(
     if try_first:
         _check_searched(name, space, try_first)
         first.append({**first[0], **try_first})
-    make_folder(folder / dataset)
-    path, log = folder / dataset / f"{name}.yaml", folder / dataset / f".{name}.log"
+    place = folder / dataset.lower()  # where it is looked up
+    make_folder(place)
+    path, log = place / f"{name}.yaml", place / f".{name}.log"
     study, of = _study(name, log), fingerprints(data)
     agreed = agree(study, terms(name, of, protocol, space.fixed), [log, path])
     search = Search(study, cls, space, budget, protocol, report, first, call or in_own_process)

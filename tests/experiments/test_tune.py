@@ -9,9 +9,11 @@ from graphdiff.experiments.budgets import budget
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.terms import fingerprints, terms
 from graphdiff.experiments.tune import Budget, tune
+from graphdiff.experiments.tuned import tuning_record
 from graphdiff.models import find_model
 from graphdiff.models.ld4mrec.presets import PAPER
 from graphdiff.schema import INTERACTS, fingerprint
+from tests.conftest import random_data
 
 optuna = pytest.importorskip("optuna")
 
@@ -131,6 +133,15 @@ def test_models_that_read_no_times_are_tuned_with_them_or_without(search, data, 
         terms(name, of, Protocol(), {})["fingerprint"] for name in ("lightgcn", "ld4mrec-paper")
     ]
     assert used == [fingerprint(data), fingerprint(timed)]
+
+
+def test_what_was_found_is_found_again_by_any_case_of_the_name(tmp_path):
+    data, budget = random_data(40, 30), Budget(trials=1)
+    found = tune(
+        "Mine", data, find_model("lightgcn"), tmp_path, budget=budget, protocol=Protocol(epochs=1),
+        fixed={"num_layers": 1, "hidden_channels": 8},
+    )  # fmt: skip
+    assert tuning_record("mine", "lightgcn", tmp_path) == found
 
 
 def test_trials_run_side_by_side_as_many_as_requested(search):
