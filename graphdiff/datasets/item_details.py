@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphdiff.datasets.ids import as_ids, column_of, places, plain, whole
-from graphdiff.datasets.io.tables import column_names, is_text, read_table
+from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.errors import DataError
 
 
@@ -59,12 +59,7 @@ def read_details(
     """
     there = column_names(path)
     roles = {name: column for name, column in called.items() if column in there}
-    for name in required:
-        if name not in roles:
-            raise DataError(
-                f"{path.name} has the columns {', '.join(there)}, but not {called[name]}, which "
-                f"{name}={called[name]} names"
-            )
+    refuse_absent(there, {name: called[name] for name in required}, path.name)
     if not roles:
         return None
     roles = {"item": item_column(there, item), **roles}
@@ -75,7 +70,11 @@ def read_details(
 
 
 def detail_table(
-    columns: Any, names: Sequence[Any], item: str, called: Mapping[str, str]
+    columns: Any,
+    names: Sequence[Any],
+    item: str,
+    called: Mapping[str, str],
+    required: Collection[str] = (),
 ) -> DetailTable:
     """Take the details from the columns of a frame.
 
@@ -84,10 +83,13 @@ def detail_table(
         names: Names of the columns.
         item: What the log calls its column of item ids; see :func:`item_column`.
         called: Name of the column of each detail; those that are not there are left out.
+        required: Details whose column must be there.
 
     Raises:
-        DataError: If there are no item ids or no details, or a detail is no text.
+        DataError: If there are no item ids or no details, a column is missing that must be there,
+            or a detail is no text.
     """
+    refuse_absent(names, {name: called[name] for name in required}, "the frame of details")
     key = item_column(names, item)
     found = {name: column for name, column in called.items() if column in names}
     if key not in names or not found:

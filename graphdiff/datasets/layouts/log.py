@@ -13,7 +13,7 @@ from graphdiff.datasets.arguments import Delimiter
 from graphdiff.datasets.base import RecDataset, TimedLog
 from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
 from graphdiff.datasets.interactions import Interactions
-from graphdiff.datasets.io.tables import is_text, read_table
+from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.datasets.item_details import DetailTable
 from graphdiff.datasets.item_features import (
     Encoder,
@@ -193,10 +193,14 @@ class InteractionLog(RecDataset):
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""
-        path = self._folder / self._where.interactions()
+        path, settings = self._folder / self._where.interactions(), self.settings
+        if settings.named_columns:
+            there = column_names(path, self.delimiter, self.names)
+            if settings.user in there and settings.item in there:
+                refuse_absent(there, settings.named_columns, path.name)
         table = read_table(
             path,
-            self.settings.roles,
+            settings.roles,
             needed=("user", "item"),
             ids=("user", "item"),
             delimiter=self.delimiter,
