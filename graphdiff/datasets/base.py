@@ -72,8 +72,8 @@ class RecDataset(InMemoryDataset):
     ``~/.cache/graphdiff``). That file is safetensors, written atomically, and rebuilt when the
     contents of the raw files or of the arguments (``pre_transform`` included), the class or
     graphdiff's readers have changed. Warnings of :meth:`read`, such as of repeated rows, are stored
-    with it and shown again whenever it is loaded. If it cannot be written, a warning says so and the data is
-    available all the same.
+    with it and shown again whenever it is loaded. If it cannot be written, a warning says so and
+    the data is available all the same.
 
     Args:
         root: Folder of the dataset (default: none, nothing is stored; only for datasets that are

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids, column_of, places, plain, whole
 from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.errors import DataError
@@ -64,7 +65,7 @@ def read_details(
         return None
     roles = {"item": item_column(there, item), **roles}
     table = read_table(path, roles, needed=("item",), ids=list(roles))
-    ids = as_ids(table["item"], "item", is_text(path))
+    ids = as_ids(table["item"], "item", is_text(path), Where(roles["item"]))
     names = [name for name in roles if name != "item"]
     return DetailTable(ids, {name: _texts(table[name], name, path.name) for name in names})
 
@@ -97,7 +98,7 @@ def detail_table(
             f"the details have the columns {', '.join(map(str, names))}; give {item} or item, the "
             f"raw id of each row, and at least one of {', '.join(called.values())}"
         )
-    ids = as_ids(column_of(columns[key], "item"), "item")
+    ids = as_ids(column_of(columns[key], "item"), "item", where=Where(key))
     texts = {
         name: _texts(column_of(columns[column], name), name, "the details")
         for name, column in found.items()

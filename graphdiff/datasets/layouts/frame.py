@@ -96,7 +96,7 @@ def frame_to_log(
         sizes = ", ".join(f"{role}: {len(column)}" for role, column in read.items())
         raise DataError(f"the columns differ in length ({sizes}); give one entry per interaction")
     used = settings.used_roles(roles)
-    return Interactions.from_table(pa.table(read), users, items, used=used)
+    return Interactions.from_table(pa.table(read), users, items, used=used, called=roles)
 
 
 def log_to_data(

@@ -69,7 +69,8 @@ class InteractionLog(RecDataset):
         features: File of each modality, such as ``{"image": "clip.npy"}``, relative to ``root``
             (default: every ``features_<modality>.*``, and the features in ``items.*``).
         content: Raw content of each modality, relative to ``root``: a folder of images named after
-            their items' ids, or a table of ``item`` and text (default: none).
+            their items' ids, or a table of ``item`` and text, all of whose other columns are joined
+            (default: none).
         encode: Encoder of each modality in ``content``, from a list of N texts or paths to
             ``[N, F]`` (default: ``encoder`` for texts, and the image encoder of the extra
             ``encoders``). Its output is stored, and recomputed when the content or the encoder
@@ -189,7 +190,8 @@ class InteractionLog(RecDataset):
     ) -> Interactions:
         table, text = self._read_interactions()
         used = {*self.settings.used_roles(table.column_names), *needed}
-        return Interactions.from_table(table, users, items, text, used)
+        called = self.settings.roles
+        return Interactions.from_table(table, users, items, text, used, called)
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch_geometric.data import HeteroData
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.io.folders import data_files
 from graphdiff.datasets.io.tables import (
@@ -144,7 +145,7 @@ class RecBoleLayout(InteractionLog):
             sequences = {n: c for n, c in fields.items() if c.endswith(":float_seq")}
             read = {"item": item} if self.features is not None else {"item": item, **sequences}
             table = read_table(path, read, needed=("item",), ids=list(read))
-            order = as_ids(table["item"], "item", text=True)
+            order = as_ids(table["item"], "item", True, Where(self.settings.item))
             for name in read.keys() - {"item"}:
                 found[name] = FeatureTable(order, _sequence(table[name], path.name))
         for name, file in (self.features or {}).items():

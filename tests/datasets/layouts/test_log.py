@@ -278,7 +278,10 @@ class TestFiles:
             ({"article": ["x"], "x": [["one"]]}, "lists of other than numbers"),
             ({"article": ["x"], "x_0": ["one"]}, "holds other than numbers"),
             ({"name": ["x"], "x": [[1]]}, "but not item"),
-            ({"article": ["x", None], "x": [[1], [2]]}, "1 rows have no item"),
+            (
+                {"article": ["x", None], "x": [[1], [2]]},
+                "1 row has no item: row 2 of the col",
+            ),
             ({"article": ["x", "y"], "x": [[1.0, None], [2.0, 2.0]]}, "NaN in part of the row"),
         ],
     )
