@@ -114,8 +114,8 @@ class RecDataset(InMemoryDataset):
                 f"{type(self).__name__} is read from files; give root, the folder that holds "
                 f"{', '.join(self.raw_file_names)} or is to hold them"
             )
-        can_make = type(self).download is not RecDataset.download
-        if root is not None and not can_make and not os.path.isdir(os.path.expanduser(root)):
+        must_exist = self.needs_root and type(self).download is RecDataset.download
+        if root is not None and must_exist and not os.path.isdir(os.path.expanduser(root)):
             found = "is a file" if os.path.isfile(os.path.expanduser(root)) else "does not exist"
             raise DataError(f"the folder {root} {found}; give root, the folder of the files")
         super().__init__(

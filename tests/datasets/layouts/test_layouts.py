@@ -91,6 +91,11 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path, name):
             load(name, tmp_path / root)
 
 
+def test_a_folder_that_is_only_written_to_need_not_exist(tmp_path):
+    load("synthetic", tmp_path / "new", num_users=20, num_items=30)
+    assert (tmp_path / "new" / "processed" / "graph.safetensors").exists()
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 def test_lists_of_pairs_have_times_if_they_are_ordered(tmp_path, monkeypatch, ordered):
     monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
