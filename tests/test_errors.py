@@ -66,7 +66,7 @@ def command(monkeypatch, capsys, *arguments):
         (["train", "--out", "list.yaml"], "list.yaml cannot be written: File exists"),
         (["train", "--resume", "x"], "x is not a RUN folder"),
         (["train", "--resume", "x", "--seed", "1"], "'seed' cannot be given"),
-        (["train", "--out", "x", "--dataset", "mmrec", "--root", "none"], r"holds 0 .inter files"),
+        (["train", "--out", "x", "--dataset", "mmrec", "--root", "none"], "none does not exist"),
     ],
 )
 def test_a_mistake_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):

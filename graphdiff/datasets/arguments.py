@@ -12,7 +12,8 @@ import inspect
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import (
@@ -193,16 +194,39 @@ def read_texts(dataset: type, texts: Mapping[str, str]) -> dict[str, Any]:
     """Return arguments of a dataset that were written as text, as on a command line.
 
     An argument whose annotation is text is taken as it is, so that a column may be called ``1`` or
-    ``yes``; everything else is read as YAML.
+    ``yes``; everything else is read as YAML. Where a list is expected and no mapping, ``0.8,0.2``
+    stands for ``[0.8,0.2]``, and the values of a list of texts are taken as they are.
 
     Raises:
         ConfigError: If a value is not readable YAML, naming the argument.
     """
     known = known_arguments(dataset)
     return {
-        name: text if _is_text(known.get(name, Any)) else _read_yaml(name, text)
+        name: text if _is_text(known.get(name, Any)) else _read_value(name, text, known.get(name))
         for name, text in texts.items()
     }
+
+
+def _read_value(name: str, text: str, hint: Any) -> Any:
+    """Return the value of an argument that expects something else than text."""
+    values = _values_of_list(hint)
+    if not values or "," not in text or re.search(r"[][{}\"'#]", text):
+        return _read_yaml(name, text)
+    if all(map(_is_text, values)):
+        return [value.strip() for value in text.split(",")]
+    return _read_yaml(name, f"[{text}]")
+
+
+def _values_of_list(hint: Any) -> list[Any]:
+    """Return the annotations of the values of a list or tuple; none if it admits anything else."""
+    if get_origin(hint) is Annotated:
+        return _values_of_list(get_args(hint)[0])
+    if get_origin(hint) in (list, tuple):
+        return [value for value in get_args(hint) if value is not Ellipsis]
+    if get_origin(hint) not in (Union, UnionType):
+        return []
+    alternatives = [_values_of_list(kind) for kind in get_args(hint) if kind is not type(None)]
+    return alternatives[0] if len(alternatives) == 1 else []
 
 
 def _is_text(hint: Any) -> bool:

@@ -17,6 +17,7 @@ from graphdiff.datasets.arguments import check_arguments
 from graphdiff.datasets.interactions import Interactions
 from graphdiff.datasets.io.storage import load_graph, read_metadata, save_graph
 from graphdiff.datasets.item_features import FeatureTable
+from graphdiff.datasets.notes import noted, read_notes, show_notes
 from graphdiff.datasets.provenance import FileRecord, file_records, files_identity, identity
 from graphdiff.datasets.registration import (
     explain_missing,
@@ -28,7 +29,7 @@ from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import prepare
 
 # Version of the readers, part of the key of processed files: raise it if their results change.
-VERSION = 5
+VERSION = 6
 
 
 class TimedLog(NamedTuple):
@@ -70,8 +71,9 @@ class RecDataset(InMemoryDataset):
     else, so it is left unchanged and the processed file goes to ``$GRAPHDIFF_CACHE`` (default:
     ``~/.cache/graphdiff``). That file is safetensors, written atomically, and rebuilt when the
     contents of the raw files or of the arguments (``pre_transform`` included), the class or
-    graphdiff's readers have changed. If it cannot be written, a warning says so and the data is
-    available all the same.
+    graphdiff's readers have changed. Warnings of :meth:`read`, such as of repeated rows, are stored
+    with it and shown again whenever it is loaded. If it cannot be written, a warning says so and
+    the data is available all the same.
 
     Args:
         root: Folder of the dataset (default: none, nothing is stored; only for datasets that are
@@ -112,6 +114,10 @@ class RecDataset(InMemoryDataset):
                 f"{type(self).__name__} is read from files; give root, the folder that holds "
                 f"{', '.join(self.raw_file_names)} or is to hold them"
             )
+        must_exist = self.needs_root and type(self).download is RecDataset.download
+        if root is not None and must_exist and not os.path.isdir(os.path.expanduser(root)):
+            found = "is a file" if os.path.isfile(os.path.expanduser(root)) else "does not exist"
+            raise DataError(f"the folder {root} {found}; give root, the folder of the files")
         super().__init__(
             None if root is None else str(root),
             transform,
@@ -208,15 +214,19 @@ class RecDataset(InMemoryDataset):
         source = self._source(files)
         if not self.force_reload and source in known.get("source", "").split():
             try:
-                return load_graph(path)
+                data = load_graph(path)
             except DataError:
                 pass  # A damaged processed file is rebuilt.
-        data = self._make()
+            else:
+                show_notes(read_notes(known))
+                return data
+        with noted() as notes:
+            data = self._make()
         # Reading may change the state of an argument, such as an encoder that counts its calls.
         after = self._source(files)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_graph(data, path, f"{source} {after}", json.dumps(files))
+            save_graph(data, path, f"{source} {after}", json.dumps(files), json.dumps(notes))
         except OSError as error:
             warnings.warn(
                 f"{path} cannot be written ({error.strerror}), so {type(self).__name__} will read "

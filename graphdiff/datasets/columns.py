@@ -9,6 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphdiff.datasets.faults import (
+    NOWHERE,
+    Pieces,
+    Where,
+    fits,
+    refuse_infinite_in,
+    refuse_missing_in,
+    refuse_unreadable,
+)
 from graphdiff.datasets.ids import encode_ids, plain, refuse_missing, whole
 from graphdiff.datasets.splits import TEST, TRAINING, VALIDATION
 from graphdiff.errors import DataError
@@ -32,15 +41,49 @@ _TIME_KINDS = (
 )
 
 
-def read_times(column: Any) -> np.ndarray:
+def read_times(column: Any, where: Where = NOWHERE) -> np.ndarray:
     """Return times as numbers that order them: integers or floats ``[E]``.
 
     Args:
         column: A pyarrow array of numbers, of dates, or of either as text.
+        where: Where it is from, for messages.
 
     Raises:
         DataError: If times are missing, infinite, or something else.
     """
+    try:
+        return _numbers_of_times(column)
+    except DataError:
+        refuse_times(lambda: [(column, where)])
+        raise
+
+
+def refuse_times(pieces: Callable[[], Pieces]) -> None:
+    """Raise if times are missing, infinite, or text that is neither numbers nor dates.
+
+    Args:
+        pieces: Returns the column, each time that it is called.
+
+    Raises:
+        DataError: With the first rows.
+    """
+    refuse_missing_in(((_decoded(column), where) for column, where in pieces()), "timestamp")
+    kind: pa.DataType | None = None
+    if any(_is_text(column.type) for column, _ in _decoded_pieces(pieces())):
+        refuse_unreadable(_decoded_pieces(pieces()), _TIME_KINDS, "timestamp", TIMES)
+        kinds: list[pa.DataType] = list(_TIME_KINDS)
+        for column, _ in _decoded_pieces(pieces()):
+            kinds = fits(column, kinds)
+        kind = kinds[0]
+        # "nan" parses as a number but is no time.
+        refuse_missing_in(_decoded_pieces(pieces(), kind), "timestamp")
+    floats = (
+        piece for piece in _decoded_pieces(pieces(), kind) if pa.types.is_floating(piece[0].type)
+    )
+    refuse_infinite_in(floats, "timestamp", ("leave it out", "leave them out"))
+
+
+def _numbers_of_times(column: Any) -> np.ndarray:
     column = _decoded(column)
     refuse_missing(column, "timestamp")
     kind = column.type
@@ -62,12 +105,16 @@ def read_times(column: Any) -> np.ndarray:
 
 
 def read_training_times(
-    column: Any, label: np.ndarray, read: Callable[[Any], np.ndarray] = read_times
+    column: Any,
+    where: Where,
+    label: np.ndarray,
+    read: Callable[[Any, Where], np.ndarray] = read_times,
 ) -> np.ndarray:
     """Return the times of training rows, and 0 for held-out rows, which may have none.
 
     Args:
         column: As for :func:`read_times`.
+        where: Where it is from, for messages.
         label: Split of each row, ``[E]``.
         read: What reads the column of training rows.
 
@@ -75,7 +122,9 @@ def read_training_times(
         DataError: If the time of a training row is missing, infinite, or something else.
     """
     training = label == TRAINING
-    known = read(plain(column).filter(pa.array(training)))
+    rows = np.flatnonzero(training)
+    at = Where(where.column, rows + 1 if where.rows is None else where.rows[rows])
+    known = read(plain(column).filter(pa.array(training)), at)
     times = np.zeros(len(training), dtype=known.dtype)
     times[training] = known
     return times
@@ -96,17 +145,18 @@ def time_kind(tables: Iterable[pa.Table]) -> pa.DataType | None:
         last = plain(table["timestamp"])
         if not _is_text(last.type):
             return None
-        kinds = [kind for kind in kinds if _can_be(last, kind)]
+        kinds = fits(last, kinds)
         if not kinds:
             raise _odd(last, "timestamp", TIMES)
     return kinds[0] if last is not None else None
 
 
-def read_ratings(column: Any) -> np.ndarray:
+def read_ratings(column: Any, where: Where = NOWHERE) -> np.ndarray:
     """Return ratings as float64 ``[E]``, NaN where there is none.
 
     Args:
         column: A pyarrow array of numbers, also as text.
+        where: Where it is from, for messages.
 
     Raises:
         DataError: If they are something else.
@@ -117,19 +167,34 @@ def read_ratings(column: Any) -> np.ndarray:
         try:
             column = column.cast(pa.float64())
         except pa.ArrowInvalid:
+            if _is_text(kind):
+                refuse_ratings([(column, where)])
             raise _odd(column, "rating", "numbers") from None
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise _odd(column, "rating", "numbers")
     return column.to_numpy().astype(np.float64)
 
 
-def read_labels(column: Any) -> np.ndarray:
+def refuse_ratings(pieces: Pieces) -> None:
+    """Raise if ratings are text that is no number.
+
+    Raises:
+        DataError: With the first row.
+    """
+    refuse_unreadable(_decoded_pieces(pieces), [pa.float64()], "rating", "numbers")
+
+
+def read_labels(column: Any, where: Where = NOWHERE) -> np.ndarray:
     """Return the split of each row, int8 ``[E]``.
+
+    Args:
+        column: A pyarrow array.
+        where: Where it is from, for messages.
 
     Raises:
         DataError: If a row has none, or another than train, val or test.
     """
-    codes, values = encode_ids(column, "split")
+    codes, values = encode_ids(column, "split", where=where)
     names = [str(value).strip().lower() for value in values.to_pylist()]
     unknown = [name for name in names if name not in LABELS]
     if unknown:
@@ -146,6 +211,13 @@ def _decoded(column: Any) -> Any:
     return column
 
 
+def _decoded_pieces(pieces: Pieces, kind: pa.DataType | None = None) -> Pieces:
+    """Yield the pieces of a column, decoded and, if there is a type, read as that."""
+    for column, where in pieces:
+        found = _decoded(column)
+        yield (found if kind is None else plain(found.cast(kind))), where
+
+
 def _times_of_text(column: Any) -> Any:
     """Parse text as numbers or dates."""
     for kind in _TIME_KINDS:
@@ -157,14 +229,6 @@ def _times_of_text(column: Any) -> Any:
         refuse_missing(found, "timestamp")  # "nan" parses as a number but is no time.
         return found
     raise _odd(column, "timestamp", TIMES)
-
-
-def _can_be(column: Any, kind: pa.DataType) -> bool:
-    try:
-        column.cast(kind)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _is_text(kind: Any) -> bool:

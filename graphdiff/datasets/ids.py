@@ -17,17 +17,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphdiff.datasets.faults import NOWHERE, Where, refuse_infinite_in, refuse_missing_in
 from graphdiff.errors import DataError
 
 # Text that is an integer without loss: "007" is not.
 CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
 # The largest integer up to which every integer is a float64.
 MAX_EXACT = 2**53
+# What to do about infinite ids, in one row or several.
+INFINITE_HINTS = ("give integers or text", "give integers or text")
 # Integers of 64 bits, signed or not.
 INTEGERS = range(-(2**63), 2**64)
 
 
-def encode_ids(column: Any, what: str, text: bool = False) -> tuple[np.ndarray, pa.Array]:
+def encode_ids(
+    column: Any, what: str, text: bool = False, where: Where = NOWHERE
+) -> tuple[np.ndarray, pa.Array]:
     """Number the ids of a column in their sorted order.
 
     Args:
@@ -36,6 +41,7 @@ def encode_ids(column: Any, what: str, text: bool = False) -> tuple[np.ndarray, 
         what: What the ids are of, for messages.
         text: Whether strings came from a text file, where integers look like strings: then they
             become integers if all of them are written as integers are.
+        where: Where the column is from, for messages.
 
     Returns:
         Codes, int32 ``[E]``, and the ids, sorted and each once: int64 or string ``[N]``.
@@ -44,7 +50,9 @@ def encode_ids(column: Any, what: str, text: bool = False) -> tuple[np.ndarray, 
         DataError: If ids are missing, or cannot be written as integers or strings exactly.
     """
     column = plain(column)
-    refuse_missing(column, what)
+    refuse_missing(column, what, where)
+    if pa.types.is_floating(column.type):
+        refuse_infinite_in([(column, where)], what, INFINITE_HINTS)
     if not pa.types.is_dictionary(column.type):
         try:
             column = pc.dictionary_encode(column)
@@ -60,25 +68,26 @@ def encode_ids(column: Any, what: str, text: bool = False) -> tuple[np.ndarray, 
     return codes, ids
 
 
-def as_ids(values: Any, what: str, text: bool = False) -> pa.Array:
+def as_ids(values: Any, what: str, text: bool = False, where: Where = NOWHERE) -> pa.Array:
     """Return raw ids as int64 or string, whichever represents them without loss.
 
     Args:
         values: A pyarrow array, chunked or not.
         what: What the ids are of, for messages.
         text: As for :func:`encode_ids`.
+        where: As for :func:`encode_ids`.
 
     Raises:
         DataError: As for :func:`encode_ids`.
     """
     values = whole(plain(values))
-    refuse_missing(values, what)
+    refuse_missing(values, what, where)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     kind = values.type
     try:
         if pa.types.is_floating(kind):
-            return _ids_of_floats(values, what)
+            return _ids_of_floats(values, what, where)
         if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
             return _ids_of_integers(values)
         values = values.cast(pa.string())
@@ -149,11 +158,16 @@ def plain(column: Any) -> Any:
     return column
 
 
-def refuse_missing(column: Any, what: str) -> None:
+def refuse_missing(column: Any, what: str, where: Where = NOWHERE) -> None:
     """Raise if values are missing.
 
+    Args:
+        column: The values, as :func:`plain` returns them.
+        what: What they are, for messages.
+        where: Where they are from, for messages.
+
     Raises:
-        DataError: With their number.
+        DataError: With the number of rows, and the first few of them.
     """
     missing = column.null_count
     if pa.types.is_dictionary(column.type):
@@ -161,7 +175,7 @@ def refuse_missing(column: Any, what: str) -> None:
         if any(chunk.dictionary.null_count for chunk in chunks):
             missing = column.cast(column.type.value_type).null_count
     if missing:
-        raise DataError(f"{missing} rows have no {what}; leave them out, or name them")
+        refuse_missing_in([(column, where)], what)
 
 
 def strict_int(text: str) -> int:
@@ -200,10 +214,8 @@ def show(ids: pa.Array, count: int = 3) -> str:
     return shown + (", …" if len(ids) > count else "")
 
 
-def _ids_of_floats(values: pa.Array, what: str) -> pa.Array:
-    infinite = pc.sum(pc.is_inf(values)).as_py() or 0
-    if infinite:
-        raise DataError(f"{infinite} rows have an infinite {what}; give integers or text")
+def _ids_of_floats(values: pa.Array, what: str, where: Where) -> pa.Array:
+    refuse_infinite_in([(values, where)], what, INFINITE_HINTS)
     if not _all_whole(values):
         return values.cast(pa.string())
     largest = pc.max(pc.abs(values)).as_py() or 0

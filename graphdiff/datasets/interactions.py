@@ -6,7 +6,7 @@ Columnar: nothing here loops over rows, so that a log of 50 million rows can be 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -20,12 +20,13 @@ from graphdiff.datasets.columns import (
     read_times,
     read_training_times,
 )
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import encode_ids, places, show
 from graphdiff.datasets.splits import repeated_rows
 from graphdiff.errors import DataError
 
 #: Optional columns by role: the attribute, and the function that reads it.
-ROLES: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {
+ROLES: dict[str, tuple[str, Callable[[Any, Where], np.ndarray]]] = {
     "split": ("label", read_labels),
     "timestamp": ("time", read_times),
     "rating": ("rating", read_ratings),
@@ -67,6 +68,7 @@ class Interactions:
         items: pa.Array | None = None,
         text: bool = False,
         used: Collection[str] = ROLES,
+        called: Mapping[str, str] | None = None,
     ) -> Self:
         """Make a log of a table with the columns ``user`` and ``item`` and, optionally,
         ``timestamp``, ``rating`` and ``split``.
@@ -80,13 +82,15 @@ class Interactions:
                 :func:`~graphdiff.datasets.ids.encode_ids`.
             used: Which of ``timestamp``, ``rating`` and ``split`` are used (default: all). Another
                 one that cannot be read is left out, with a warning.
+            called: What the file calls the column of each role, for messages (default: its role).
 
         Raises:
             DataError: If a column holds something else, or an id is not among those given.
         """
         columns: dict[str, Any] = {}
+        places_of = {role: Where((called or {}).get(role, role)) for role in table.column_names}
         for node, known in (("user", users), ("item", items)):
-            codes, ids = encode_ids(table[node], node, text)
+            codes, ids = encode_ids(table[node], node, text, places_of[node])
             if known is not None:
                 place = places(ids, known)
                 if (place < 0).any():
@@ -102,7 +106,7 @@ class Interactions:
                 if role == "timestamp" and role not in used and by_column:
                     read = partial(read_training_times, label=columns["label"])
                 try:
-                    columns[column] = read(table[role])
+                    columns[column] = read(table[role], places_of[role])
                 except DataError as error:
                     if role in used:
                         raise

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids, column_of, places, plain, whole
-from graphdiff.datasets.io.tables import column_names, is_text, read_table
+from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.errors import DataError
 
 
@@ -59,23 +60,22 @@ def read_details(
     """
     there = column_names(path)
     roles = {name: column for name, column in called.items() if column in there}
-    for name in required:
-        if name not in roles:
-            raise DataError(
-                f"{path.name} has the columns {', '.join(there)}, but not {called[name]}, which "
-                f"{name}={called[name]} names"
-            )
+    refuse_absent(there, {name: called[name] for name in required}, path.name)
     if not roles:
         return None
     roles = {"item": item_column(there, item), **roles}
     table = read_table(path, roles, needed=("item",), ids=list(roles))
-    ids = as_ids(table["item"], "item", is_text(path))
+    ids = as_ids(table["item"], "item", is_text(path), Where(roles["item"]))
     names = [name for name in roles if name != "item"]
     return DetailTable(ids, {name: _texts(table[name], name, path.name) for name in names})
 
 
 def detail_table(
-    columns: Any, names: Sequence[Any], item: str, called: Mapping[str, str]
+    columns: Any,
+    names: Sequence[Any],
+    item: str,
+    called: Mapping[str, str],
+    required: Collection[str] = (),
 ) -> DetailTable:
     """Take the details from the columns of a frame.
 
@@ -84,10 +84,13 @@ def detail_table(
         names: Names of the columns.
         item: What the log calls its column of item ids; see :func:`item_column`.
         called: Name of the column of each detail; those that are not there are left out.
+        required: Details whose column must be there.
 
     Raises:
-        DataError: If there are no item ids or no details, or a detail is no text.
+        DataError: If there are no item ids or no details, a column is missing that must be there,
+            or a detail is no text.
     """
+    refuse_absent(names, {name: called[name] for name in required}, "the frame of details")
     key = item_column(names, item)
     found = {name: column for name, column in called.items() if column in names}
     if key not in names or not found:
@@ -95,7 +98,7 @@ def detail_table(
             f"the details have the columns {', '.join(map(str, names))}; give {item} or item, the "
             f"raw id of each row, and at least one of {', '.join(called.values())}"
         )
-    ids = as_ids(column_of(columns[key], "item"), "item")
+    ids = as_ids(column_of(columns[key], "item"), "item", where=Where(key))
     texts = {
         name: _texts(column_of(columns[column], name), name, "the details")
         for name, column in found.items()

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids, places, show
 from graphdiff.datasets.io.folders import is_junk, table_suffix
 from graphdiff.datasets.io.safe_npy import load_features
@@ -146,7 +147,7 @@ def read_features(
                 f"{path.name} has the columns {', '.join(names)}, but not {item}, which has "
                 "the item of each row"
             )
-        ids = as_ids(table[item], "item", is_text(path))
+        ids = as_ids(table[item], "item", is_text(path), Where(item))
         return FeatureTable(ids, feature_values(table.drop_columns([item]), modality, path.name))
     values = load_features(path)
     if order is None:
@@ -237,7 +238,7 @@ def _texts(path: Path, item: str) -> tuple[pa.Array, list[Any]]:
             f"{path.name} has the columns {', '.join(table.column_names)}; expected {item} and at "
             "least one column of text"
         )
-    ids = as_ids(table[item], "item", is_text(path))
+    ids = as_ids(table[item], "item", is_text(path), Where(item))
     columns = [_as_text(c, path.name) for c in table.drop_columns([item]).columns]
     texts = pc.binary_join_element_wise(*columns, "\n") if len(columns) > 1 else columns[0]
     present = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)

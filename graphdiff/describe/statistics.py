@@ -25,7 +25,7 @@ BLOCK = 8192
 def describe_dataset(
     name: str, root: str | Path | None = None, **options: Any
 ) -> tuple[HeteroData, dict[str, Any]]:
-    """Read a dataset from its files, not from the cache, and describe it.
+    """Read a dataset and describe it.
 
     Args:
         name: Name of a dataset; see :func:`graphdiff.datasets.load`.
@@ -42,8 +42,7 @@ def describe_dataset(
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # The processed file of an earlier call would be read without warnings.
-        data = datasets.load(name, root, **{**options, "force_reload": True})[0]
+        data = datasets.load(name, root, **options)[0]
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     return data, {"dataset": name, **describe(data), "notes": notes}
 

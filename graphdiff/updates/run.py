@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.interactions import keep_rated
 from graphdiff.datasets.io.folders import table_suffix
@@ -204,7 +205,10 @@ def _read_interactions(path: Path, read: dict[str, Any]) -> pa.Table:
         delimiter=read.get("delimiter"),
         names=read.get("names"),
     )
-    columns = {node: as_ids(table[node], node, is_text(path)) for node in ("user", "item")}
+    columns = {
+        node: as_ids(table[node], node, is_text(path), Where(roles[node]))
+        for node in ("user", "item")
+    }
     if "rating" in table.column_names:
         columns["rating"] = table["rating"]
     if settings.min_rating is None:

@@ -29,7 +29,7 @@ TRAIN = ["train", "--model", "lightgcn", "--no-progress"]
     "option",
     [
         "ratios=[0.8,0.1", "ratios=many", "ratios=[0.8,0.1]", "ratios=[0.9,0.1,0.1]", "seed=@1",
-        "seed=-1", "seed=1.5", "content=photos", "names=5", "names=user,item", "transform=foo",
+        "seed=-1", "seed=1.5", "content=photos", "names=5", "names={user: item}", "transform=foo",
         "pre_transform=[]", "k_core=many", "k_core=-1", "split=half", "min_rating=high",
         "features=3", "bogus=1", "root=x", "user=", "=user", "delimiter",
     ],

@@ -2,14 +2,16 @@
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch_geometric.data import InMemoryDataset
 
 from graphdiff.datasets import RecDataset
-from graphdiff.datasets.io.storage import load_graph
+from graphdiff.datasets.io.storage import load_graph, read_metadata
 from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, build_data
 from graphdiff.transforms import ModalityGraph
@@ -43,7 +45,8 @@ class Toy(RecDataset):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Toy, "reads", 0)
+    for cls in (Toy, Noted):
+        monkeypatch.setattr(cls, "reads", 0)
     return tmp_path / "cache"
 
 
@@ -183,8 +186,10 @@ def test_missing_files_are_named_and_nothing_is_made(tmp_path, flat):
     (flat / "size.txt").unlink()
     with pytest.raises(DataError, match=r"flat lacks size\.txt; Toy needs items\.txt, size\.txt"):
         Toy(flat)
-    with pytest.raises(DataError, match=r"lacks items\.txt, size\.txt"):
+    with pytest.raises(DataError, match=r"the folder .*nowhere does not exist; give root"):
         Toy(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"the folder .*items\.txt is a file; give root"):
+        Toy(flat / "items.txt")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -198,3 +203,61 @@ def test_data_that_does_not_fit_the_schema_is_refused_and_not_stored(flat, cache
     with pytest.raises(DataError, match="given more than once"):
         Toy(flat)
     assert not cache.exists()
+
+
+class Noted(Toy):
+    """The same, with a warning of its reader, or of something else."""
+
+    category = UserWarning
+
+    def read(self):
+        for _ in range(2):
+            warnings.warn("one line was left out", self.category, stacklevel=1)
+        return super().read()
+
+
+def shown(folder):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        Noted(folder)
+    return [(str(one.message), one.category) for one in caught]
+
+
+def test_warnings_of_the_reader_are_stored_and_shown_again(flat):
+    expected = [("one line was left out", UserWarning)]
+    assert shown(flat) == shown(flat) == shown(flat) == expected
+    assert Noted.reads == 1
+
+
+def test_warnings_of_other_kinds_are_shown_once(flat, monkeypatch):
+    monkeypatch.setattr(Noted, "category", FutureWarning)
+    assert shown(flat) == [("one line was left out", FutureWarning)]
+    assert shown(flat) == []
+
+
+def test_warnings_that_are_errors_stop_the_reading_and_the_loading(flat, cache):
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(UserWarning, match="one line was left out"):
+                Noted(flat)
+        assert not cache.exists()
+    with pytest.warns(UserWarning, match="one line"):
+        Noted(flat)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="one line was left out"):
+            Noted(flat)
+
+
+@pytest.mark.parametrize("notes", [None, "", "[", "5", '{"a": 1}', "[1, null]"])
+def test_a_processed_file_without_readable_notes_shows_none(flat, cache, notes):
+    with pytest.warns(UserWarning, match="one line"):
+        Noted(flat)
+    (kept,) = cache.rglob("*.safetensors")
+    tensors, metadata = load_file(kept), read_metadata(kept)
+    assert metadata.pop("notes") == '["one line was left out"]'
+    more = {} if notes is None else {"notes": notes}
+    save_file(tensors, kept, metadata={**metadata, **more})
+    assert shown(flat) == []
+    assert Noted.reads == 1

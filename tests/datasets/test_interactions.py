@@ -70,9 +70,9 @@ class TestIds:
             assert encode_ids(pa.array(texts), "user")[1].to_pylist() == sorted(texts)
 
     def test_missing_ids_are_refused(self):
-        with pytest.raises(DataError, match="1 rows have no user"):
+        with pytest.raises(DataError, match="1 row has no user: row 2"):
             log(pa.array(["a", None]), pa.array([1, 2]))
-        with pytest.raises(DataError, match="2 rows have no item"):
+        with pytest.raises(DataError, match="2 rows have no item: rows 1, 2, counted"):
             as_ids(pa.array([None, None], pa.int64()), "item")
 
     def test_ids_that_cannot_be_written_are_refused(self):
@@ -156,9 +156,12 @@ def test_the_k_core_is_what_is_left_when_the_rare_are_taken_out_one_by_one(found
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ({"timestamp": ["yesterday"]}, "the timestamps are string, such as 'yesterday'; give numb"),
-        ({"timestamp": pa.array([None], pa.int64())}, "1 rows have no timestamp"),
-        ({"rating": ["good"]}, "the ratings are string, such as 'good'; give numbers"),
+        (
+            {"timestamp": ["yesterday"]},
+            "the timestamp in row 1 .*, is 'yesterday'; give numb",
+        ),
+        ({"timestamp": pa.array([None], pa.int64())}, "1 row has no timestamp"),
+        ({"rating": ["good"]}, "the rating in row 1 .*, is 'good'; give numbers"),
         ({"split": ["trian"]}, "the split of a row is 'trian'; give train, val or test"),
     ],
 )

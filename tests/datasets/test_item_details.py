@@ -131,9 +131,14 @@ def test_fields_of_recbole(folder):
     (folder / "shop.item").write_text(
         "item_id:token\tmovie_title:token_seq\tcategory:token\n7\tToy Story\tfilm\n8\tHeat\tfilm\n"
     )
+    with pytest.raises(DataError, match="not movie, which title=movie names"):
+        RecBoleLayout(folder, title="movie")
     data = RecBoleLayout(folder, title="movie_title")[0]
     assert titles(data) == {7: "Toy Story", 8: "Heat", 9: "", 10: "", 11: ""}
     assert data["item"].category[0] == "film"
+    (folder / "shop.item").unlink()
+    with pytest.raises(DataError, match=r"no \.item file, where the field of title is looked for"):
+        RecBoleLayout(folder, title="movie_title")
 
 
 def test_there_is_a_name_and_a_colour_for_every_style():

@@ -1,5 +1,6 @@
 """Loading datasets by name, their arguments, and the correctness of their cards."""
 
+import json
 import os
 import re
 import subprocess
@@ -295,7 +296,9 @@ WRONG_OPTIONS = [
     ("csv", "content=photos", "content='photos': expected name: value pairs"),
     ("csv", "content={text: 5}", "content=5: expected text"),
     ("csv", "names=5", "names=5: expected a list"),
-    ("csv", "names=user,item", "names='user,item': expected a list"),
+    ("csv", "ratios=0.8,0.1,x", "ratios.2='x': expected a number"),
+    ("csv", "ratios=0.8,0.2", r"ratios.*expected a value for each place"),
+    ("csv", "features=a,b", "features='a,b': expected name: value pairs"),
     ("csv", "names=[user, 5]", "names=5: expected text"),
     ("csv", "transform=foo", "transform='foo': expected a function"),
     ("csv", "pre_transform=[1]", r"pre_transform=\[1\]: expected a function"),
@@ -371,4 +374,26 @@ def test_texts_stay_texts_where_text_is_expected():
     assert parse_options("csv", {"names": "[a, b]", "min_rating": "3.5"}) == {
         "names": ["a", "b"],
         "min_rating": 3.5,
+    }
+
+
+def test_lists_may_be_written_without_brackets():
+    texts = {"ratios": "0.8,0.1, 0.1", "names": "user, 1,no"}
+    found = parse_options("csv", texts)
+    assert found == {"ratios": [0.8, 0.1, 0.1], "names": ["user", "1", "no"]}
+    assert parse_options("csv", {"names": "['a, b', c]"}) == {"names": ["a, b", "c"]}
+
+
+def test_a_list_of_a_command_line_splits_the_log(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GRAPHDIFF_CACHE", str(tmp_path / "cache"))
+    rows = "".join(f"{user},{item}\n" for user in range(4) for item in range(10))
+    (tmp_path / "log.csv").write_text(rows)
+    given = ["--option", "ratios=0.5,0.2,0.3", "--option", "names=user,item", "--json"]
+    arguments = ["graphdiff", "describe", "--dataset", "csv", "--root", str(tmp_path), *given]
+    monkeypatch.setattr("sys.argv", arguments)
+    main()
+    assert json.loads(capsys.readouterr().out)["pairs"] == {
+        "training": 20,
+        "validation": 8,
+        "test": 12,
     }

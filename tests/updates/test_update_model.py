@@ -239,7 +239,7 @@ def test_kind_d_interactions_in_every_form(hold):
     ("pairs", "features", "message"),
     [
         (pd.DataFrame({"user": ["u1"]}), None, "but not item"),
-        (frame(("u1", None)), None, "1 rows have no item"),
+        (frame(("u1", None)), None, "1 row has no item"),
         (5, None, "of type int"),
         (NEW, {"smell": (["i1"], [[1.0]])}, "features are of 'smell'; the model knows image, text"),
         (NEW, {"image": (["x"], [[1.0] * 5])}, r"are \[1, 5\]; expected \[1, 6\]"),

@@ -21,7 +21,9 @@ FORMAT = "graphdiff.heterodata.1"
 JSON = "json"
 
 
-def save_graph(data: HeteroData, path: str | Path, source: str = "", files: str = "") -> None:
+def save_graph(
+    data: HeteroData, path: str | Path, source: str = "", files: str = "", notes: str = ""
+) -> None:
     """Write a graph atomically.
 
     Args:
@@ -29,6 +31,7 @@ def save_graph(data: HeteroData, path: str | Path, source: str = "", files: str 
         path: The file.
         source: Description of what the graph was made from; see :func:`read_metadata`.
         files: Description of the files among it.
+        notes: What was noticed when they were read.
 
     Raises:
         DataError: If an attribute is neither a tensor nor a value of JSON.
@@ -55,9 +58,8 @@ def save_graph(data: HeteroData, path: str | Path, source: str = "", files: str 
     except TypeError as error:
         raise DataError(f"the graph holds what cannot be saved: {error}") from None
     tensors[JSON] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    write_bytes(
-        Path(path), save(tensors, metadata={"format": FORMAT, "source": source, "files": files})
-    )
+    metadata = {"format": FORMAT, "source": source, "files": files, "notes": notes}
+    write_bytes(Path(path), save(tensors, metadata=metadata))
 
 
 def load_graph(path: str | Path) -> HeteroData:
@@ -89,8 +91,8 @@ def read_source(path: str | Path) -> str | None:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Return the metadata of a graph file, ``source`` and ``files``; nothing if there is no valid
-    file.
+    """Return the metadata of a graph file, ``source``, ``files`` and ``notes``; nothing if there is
+    no valid file.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -145,6 +146,28 @@ def refuse_repeated(there: Sequence[str], wanted: Any, source: str, headed: bool
             f"{source} has {times[repeated[0]]} columns called {repeated[0]!r}; give each a name "
             f"of its own{hint}"
         )
+
+
+def refuse_absent(there: Collection[Any], named: Mapping[str, str], source: str) -> None:
+    """Refuse a table without a column that an argument names.
+
+    Args:
+        there: Names of all columns.
+        named: The column that each argument names.
+        source: The file or frame, for the message.
+
+    Raises:
+        DataError: Naming the columns there are, and the one that is spelled much the same.
+    """
+    for argument, name in named.items():
+        if name not in there:
+            names = [str(one) for one in there]
+            near = get_close_matches(name, names, n=1)
+            hint = f"did you mean {argument}={near[0]}?" if near else "name one that is there"
+            raise DataError(
+                f"{source} has the columns {', '.join(names)}, but not {name}, which "
+                f"{argument}={name} names; {hint}"
+            )
 
 
 class _Part:

@@ -61,9 +61,13 @@ def from_frame(
     )
     tables = {name: feature_table(name, given) for name, given in (features or {}).items()}
     log = frame_to_log(frame, chosen, all_users, all_items)
-    shown = None
-    if details is not None:
-        shown = frame_details(details, chosen)
+    shown = frame_details(details, chosen) if details is not None else None
+    if details is None and chosen.required_details:
+        name = chosen.required_details[0]
+        raise DataError(
+            f"{name}={chosen.details[name]} names a column of details, and there are none; give "
+            "them as details=FRAME"
+        )
     return log_to_data(log, chosen, tables, all_users, all_items, details=shown)
 
 
@@ -92,7 +96,7 @@ def frame_to_log(
         sizes = ", ".join(f"{role}: {len(column)}" for role, column in read.items())
         raise DataError(f"the columns differ in length ({sizes}); give one entry per interaction")
     used = settings.used_roles(roles)
-    return Interactions.from_table(pa.table(read), users, items, used=used)
+    return Interactions.from_table(pa.table(read), users, items, used=used, called=roles)
 
 
 def log_to_data(
@@ -165,7 +169,8 @@ def frame_details(details: Any, settings: LogSettings | None = None) -> DetailTa
         DataError: If the frame is no table, lacks items or any detail, or a detail is no text.
     """
     called = settings or LogSettings.of(split="ratio")
-    return detail_table(*_columns(details), called.item, called.details)
+    columns, names = _columns(details)
+    return detail_table(columns, names, called.item, called.details, called.required_details)
 
 
 def _columns(frame: Any) -> tuple[Any, list[Any]]:

@@ -13,7 +13,7 @@ from graphdiff.datasets.arguments import Delimiter
 from graphdiff.datasets.base import RecDataset, TimedLog
 from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
 from graphdiff.datasets.interactions import Interactions
-from graphdiff.datasets.io.tables import is_text, read_table
+from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.datasets.item_details import DetailTable
 from graphdiff.datasets.item_features import (
     Encoder,
@@ -69,7 +69,8 @@ class InteractionLog(RecDataset):
         features: File of each modality, such as ``{"image": "clip.npy"}``, relative to ``root``
             (default: every ``features_<modality>.*``, and the features in ``items.*``).
         content: Raw content of each modality, relative to ``root``: a folder of images named after
-            their items' ids, or a table of ``item`` and text (default: none).
+            their items' ids, or a table of ``item`` and text, all of whose other columns are joined
+            (default: none).
         encode: Encoder of each modality in ``content``, from a list of N texts or paths to
             ``[N, F]`` (default: ``encoder`` for texts, and the image encoder of the extra
             ``encoders``). Its output is stored, and recomputed when the content or the encoder
@@ -189,14 +190,19 @@ class InteractionLog(RecDataset):
     ) -> Interactions:
         table, text = self._read_interactions()
         used = {*self.settings.used_roles(table.column_names), *needed}
-        return Interactions.from_table(table, users, items, text, used)
+        called = self.settings.roles
+        return Interactions.from_table(table, users, items, text, used, called)
 
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""
-        path = self._folder / self._where.interactions()
+        path, settings = self._folder / self._where.interactions(), self.settings
+        if settings.named_columns:
+            there = column_names(path, self.delimiter, self.names)
+            if settings.user in there and settings.item in there:
+                refuse_absent(there, settings.named_columns, path.name)
         table = read_table(
             path,
-            self.settings.roles,
+            settings.roles,
             needed=("user", "item"),
             ids=("user", "item"),
             delimiter=self.delimiter,

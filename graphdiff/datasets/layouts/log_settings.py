@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphdiff.datasets.arguments import Integer, NonNegative, Number, explain
 from graphdiff.datasets.interactions import Interactions, drop_repeats, k_core, keep_rated
+from graphdiff.datasets.io.tables import refuse_absent
 from graphdiff.datasets.splits import by_ratio, check_ratios, global_time, leave_one_out
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import DETAILS
@@ -18,7 +19,8 @@ from graphdiff.schema import DETAILS
 class LogSettings(BaseModel):
     """Settings of an interaction log: its columns, its filters and its split.
 
-    They are applied in the order ratings, repeats, k-core, split.
+    They are applied in the order ratings, repeats, k-core, split. A column that is optional may be
+    missing only as long as it has its usual name: one that is named otherwise must be there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -97,7 +99,7 @@ class LogSettings(BaseModel):
             where: What the table is called in the error.
 
         Raises:
-            DataError: If there are no users or no items.
+            DataError: If there are no users or no items, or not what :attr:`named_columns` lists.
         """
         found = {role: name for role, name in self.roles.items() if name in names}
         for role in ("user", "item"):
@@ -106,7 +108,17 @@ class LogSettings(BaseModel):
                     f"{where} has the columns {', '.join(map(str, names))}, but not "
                     f"{self.roles[role]}; say what it is called, such as {role}=NAME"
                 )
+        refuse_absent(names, self.named_columns, where)
         return found
+
+    @property
+    def named_columns(self) -> dict[str, str]:
+        """Return, by setting, the optional columns of the log that were given a name, so that they
+        must be there."""
+        names = ("timestamp", "rating", "split_column")
+        given = {name: getattr(self, name) for name in names}
+        usual = type(self).model_fields
+        return {name: column for name, column in given.items() if column != usual[name].default}
 
     @property
     def details(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.io.folders import SUFFIXES, table_suffix
 from graphdiff.datasets.io.tables import column_names, is_text, read_table
@@ -73,7 +74,7 @@ class LogSource:
         elif name not in names:
             name = node
         table = read_table(path, {node: name}, needed=(node,), ids=(node,))
-        return as_ids(table[node], node, is_text(path))
+        return as_ids(table[node], node, is_text(path), Where(name))
 
     def unnamed(self) -> list[str]:
         """Return ``'user'``, ``'item'``, both or none: those without raw ids."""

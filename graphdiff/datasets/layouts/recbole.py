@@ -10,9 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch_geometric.data import HeteroData
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.io.folders import data_files
-from graphdiff.datasets.io.tables import column_names, concatenated, read_table, refuse_repeated
+from graphdiff.datasets.io.tables import (
+    column_names,
+    concatenated,
+    read_table,
+    refuse_absent,
+    refuse_repeated,
+)
 from graphdiff.datasets.item_details import DetailTable, read_details
 from graphdiff.datasets.item_features import FeatureTable, list_values, read_features
 from graphdiff.datasets.layouts.log import InteractionLog
@@ -102,6 +109,8 @@ class RecBoleLayout(InteractionLog):
         for name in self._inter_files():
             path = self._folder / name
             fields = _fields(path)
+            if self.settings.user in fields and self.settings.item in fields:
+                refuse_absent(fields, self.settings.named_columns, path.name)
             roles = {role: fields.get(field, field) for role, field in self.settings.roles.items()}
             part = read_table(path, roles, needed=("user", "item"), ids=("user", "item"))
             split = _part(name)
@@ -115,6 +124,11 @@ class RecBoleLayout(InteractionLog):
     def _read_details(self) -> DetailTable | None:
         path = next(iter(data_files(self._folder, "*.item")), None)
         if path is None:
+            if self.settings.required_details:
+                raise DataError(
+                    f"{self._folder} has no .item file, where the field of "
+                    f"{self.settings.required_details[0]} is looked for"
+                )
             return None
         fields, settings = _fields(path), self.settings
         called = {n: fields.get(column, column) for n, column in settings.details.items()}
@@ -131,7 +145,7 @@ class RecBoleLayout(InteractionLog):
             sequences = {n: c for n, c in fields.items() if c.endswith(":float_seq")}
             read = {"item": item} if self.features is not None else {"item": item, **sequences}
             table = read_table(path, read, needed=("item",), ids=list(read))
-            order = as_ids(table["item"], "item", text=True)
+            order = as_ids(table["item"], "item", True, Where(self.settings.item))
             for name in read.keys() - {"item"}:
                 found[name] = FeatureTable(order, _sequence(table[name], path.name))
         for name, file in (self.features or {}).items():

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids, places
 from graphdiff.datasets.io.folders import table_suffix
 from graphdiff.datasets.io.safe_npy import load_array
@@ -97,7 +98,7 @@ def _write_parquet(source: Path, modality: str, item: str, item_ids: pa.Array, f
     """Write features from a Parquet file, a few rows of it at a time."""
     try:
         file = pq.ParquetFile(source)
-        ids = as_ids(file.read(columns=[item])[item], "item")
+        ids = as_ids(file.read(columns=[item])[item], "item", where=Where(item))
         refuse_repeated_items(ids, modality)
         place = places(ids, item_ids)
         refuse_foreign(place, item_ids, ids, modality)

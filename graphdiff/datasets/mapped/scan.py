@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,9 +17,12 @@ from graphdiff.datasets.columns import (
     read_ratings,
     read_times,
     read_training_times,
+    refuse_ratings,
+    refuse_times,
     time_kind,
 )
-from graphdiff.datasets.ids import as_ids, places, refuse_missing, show
+from graphdiff.datasets.faults import NOWHERE, Where, refuse_infinite_in, refuse_missing_in
+from graphdiff.datasets.ids import INFINITE_HINTS, as_ids, places, plain, show
 from graphdiff.datasets.io.tables import column_names, is_text, refuse_repeated, table_files
 from graphdiff.datasets.io.text import DELIMITERS
 from graphdiff.datasets.mapped.columns import ROWS, Column
@@ -137,9 +140,10 @@ def read_log(
     ids: dict[str, pa.Array] = {}
     numbers = frame.select("user", "item", *roles)
     for node in ("user", "item"):
-        mapping, ids[node] = _numbered(frame, node, known[node], text)
+        name = settings.roles[node]
+        mapping, ids[node] = _numbered(frame, node, known[node], text, name)
         numbers = numbers.join(mapping.lazy(), on=node, how="left", maintain_order="left")
-    readers = _readers(frame, roles, settings.used_roles(roles))
+    readers = _readers(frame, roles, settings.used_roles(roles), settings.roles)
     columns = _written(numbers.drop("user", "item"), readers, place, settings.min_rating)
     if "user" not in columns:
         raise DataError("the log holds no interactions")
@@ -159,20 +163,26 @@ def read_log(
 Reader = Callable[[pa.Table], np.ndarray]
 
 
-def _readers(frame: pl.LazyFrame, roles: Sequence[str], used: set[str]) -> dict[str, Reader]:
+def _readers(
+    frame: pl.LazyFrame, roles: Sequence[str], used: set[str], called: Mapping[str, str]
+) -> dict[str, Reader]:
     """Return what reads each column; one that is not used and cannot be read is left out, with a
     warning."""
     found: dict[str, Reader] = {}
     for role in roles:
         try:
             if role == "timestamp":
-                found[role] = _time_reader(frame, role in used, "split" in {*roles} & used)
+                by_column = "split" in {*roles} & used
+                found[role] = _time_reader(frame, role in used, by_column, called[role])
             elif role == "split":
                 unique = frame.select(pl_col(role).unique()).collect(engine="streaming")
-                read_labels(unique[role].to_arrow())
+                labels = plain(unique[role].to_arrow())
+                if labels.null_count:
+                    refuse_missing_in(_pieces(frame, role, called[role]), role)
+                read_labels(labels)
                 found[role] = lambda table: read_labels(table["split"])
             else:
-                found[role] = lambda table: read_ratings(table["rating"])
+                found[role] = partial(_read_ratings, frame, called[role])
         except DataError as error:
             if role in used:
                 raise
@@ -184,26 +194,63 @@ def _readers(frame: pl.LazyFrame, roles: Sequence[str], used: set[str]) -> dict[
     return found
 
 
-def _time_reader(frame: pl.LazyFrame, used: bool, by_column: bool) -> Reader:
+def _read_ratings(frame: pl.LazyFrame, name: str, table: pa.Table) -> np.ndarray:
+    try:
+        return read_ratings(table["rating"])
+    except DataError:
+        refuse_ratings(_pieces(frame, "rating", name))
+        raise
+
+
+def _pieces(
+    frame: pl.LazyFrame, role: str, name: str, only_training: bool = False
+) -> Iterator[tuple[Any, Where]]:
+    """Yield a column in pieces with the numbers of their rows, for messages."""
+    first = 1
+    for table in _batches(frame.select([role, "split"] if only_training else [role])):
+        rows = np.arange(first, first + len(table))
+        first += len(table)
+        if only_training:
+            rows = rows[read_labels(table["split"]) == TRAINING]
+            table = _training(table)
+        yield plain(table[role]), Where(name, rows)
+
+
+def _time_reader(frame: pl.LazyFrame, used: bool, by_column: bool, name: str) -> Reader:
     """Return what reads the times.
 
     Args:
         frame: The log.
         used: Whether times are needed.
         by_column: Whether the split is a column.
+        name: What the file calls the column.
 
     Raises:
         DataError: If they cannot be read; where they are needed, reading them may raise it as well.
     """
     by_column = by_column and not used
     part = frame.select(["timestamp", "split"] if by_column else ["timestamp"])
-    kind = time_kind(_training(table) if by_column else table for table in _batches(part))
+
+    def explain() -> None:
+        # The message is that of the column as a whole, not of the piece that failed.
+        refuse_times(lambda: _pieces(frame, "timestamp", name, by_column))
+
+    try:
+        kind = time_kind(_training(table) if by_column else table for table in _batches(part))
+    except DataError:
+        explain()
+        raise
     cast = partial(_cast_times, kind)
 
     def read(table: pa.Table) -> np.ndarray:
-        if by_column:
-            return read_training_times(table["timestamp"], read_labels(table["split"]), cast)
-        return cast(table["timestamp"])
+        try:
+            if by_column:
+                labels = read_labels(table["split"])
+                return read_training_times(table["timestamp"], NOWHERE, labels, cast)
+            return cast(table["timestamp"])
+        except DataError:
+            explain()
+            raise
 
     if not used:
         for table in _batches(part):
@@ -215,7 +262,7 @@ def _training(table: pa.Table) -> pa.Table:
     return table.filter(pa.array(read_labels(table["split"]) == TRAINING))
 
 
-def _cast_times(kind: pa.DataType | None, column: Any) -> np.ndarray:
+def _cast_times(kind: pa.DataType | None, column: Any, where: Where = NOWHERE) -> np.ndarray:
     return read_times(column if kind is None else column.cast(kind))
 
 
@@ -243,7 +290,7 @@ def pl_col(name: str) -> pl.Expr:
 
 
 def _numbered(
-    frame: pl.LazyFrame, node: str, known: pa.Array | None, text: bool
+    frame: pl.LazyFrame, node: str, known: pa.Array | None, text: bool, name: str
 ) -> tuple[pl.DataFrame, pa.Array]:
     """Return the number of each raw id as it is written in the log, and the ids in order."""
     pl = import_polars()
@@ -251,7 +298,10 @@ def _numbered(
     column = written.to_arrow()
     if pa.types.is_large_string(column.type):
         column = column.cast(pa.string())
-    refuse_missing(column, node)
+    if plain(column).null_count:
+        refuse_missing_in(_pieces(frame, node, name), node)
+    if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+        refuse_infinite_in(_pieces(frame, node, name), node, INFINITE_HINTS)
     found = as_ids(column, node, text)
     if known is None:
         known = pc.unique(found)

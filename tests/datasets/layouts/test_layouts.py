@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from graphdiff.cli.main import app
 from graphdiff.datasets import load
 from graphdiff.describe import describe_dataset
+from graphdiff.errors import DataError
 from graphdiff.schema import INTERACTS, SPLITS, fingerprint, modalities, raw_ids, validate
 from tests.datasets import samples
 
@@ -78,6 +79,21 @@ def test_it_is_converted_and_read_back(layout, tmp_path):
         np.testing.assert_array_equal(
             back["item"][f"x_{modality}"].numpy(), data["item"][f"x_{modality}"].numpy()
         )
+
+
+@pytest.mark.parametrize(
+    "name", sorted({name for _, name in samples.LAYOUTS.values()} | {"mapped"})
+)
+def test_a_folder_that_does_not_exist_is_named(tmp_path, name):
+    for root, words in (("nosuch", "does not exist"), ("file", "is a file")):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DataError, match=f"the folder .*{root} {words}; give root"):
+            load(name, tmp_path / root)
+
+
+def test_a_folder_that_is_only_written_to_need_not_exist(tmp_path):
+    load("synthetic", tmp_path / "new", num_users=20, num_items=30)
+    assert (tmp_path / "new" / "processed" / "graph.safetensors").exists()
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -79,7 +79,8 @@ class TestTimes:
         assert found == {pair: known[pair] for pair in found}
 
     def test_a_log_without_them_has_none(self):
-        assert "time" not in from_frame(FRAME.drop(columns="date"), **NAMES)[INTERACTS]
+        names = {role: name for role, name in NAMES.items() if role != "timestamp"}
+        assert "time" not in from_frame(FRAME.drop(columns="date"), **names)[INTERACTS]
 
     def test_unreadable_ones_that_are_not_needed_are_left_out(self):
         frame = FRAME.assign(date=["?"] * len(FRAME))
@@ -154,12 +155,12 @@ class TestFrames:
             ({"ratios": [0.5, 0.5, 0.5]}, ConfigError, "sum to 1"),
             ({"user": "who"}, DataError, "the columns customer, .*, but not who; say what it is"),
             (
-                {"timestamp": "when", "split": "global_time"},
+                {"timestamp": "timestamp", "split": "global_time"},
                 DataError,
-                "no column 'when' to split by",
+                "no column 'timestamp' to split by",
             ),
             ({"split": "column"}, DataError, "no column 'split' to split by"),
-            ({"rating": "fun", "min_rating": 3}, DataError, "no column of ratings"),
+            ({"rating": "rating", "min_rating": 3}, DataError, "no column of ratings"),
             ({"k_core": 4}, DataError, "nothing is left of the log at k_core=4"),
         ],
     )
@@ -277,7 +278,10 @@ class TestFiles:
             ({"article": ["x"], "x": [["one"]]}, "lists of other than numbers"),
             ({"article": ["x"], "x_0": ["one"]}, "holds other than numbers"),
             ({"name": ["x"], "x": [[1]]}, "but not item"),
-            ({"article": ["x", None], "x": [[1], [2]]}, "1 rows have no item"),
+            (
+                {"article": ["x", None], "x": [[1], [2]]},
+                "1 row has no item: row 2 of the col",
+            ),
             ({"article": ["x", "y"], "x": [[1.0, None], [2.0, 2.0]]}, "NaN in part of the row"),
         ],
     )

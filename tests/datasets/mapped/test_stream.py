@@ -1,6 +1,7 @@
 """A log streamed to a mapped folder is the same as a log read as a whole."""
 
 import itertools
+import re
 import warnings
 
 import numpy as np
@@ -203,8 +204,8 @@ def test_listed_items_features_and_titles(tmp_path, suffix, k_core):
     ("change", "words"),
     [
         (lambda f: f.drop(columns="item"), "but not item"),
-        (lambda f: f.assign(user=[None, *f["user"][1:]]), "1 rows have no user"),
-        (lambda f: f.assign(item=[None, *f["item"][1:]]), "1 rows have no item"),
+        (lambda f: f.assign(user=[None, *f["user"][1:]]), "1 row has no user"),
+        (lambda f: f.assign(item=[None, *f["item"][1:]]), "1 row has no item"),
         (lambda f: f[:0], "holds no interactions"),
     ],
 )
@@ -238,3 +239,76 @@ def test_order_statistics(kind):
     found = ordered_at(lambda: np.array_split(values, 6), places)
     assert found.dtype == kind
     assert found.tolist() == np.sort(values)[places].tolist()
+
+
+#: Faults of a log: how each changes it, and what is said.
+FAULTS = {
+    "one missing user": (
+        {"who": {4: None}},
+        "1 row has no user: row 5 of the column who, counted from 1 without a header; leave it out",
+    ),
+    "missing users": (
+        {"who": dict.fromkeys((60, 2, 30, 199))},
+        "4 rows have no user: rows 3, 31, 61, … of the column who, counted from 1 without a header",
+    ),
+    "missing items": ({"item": {7: None, 70: None}}, "2 rows have no item: rows 8, 71 of the col"),
+    "missing times": ({"when": {50: None, 3: None}}, "2 rows have no timestamp: rows 4, 51 of the"),
+    "a bad date": (
+        {"when": {57: "31/12/2020", 90: "soon"}},
+        "the timestamp in row 58 of the column when, counted from 1 without a header, is "
+        "'31/12/2020'; give numbers, or dates as in ISO 8601: 2020-12-31",
+    ),
+    "a date at the top": ({"when": {0: "soon"}}, "the timestamp in row 1 of the column when"),
+    "a number among dates": ({"when": {40: "7"}}, "is '7', unlike those above it; give numbers"),
+    "a bad and a missing date": ({"when": {5: "soon", 80: None}}, "1 row has no timestamp: row 81"),
+    "a bad rating": (
+        {"stars": {33: "good"}},
+        "the rating in row 34 of the column stars, counted from 1 without a header, is 'good'; "
+        "give numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_located_in_the_same_words(tmp_path, suffix, fault):
+    changes, message = FAULTS[fault]
+    days = pd.date_range("2026-02-24", periods=200, freq="h").strftime("%Y-%m-%d %H:%M:%S")
+    frame = pd.DataFrame({"who": np.arange(200) % 20, "item": np.arange(200) % 30, "when": days})
+    frame = frame.assign(stars=4).astype(object)
+    for column, values in changes.items():
+        for row, value in values.items():
+            frame.loc[row, column] = value
+    frame = frame.astype({"when": "string", "stars": "string"})
+    write(tmp_path / "source", frame, suffix)
+    names = {"user": "who", "timestamp": "when", "rating": "stars"}
+    settings = {**names, "split": "global_time", "min_rating": 1}
+    with pytest.raises(DataError, match=re.escape(message)):
+        load("csv", tmp_path / "source", **settings)
+    assert compare(tmp_path / "source", tmp_path / "out", **settings) is None
+
+
+@pytest.mark.parametrize("column", ["user", "timestamp"])
+def test_infinite_numbers_are_located_in_the_same_words(tmp_path, column):
+    frame = random_log(1).astype({column: float})
+    frame.loc[[30, 90], column] = np.inf
+    write(tmp_path / "source", frame, "parquet")
+    message = f"2 rows have an infinite {column}: rows 31, 91 of the column {column}, counted from"
+    with pytest.raises(DataError, match=message):
+        load("csv", tmp_path / "source", by="time")
+    assert compare(tmp_path / "source", tmp_path / "out", by="time") is None
+
+
+@pytest.mark.parametrize("value", [None, "soon"])
+def test_faults_of_training_times_are_located_in_the_log(tmp_path, value):
+    frame = random_log(0)[["user", "item"]].drop_duplicates()
+    frame["split"] = np.where(np.arange(len(frame)) % 2, "train", "test")
+    frame["timestamp"] = pd.Series("2026-01-01", frame.index, dtype="string")
+    frame.iloc[[41, 44], 3] = value  # The latter is held out.
+    write(tmp_path / "source", frame, "csv")
+    found = []
+    for read in (load, lambda name, folder: convert(folder, tmp_path / "out", name, "mapped")):
+        with pytest.warns(UserWarning, match="row 42 of the column timestamp") as caught:
+            read("csv", tmp_path / "source")
+        found.append([str(one.message) for one in caught if "row 42" in str(one.message)])
+    assert found[0] == found[1]
