@@ -15,6 +15,7 @@ import graphdiff
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.serving.access import Access, check_host
 from graphdiff.serving.batching import Batcher
+from graphdiff.serving.items import ItemIds
 from graphdiff.serving.messages import (
     AddItemsRequest,
     ExplainRequest,
@@ -65,7 +66,8 @@ class Service:
         """Answer one request, together with others.
 
         Raises:
-            DataError: If a limit is exceeded or an item is unknown.
+            DataError: If a limit is exceeded or an item is unknown; where unknown items are to be
+                left out, if no other one remains.
             Overloaded: If too many requests wait.
         """
         limits, served = self.limits, self.served
@@ -74,6 +76,9 @@ class Service:
         _within("candidates", asked.candidates or asked.candidate_index, limits.candidates)
         _check_k(asked.k, limits)
         self.metrics.count_ids(served.item_ids, asked.history or ())
+        unknown: list[str] = []
+        if asked.ignore_unknown:
+            asked, unknown = _without_unknown(asked, served.item_ids)
         candidates = None
         if asked.candidates is not None or asked.candidate_index is not None:
             candidates = _indices(served, asked.candidates, asked.candidate_index)
@@ -89,6 +94,7 @@ class Service:
             items=[served.items.scored(index, score) for _, index, score in answer.items],
             gate=answer.gate,
             gate_is_personal=answer.gate_is_personal,
+            unknown=unknown,
             model=served.name,
         )
 
@@ -230,6 +236,22 @@ def _within(what: str, found: Sequence[Any] | None, limit: int) -> None:
 def _check_k(k: int, limits: Limits) -> None:
     if k > limits.k:
         raise DataError(f"k: {k} is over the limit of {limits.k}")
+
+
+def _without_unknown(asked: RecommendRequest, known: ItemIds) -> tuple[RecommendRequest, list[str]]:
+    """Return a request without raw ids that are not known, and these."""
+    unknown, kept = [], {}
+    for name in ("history", "exclude", "candidates"):
+        ids = getattr(asked, name)
+        if ids is None:
+            continue
+        kept[name] = [one for one in ids if one in known]
+        unknown += [one for one in ids if one not in known]
+        if ids and not kept[name] and name != "exclude":
+            raise DataError(
+                f"{name}: none of {len(ids)} ids is among the {len(known)} items of this model"
+            )
+    return asked.model_copy(update=kept), list(dict.fromkeys(unknown))
 
 
 def _indices(served: Served, ids: list[str] | None, indices: list[int] | None) -> list[int]:

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    StrictBool,
     StrictInt,
     StrictStr,
     model_validator,
@@ -76,6 +77,12 @@ class RecommendRequest(_Body):
     )
     candidate_index: list[StrictInt] | None = Field(
         None, min_length=1, description="The same by index, instead of `candidates`."
+    )
+
+    ignore_unknown: StrictBool = Field(
+        False,
+        description="Leave out raw ids that the model does not know, such as of the newest items, "
+        "and list them in the answer, instead of refusing the request.",
     )
 
     @model_validator(mode="after")
@@ -179,6 +186,7 @@ class RecommendResponse(BaseModel):
     gate_is_personal: bool = Field(
         False, description="Whether users differ in the weights of the modalities."
     )
+    unknown: list[str] = Field([], description="Raw ids that were left out.")
     model: str
 
 

@@ -127,6 +127,26 @@ def test_kind_f_ids_of_an_answer_mean_the_same_when_posted_back(ids):
         }
 
 
+def test_unknown_items_are_left_out_where_that_is_asked_for(client):
+    known = {"history": ["item-0", "item-3"], "candidates": ["item-1", "item-2", "item-4"]}
+    expected = client.post("/recommend", json=known).json()
+    assert expected["unknown"] == []
+    asked = {
+        "history": ["item-0", "new-1", "item-3"],
+        "candidates": ["item-1", "new-2", "item-2", "item-4"],
+        "exclude": ["new-1"],
+        "ignore_unknown": True,
+    }
+    found = client.post("/recommend", json=asked).json()
+    assert found["unknown"] == ["new-1", "new-2"]
+    assert [one["item"] for one in found["items"]] == [one["item"] for one in expected["items"]]
+    assert found["items"][0]["score"] == pytest.approx(expected["items"][0]["score"], rel=1e-5)
+    for name in ("history", "candidates"):
+        answer = client.post("/recommend", json=known | {name: ["new-1"], "ignore_unknown": True})
+        assert answer.status_code == 422
+        assert f"{name}: none of 1 ids is among the 40 items" in answer.text
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
