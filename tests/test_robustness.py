@@ -48,7 +48,7 @@ def test_robustness_measures_each_level_once(tmp_path, measured):
     assert "| ease | 0.5 |" in page.read_text()
     robustness.main([*given, "--noise", "0", "0.5", "0.8", "--resume"])
     assert len(measured) == 6
-    with pytest.raises(SystemExit, match="another fingerprint"):
+    with pytest.raises(SystemExit, match="fingerprint of the data"):
         robustness.main([*given, "--resume", "--dataset-options", "num_users=61"])
 
 

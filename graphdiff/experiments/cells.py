@@ -191,16 +191,15 @@ class Experiment(ABC):
         if not self.execution.resume or path is None or not path.exists():
             return {}
         earlier = read_results(path)
-        same = {
-            "fingerprint": earlier.get("fingerprint") in self.fingerprints,
-            "protocol": self.protocol.agrees_with(earlier.get("protocol", {})),
-        }
-        for name, fits in same.items():
-            if not fits:
-                raise ConfigError(
-                    f"{path} was written with another {name}; give another --out, or leave out "
-                    "--resume"
-                )
+        theirs, different = earlier.get("fingerprint"), []
+        if theirs not in self.fingerprints:
+            different = [f"fingerprint of the data {theirs} instead of {self.fingerprints[0]}"]
+        different += self.protocol.differences(earlier.get("protocol", {}))
+        if different:
+            raise ConfigError(
+                f"{path} holds results of another run: {', '.join(different)}; give another "
+                "--out, or replace them without --resume"
+            )
         others = [*earlier.get("earlier_machines", []), earlier.get("machine", {})]
         if others := [one for one in others if one and one != self.result["machine"]]:
             self.result["earlier_machines"] = others

@@ -62,14 +62,17 @@ class Protocol:
             **({"split": self.split} if self.split is not None else {}),
         }
 
-    def agrees_with(self, stated: Mapping[str, Any]) -> bool:
-        """Return whether results that state this protocol were made under the same one.
+    def differences(self, stated: Mapping[str, Any]) -> list[str]:
+        """Return in words in what results that state a protocol were made under another one.
 
         Results are compared by what was done, not by how they describe it. The limit of time may
         differ; see :meth:`allows`.
         """
-        mine = {name: value for name, value in asdict(self).items() if name != "max_minutes"}
-        return all(stated.get(name) == value for name, value in mine.items())
+        return [
+            f"{name} {stated.get(name)} instead of {value}"
+            for name, value in asdict(self).items()
+            if name != "max_minutes" and stated.get(name) != value
+        ]
 
     def allows(self, figures: Mapping[str, Any]) -> bool:
         """Return whether a training, measured under any limit of time, ends as under this one.

@@ -88,9 +88,12 @@ def test_processes_give_the_figures_of_this_process():
 def test_results_of_other_data_or_another_protocol_are_not_resumed(tmp_path):
     out = tmp_path / "cells.json"
     cell_list(out)[0].run([cell()])
-    with pytest.raises(ConfigError, match="written with another fingerprint; give another --out"):
+    with pytest.raises(
+        ConfigError,
+        match=r"another run: fingerprint of the data .* instead of .*; give another --out",
+    ):
         cell_list(out, resume=True, data=noisy())
-    with pytest.raises(ConfigError, match="written with another protocol"):
+    with pytest.raises(ConfigError, match=r"another run: epochs \d+ instead of \d+;"):
         cell_list(out, resume=True, protocol=Protocol(epochs=3))
     # The words for what was masked may change; what was done may not.
     stored = json.loads(out.read_text())
