@@ -105,6 +105,7 @@ def prepare(data: HeteroData) -> HeteroData:
         DataError: If something does not fit, with what was found and what was expected.
 
     Example:
+        >>> from torch_geometric.data import HeteroData
         >>> data = HeteroData()
         >>> data["user"].num_nodes, data["item"].num_nodes = 1, 2
         >>> data["user", "interacts", "item"].edge_index = torch.tensor([[0], [1]])
