@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,8 @@ from graphdiff.errors import ConfigError
 def connected(address: str | None) -> Iterator[Any]:
     """Connect to a cluster for the duration of a ``with`` block, which gets the module ``ray``.
 
-    Workers import the package, so it must be installed on every machine.
+    Workers import the package, so it must be installed on every machine. Ray reports nothing on its
+    use unless the environment variable ``RAY_USAGE_STATS_ENABLED`` is 1.
 
     Args:
         address: Address of the head node, or ``"auto"``; None for that in ``RAY_ADDRESS``, or a
@@ -29,6 +31,8 @@ def connected(address: str | None) -> Iterator[Any]:
         raise ConfigError(
             "the engine ray needs ray; install it with: pip install 'graphdiff-rec[cluster]'"
         ) from None
+    # Reports on its use, and the thread that measures for them, are Ray's default.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         yield ray
         return

@@ -1,5 +1,7 @@
 """A cluster of two nodes on this machine."""
 
+import threading
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -41,6 +43,8 @@ def test_ray_trains_tunes_and_scores_what_this_process_does(cluster, tmp_path):
     check_training(tmp_path)
     check_tuning(tmp_path)
     check_scoring(*cluster, tmp_path)
+    # Ray's own measurements for reports on its use go on in a thread.
+    assert not [one.name for one in threading.enumerate() if "usage" in one.name]
 
 
 def check_training(folder):
