@@ -231,8 +231,9 @@ def gains(
                         )
                     row["interval_seeds"] = len(difference)
                     gain = fmean(means[seed] for seed in both) / base - 1
-                    interval = bootstrap_over_seeds(np.stack(difference)) / base
-                    moved = gain - np.stack(difference).mean() / base
+                    apart = np.stack(difference)
+                    interval = bootstrap_over_seeds(apart) / base
+                    moved = gain - apart.mean() / base
                     figures["gain"], figures["interval"] = gain, (interval + moved).tolist()
                 row[metric] = figures
             found.append(row)

@@ -115,8 +115,9 @@ class RecDataset(InMemoryDataset):
                 f"{', '.join(self.raw_file_names)} or is to hold them"
             )
         must_exist = self.needs_root and type(self).download is RecDataset.download
-        if root is not None and must_exist and not os.path.isdir(os.path.expanduser(root)):
-            found = "is a file" if os.path.isfile(os.path.expanduser(root)) else "does not exist"
+        folder = None if root is None else os.path.expanduser(root)
+        if folder is not None and must_exist and not os.path.isdir(folder):
+            found = "is a file" if os.path.isfile(folder) else "does not exist"
             raise DataError(f"the folder {root} {found}; give root, the folder of the files")
         super().__init__(
             None if root is None else str(root),

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from graphdiff.errors import DataError
+from graphdiff.schema.words import SHOWN
 
-#: Number of rows that a message lists.
-SHOWN = 3
 #: How rows are counted, for messages.
 COUNTED = "counted from 1 without a header"
 

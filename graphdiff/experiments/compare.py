@@ -179,13 +179,14 @@ def _contestants(
     folder = None if isinstance(tuned, bool) else Path(tuned)
     found = []
     for model in named_models(models):
-        earlier = 0 if dataset is None else trainings_of_defaults(dataset, model.name)
         if (given := settings.get(model.name)) is not None:
-            found.append(Contestant(model, given, earlier_runs=earlier))
+            one = Contestant(model, given)
         elif dataset is None or tuned is False:
-            found.append(Contestant(model, earlier_runs=earlier))
+            one = Contestant(model)
         else:
-            found.append(Contestant.tuned(model, dataset, folder, data))
+            one = Contestant.tuned(model, dataset, folder, data)
+        earlier = 0 if dataset is None else trainings_of_defaults(dataset, model.name)
+        found.append(replace(one, earlier_runs=earlier))
     names = [one.name for one in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(

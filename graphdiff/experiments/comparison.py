@@ -17,7 +17,7 @@ from graphdiff.experiments.cells import Cell, Execution, Experiment, Outcome
 from graphdiff.experiments.evidence import UserValues, statistics
 from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
-from graphdiff.experiments.tuned import trainings_of_defaults, tuning_record
+from graphdiff.experiments.tuned import tuning_record
 from graphdiff.models.presets import NamedModel
 from graphdiff.schema import fingerprint, modalities
 from graphdiff.transforms import DropFeatures
@@ -62,8 +62,7 @@ class Contestant:
         """
         unused: list[str] = []
         found = tuning_record(dataset, model.name, folder, data=data, report=unused.append)
-        earlier = trainings_of_defaults(dataset, model.name)
-        return cls(model, found.get("settings", {}), found, earlier, unused)
+        return cls(model, found.get("settings", {}), found, unused=unused)
 
     @property
     def name(self) -> str:

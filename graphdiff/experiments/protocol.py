@@ -94,7 +94,8 @@ def exceeds(figures: Mapping[str, Any], minutes: float | None) -> bool:
         minutes: The limit; None for none.
     """
     # A training under the limit itself may be done at the validation at which its time is up.
-    if minutes is None or figures.get("max_minutes") == minutes:
+    # Results of earlier versions state the limit only where it ended the training.
+    if minutes in (None, figures.get("max_minutes"), figures.get("out_of_time")):
         return False
     # A training has one validation at least.
     return len(figures["history"]) > 1 and figures["train_seconds"] >= 60 * minutes

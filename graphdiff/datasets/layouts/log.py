@@ -13,7 +13,7 @@ from graphdiff.datasets.arguments import Delimiter
 from graphdiff.datasets.base import RecDataset, TimedLog
 from graphdiff.datasets.encoders import TextEncoder, encode_images, text_encoder
 from graphdiff.datasets.interactions import Interactions
-from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
+from graphdiff.datasets.io.tables import column_names, is_text, read_table
 from graphdiff.datasets.item_details import DetailTable
 from graphdiff.datasets.item_features import (
     Encoder,
@@ -197,9 +197,7 @@ class InteractionLog(RecDataset):
         """Return the log, its columns named by role, and whether it came from a text file."""
         path, settings = self._folder / self._where.interactions(), self.settings
         if settings.named_columns:
-            there = column_names(path, self.delimiter, self.names)
-            if settings.user in there and settings.item in there:
-                refuse_absent(there, settings.named_columns, path.name)
+            settings.check_named(column_names(path, self.delimiter, self.names), path.name)
         table = read_table(
             path,
             settings.roles,

@@ -111,6 +111,16 @@ class LogSettings(BaseModel):
         refuse_absent(names, self.named_columns, where)
         return found
 
+    def check_named(self, there: Collection[str], where: str) -> None:
+        """Refuse a table that lacks what :attr:`named_columns` lists. That there are no users or no
+        items comes first, and is for the reader of the table to say.
+
+        Raises:
+            DataError: If a column is missing.
+        """
+        if self.user in there and self.item in there:
+            refuse_absent(there, self.named_columns, where)
+
     @property
     def named_columns(self) -> dict[str, str]:
         """Return, by setting, the optional columns of the log that were given a name, so that they

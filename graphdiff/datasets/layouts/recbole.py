@@ -17,7 +17,6 @@ from graphdiff.datasets.io.tables import (
     column_names,
     concatenated,
     read_table,
-    refuse_absent,
     refuse_repeated,
 )
 from graphdiff.datasets.item_details import DetailTable, read_details
@@ -109,8 +108,7 @@ class RecBoleLayout(InteractionLog):
         for name in self._inter_files():
             path = self._folder / name
             fields = _fields(path)
-            if self.settings.user in fields and self.settings.item in fields:
-                refuse_absent(fields, self.settings.named_columns, path.name)
+            self.settings.check_named(fields, path.name)
             roles = {role: fields.get(field, field) for role, field in self.settings.roles.items()}
             part = read_table(path, roles, needed=("user", "item"), ids=("user", "item"))
             split = _part(name)
