@@ -47,11 +47,11 @@ STEPS: dict[str, dict[str, Any]] = {
 }
 #: Operators that launch no kernel: views and allocations.
 VIEWS_AND_ALLOCATIONS = """
-_local_scalar_dense _reshape_alias alias as_strided broadcast_tensors chunk contiguous detach
-detach_ diagonal empty empty_like empty_strided expand expand_as flatten is_nonzero item lift_fresh
-mH mT movedim narrow new_empty permute reshape resize_ resolve_conj resolve_neg result_type select
-set_ slice split split_with_sizes squeeze t tensor_split to transpose unbind unflatten unsqueeze
-view view_as
+_local_scalar_dense _reshape_alias alias as_strided broadcast_tensors chunk col_indices contiguous
+crow_indices detach detach_ diagonal empty empty_like empty_strided expand expand_as flatten
+is_nonzero item lift_fresh mH mT movedim narrow new_empty permute reshape resize_ resolve_conj
+resolve_neg result_type select set_ slice split split_with_sizes squeeze t tensor_split to transpose
+unbind unflatten unsqueeze values view view_as
 """
 IDLE = frozenset(VIEWS_AND_ALLOCATIONS.split())
 
