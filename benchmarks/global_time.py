@@ -2,6 +2,8 @@
 
     python benchmarks/global_time.py --dataset csv --root DIR --dataset-options timestamp=date \
         --models ld4mrec lightgcn ease popularity --seeds 3 --out time.json --markdown time.md
+    python benchmarks/global_time.py --dataset synthetic-drift --dataset-options split=ratio \
+        --out time.json
 
 The models are compared on a log with timestamps under its usual split (that of the options, by
 default a random one per user) and under split=global_time: one cut-off for all users. The page
@@ -23,6 +25,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
+from graphdiff.errors import ConfigError
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import named_models
 from graphdiff.files import write_text
@@ -49,6 +52,11 @@ def run(options: argparse.Namespace) -> CellList:
     arguments = {**shared.dataset_options(options), "split": "global_time"}
     later = datasets.load(options.dataset, options.root, **arguments)[0]
     graphs = {USUAL: experiment.data, GLOBAL_TIME: later}
+    if fingerprint(later) == fingerprint(experiment.data):
+        raise ConfigError(
+            f"{options.dataset} is split at a global point in time as it is; name the other split, "
+            "such as --dataset-options split=ratio"
+        )
     experiment.result["splits"] = {name: describe(data) for name, data in graphs.items()}
     models = named_models(options.models)
     experiment.run(cells(graphs, models, options.seeds))

@@ -140,6 +140,17 @@ def test_models_are_ranked_under_both_splits(tmp_path, measured, capsys):
     assert len(measured) == 6
 
 
+def test_equal_splits_are_refused(tmp_path, measured):
+    given = ["--dataset", "synthetic-drift", "--out", str(tmp_path / "t.json"), "--quiet"]
+    small = ["--dataset-options", "num_users=60", "num_items=40", "num_days=6"]
+    models = ["--models", "popularity", "ease"]
+    with pytest.raises(SystemExit, match="name the other split"):
+        global_time.main([*given, *small, *models])
+    assert not measured
+    global_time.main([*given, *small, "split=ratio", *models])
+    assert len(measured) == 4
+
+
 def test_rank_correlation():
     def cell(model, split, value):
         test = {"recall@20": value, "ndcg@20": -value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -48,9 +48,9 @@ class SyntheticDrift(RecDataset):
       drawn at random. A new item is chosen more often at first.
     * Each interaction has a time, in seconds from the first day on, and none is noise.
 
-    The graph is split at two points in time (80 %, 10 %, 10 %). With times, the data is for
-    comparing models that are retrained, updated and left unchanged:
-    ``graphdiff backtest --dataset synthetic-drift``.
+    The graph is split 80 %, 10 %, 10 %. With times, the data is for comparing models that are
+    retrained, updated and left unchanged, ``graphdiff backtest --dataset synthetic-drift``, and
+    splits, ``benchmarks/global_time.py``.
 
     Args:
         seed: Seed of everything random (default: 0).
@@ -58,6 +58,8 @@ class SyntheticDrift(RecDataset):
         num_items: I, at least 20 (default: 1000).
         num_days: Days, at least 5 (default: 60).
         drift: Share of a taste that is replaced by the last day, from 0 to 1 (default: 0.8).
+        split: ``"global_time"`` splits all interactions at two points in time, ``"ratio"`` those of
+            each user at random (default: ``"global_time"``).
         root: Folder to store the graph in (default: none, nothing is written).
         transform: Applied to the graph at every access (default: none).
         pre_transform: Applied once (default: none).
@@ -78,13 +80,14 @@ class SyntheticDrift(RecDataset):
         num_items: Integer = 1000,
         num_days: Integer = 60,
         drift: Number = 0.8,
+        split: Literal["global_time", "ratio"] = "global_time",
         root: str | Path | None = None,
         transform: Callable[[HeteroData], HeteroData] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
     ) -> None:
         self.seed, self.num_users, self.num_items = seed, num_users, num_items
-        self.num_days, self.drift = num_days, drift
+        self.num_days, self.drift, self.split = num_days, drift, split
         for name, least in SMALLEST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give at least {least}")
@@ -95,12 +98,12 @@ class SyntheticDrift(RecDataset):
     @property
     def parameters(self) -> dict[str, Any]:
         """Arguments that the graph depends on."""
-        return {name: getattr(self, name) for name in (*SMALLEST, "drift")}
+        return {name: getattr(self, name) for name in (*SMALLEST, "drift", "split")}
 
     def read(self) -> HeteroData:
-        """Generate the log and split it at two points in time."""
+        """Generate the log and split it."""
         log, features = self.read_log()
-        settings = LogSettings.of(split="global_time")
+        settings = LogSettings.of(split=self.split)
         return log_to_data(
             log, settings, features, log.user_ids, log.item_ids, unnamed=["user", "item"]
         )

@@ -51,6 +51,17 @@ def test_the_graph_has_the_times_of_training(dataset):
     assert store.time.max() < min(later)
 
 
+def test_interactions_of_each_user_can_be_split_at_random():
+    log, store = small().read_log().log, small(split="ratio")[0][INTERACTS]
+    parts = [store.edge_index, store.val_edge_label_index, store.test_edge_label_index]
+    assert sum(part.size(1) for part in parts) == len(log)
+    # Some that are held out are earlier than some that are trained on.
+    later = small()[0][INTERACTS].time.max()
+    assert store.time.max() > later
+    with pytest.raises(ConfigError, match="split"):
+        small(split="column")
+
+
 def test_users_and_items_keep_arriving(dataset):
     log = dataset.read_log().log
     for cutoff in cutoff_times(log.time, 4):
