@@ -48,6 +48,15 @@ class TablePrecision(StrEnum):
     int8 = "int8"
 
 
+Explore = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Least share of a list for items without interactions."),
+]
+Discount = Annotated[
+    float, typer.Option(min=0, help="What popular items lose, for more of the tail; 0: nothing.")
+]
+
+
 def evaluate(
     run: Run,
     root: Root = None,
@@ -60,6 +69,8 @@ def evaluate(
             help="Mask validation items in the test ranking.", show_default="as in training"
         ),
     ] = None,
+    explore: Explore = 0.0,
+    popularity_discount: Discount = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Rank the whole catalogue for every held-out user and print the metrics."""
@@ -73,7 +84,13 @@ def evaluate(
     import_model(model)
     import_dataset(dataset)
     trained, data = open_run(run, root, config)
-    metrics = evaluate_model(trained, data, split.value, mask_validation=mask_validation)
+    metrics = evaluate_model(
+        trained,
+        data,
+        split.value,
+        mask_validation=mask_validation,
+        recommend={"explore": explore, "popularity_discount": popularity_discount},
+    )
     masked = describe_masking(mask_validation)
     if as_json:
         print(json.dumps({"split": split.value, "masked": masked, **metrics}, indent=2))
@@ -95,6 +112,8 @@ def recommend(
     why: Annotated[
         bool, typer.Option("--why", help="Give the reasons for each item; for LD4MRec.")
     ] = False,
+    explore: Explore = 0.0,
+    popularity_discount: Discount = 0.0,
     model: ModelClass = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +134,9 @@ def recommend(
         ids = _split_history(history or [])
         asked = {"history": ids}
         known = {"history": [ids]}
-    items, scores = trained.recommend(**known, k=k)
+    items, scores = trained.recommend(
+        **known, k=k, explore=explore, popularity_discount=popularity_discount
+    )
     catalogue = trained.catalogue
     found = [
         {**_described(catalogue, item), "score": score}

@@ -6,10 +6,10 @@ defined in :mod:`graphdiff.evaluation.metrics` and :mod:`graphdiff.evaluation.be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import torch
 from rich.console import Console
@@ -66,6 +66,7 @@ def evaluate(
     batch_size: int = 1024,
     progress: bool = False,
     *,
+    recommend: Mapping[str, Any] | None = None,
     per_user: Literal[False] = False,
 ) -> dict[str, float]: ...
 
@@ -80,6 +81,7 @@ def evaluate(
     batch_size: int = 1024,
     progress: bool = False,
     *,
+    recommend: Mapping[str, Any] | None = None,
     per_user: Literal[True],
 ) -> pd.DataFrame: ...
 
@@ -93,6 +95,7 @@ def evaluate(
     batch_size: int = 1024,
     progress: bool = False,
     *,
+    recommend: Mapping[str, Any] | None = None,
     per_user: bool = False,
 ) -> dict[str, float] | pd.DataFrame:
     """Return the metrics of a model on the held-out items of a split, averaged over users.
@@ -113,6 +116,8 @@ def evaluate(
             :func:`describe_masking`. (default: False)
         batch_size: Users ranked at a time. (default: 1024)
         progress: Show a progress bar on standard error. (default: False)
+        recommend: Further options of the model's ``recommend``, such as
+            ``{"popularity_discount": 0.2}``. (default: None)
         per_user: Return the metrics of each user instead of their means. (default: False)
 
     Returns:
@@ -131,7 +136,9 @@ def evaluate(
             not know, or its categories of items do not fit.
         GraphDiffError: If what the model returns is not a ranking.
     """
-    ranking = rank(model, data, split, ks, mask_validation, batch_size, progress)
+    ranking = rank(
+        model, data, split, ks, mask_validation, batch_size, progress, recommend=recommend
+    )
     if per_user:
         import pandas as pd  # Takes half a second, which nothing else here needs.
 
@@ -148,6 +155,8 @@ def evaluate_users(
     mask_validation: bool = False,
     batch_size: int = 1024,
     progress: bool = False,
+    *,
+    recommend: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
     """Return the metrics of a model for each user, for a paired test against another model.
 
@@ -158,7 +167,10 @@ def evaluate_users(
         ``"recall@10"``, ``"ndcg@10"``, ... their values, float32 ``[n]``. Coverage and what lies
         beyond accuracy are missing, since they are not properties of one user. All on the CPU.
     """
-    return rank(model, data, split, ks, mask_validation, batch_size, progress).users()
+    ranking = rank(
+        model, data, split, ks, mask_validation, batch_size, progress, recommend=recommend
+    )
+    return ranking.users()
 
 
 def describe_masking(mask_validation: bool) -> str:
@@ -259,6 +271,8 @@ def rank(
     mask_validation: bool = False,
     batch_size: int = 1024,
     progress: bool = False,
+    *,
+    recommend: Mapping[str, Any] | None = None,
 ) -> Ranking:
     """Rank the catalogue for the users of a split, once for everything to be measured on it.
 
@@ -267,7 +281,7 @@ def rank(
     """
     check_evaluation(data, split, ks, mask_validation, batch_size)
     num_items = int(data[ITEM].num_nodes)
-    options = _without_added_items(model, num_items)
+    options = {**(recommend or {}), **_without_added_items(model, num_items)}
     held_out = _held_out(data, split)
     user = held_out[0].unique()
     masked = _held_out(data, "val") if mask_validation else held_out[:, :0]

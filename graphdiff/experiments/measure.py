@@ -8,7 +8,6 @@ training items, by the same code for every model.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -23,7 +22,7 @@ from graphdiff.errors import RunError
 from graphdiff.evaluation.beyond_accuracy import beyond_accuracy
 from graphdiff.evaluation.groups import item_groups, user_groups
 from graphdiff.evaluation.noise import cross_fitted_scores, noise_auc, score_auc
-from graphdiff.evaluation.ranking import Ranking, RecommendsItems, rank
+from graphdiff.evaluation.ranking import Ranking, rank
 from graphdiff.experiments.memory import PeakMemory
 from graphdiff.models.base import Recommender
 from graphdiff.schema import INTERACTS
@@ -162,23 +161,25 @@ def run_cell(
 
             scores = cross_fitted_scores(trained, data, folds, seed)
             cell["cross_fitted"] = score_auc(scores, data)
-    ranked: RecommendsItems = recommender
     if recommend:
-        ranked = WithOptions(recommender, recommend)
-        cell["val"] = rank(ranked, data, "val", KS).mean()
+        cell["val"] = rank(recommender, data, "val", KS, recommend=recommend).mean()
     of_views = _views(cell, recommender, data, views) if views else {}
     if not test:
         return cell, of_views
-    users = _test(cell, ranked, data, mask_validation)
-    cell["inference_seconds"] = inference_seconds(ranked, data)
+    users = _test(cell, recommender, data, mask_validation, recommend)
+    cell["inference_seconds"] = inference_seconds(recommender, data, recommend)
     return cell, users
 
 
 def _test(
-    cell: dict[str, Any], model: RecommendsItems, data: HeteroData, mask_validation: bool
+    cell: dict[str, Any],
+    model: Recommender,
+    data: HeteroData,
+    mask_validation: bool,
+    recommend: dict[str, Any] | None,
 ) -> dict[str, np.ndarray]:
     """Add the test figures to a cell; return the values per user."""
-    ranking = rank(model, data, "test", KS, mask_validation)
+    ranking = rank(model, data, "test", KS, mask_validation, recommend=recommend)
     users = ranking.users()
     cell["test"] = ranking.mean() | beyond_accuracy(ranking.pairs, KS, data)
     cell["groups"] = {
@@ -205,9 +206,9 @@ def _views(
     """Add the validation figures of views to a cell; return the values per user."""
     cell["views"], values = {}, {}
     for name, options in views.items():
-        ranking = rank(WithOptions(model, options), data, "val", KS)
+        ranking = rank(model, data, "val", KS, recommend=options)
         users = ranking.users()
-        cell["views"][name] = ranking.mean()
+        cell["views"][name] = ranking.mean() | beyond_accuracy(ranking.pairs, KS, data)
         values["user"] = users["user"].numpy()
         values |= {f"{name}/{metric}": users[metric].numpy() for metric in EVIDENCE}
     return values
@@ -242,26 +243,17 @@ def describe_groups(data: HeteroData) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-@dataclass(frozen=True)
-class WithOptions:
-    """A model whose ``recommend`` is called with further options."""
-
-    model: Recommender
-    options: dict[str, Any]
-
-    def recommend(self, user_index: Tensor, **kwargs: Any) -> Any:
-        """Return the model's recommendations."""
-        return self.model.recommend(user_index, **{**self.options, **kwargs})
-
-
-def inference_seconds(model: RecommendsItems, data: HeteroData) -> float:
-    """Return the median seconds of three rankings of the catalogue for all test users, k = 20."""
+def inference_seconds(
+    model: Recommender, data: HeteroData, recommend: dict[str, Any] | None = None
+) -> float:
+    """Return the median seconds of three rankings of the catalogue for all test users, k = 20, with
+    the given options of the model's ``recommend``."""
     users = data[INTERACTS].test_edge_label_index[0].unique()
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
         for batch in users.split(1024):
-            model.recommend(batch, k=20)[1].sum().item()
+            model.recommend(batch, k=20, **(recommend or {}))[1].sum().item()
         seconds.append(time.perf_counter() - start)
     return median(seconds)
 

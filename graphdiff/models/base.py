@@ -22,6 +22,7 @@ from graphdiff.models.catalogue import Catalogue
 from graphdiff.models.changes import ChangeableModel
 from graphdiff.models.config import BaseConfig, ModelConfig, reads_similarity
 from graphdiff.models.conversion import as_flag, as_integer
+from graphdiff.models.discount import discounted
 from graphdiff.models.explanation import Explanation
 from graphdiff.models.exploration import explored
 from graphdiff.models.frames import Frames
@@ -112,6 +113,7 @@ class Recommender(Frames, ChangeableModel):
         candidates: Any = None,
         candidate_index: Any = None,
         explore: float = 0.0,
+        popularity_discount: float = 0.0,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """Return the top-k items of each user over the whole catalogue.
@@ -135,6 +137,8 @@ class Recommender(Frames, ChangeableModel):
             candidate_index: The same as item indices, or as a bool mask ``[I]``.
             explore: Share of the list that items without training interactions take at least, from
                 0 (best recall now) to 1; see :func:`~graphdiff.models.exploration.explored`.
+            popularity_discount: What popular items lose, for more of the tail, 0 or more; see
+                :func:`~graphdiff.models.discount.discounted`.
             **options: Further arguments of the model's :meth:`user_vectors` or :meth:`scorer`.
 
         Returns:
@@ -157,6 +161,7 @@ class Recommender(Frames, ChangeableModel):
                 if query.rows.num
                 else self._no_scores
             )
+        score_block = discounted(score_block, popularity_discount, self.graph)
         excluded = self.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude)
         best = partial(topk_blocks, score_block, query.rows.num, self.num_items, exclude=excluded)
         score, item = explored(best, as_integer(k, "k"), explore, self.graph, allowed)

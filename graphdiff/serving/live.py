@@ -88,6 +88,8 @@ class Service:
             asked.k,
             tuple(_indices(served, asked.exclude, asked.exclude_index)),
             candidates,
+            asked.explore,
+            asked.popularity_discount,
         )
         answer = await self.batcher.submit(request)
         return RecommendResponse(

@@ -78,7 +78,12 @@ class RecommendRequest(_Body):
     candidate_index: list[StrictInt] | None = Field(
         None, min_length=1, description="The same by index, instead of `candidates`."
     )
-
+    explore: FiniteFloat = Field(
+        0.0, ge=0, le=1, description="Least share of items without training interactions."
+    )
+    popularity_discount: FiniteFloat = Field(
+        0.0, ge=0, description="What popular items lose, for more of the tail; 0: nothing."
+    )
     ignore_unknown: StrictBool = Field(
         False,
         description="Leave out raw ids that the model does not know, such as of the newest items, "

@@ -152,7 +152,7 @@ class Metrics:
             answers = answer(requests)
             for request, found in zip(requests, answers, strict=True):
                 if isinstance(found, Recommendations):
-                    self._count_answer(request.served, found)
+                    self._count_answer(request, found)
             return answers
 
         return counted
@@ -181,7 +181,8 @@ class Metrics:
 
         return generate_latest(self.registry)
 
-    def _count_answer(self, served: Served, found: Recommendations) -> None:
+    def _count_answer(self, request: RankingRequest, found: Recommendations) -> None:
+        served = request.served
         if served not in self._references:
             try:
                 self.follow(served)
@@ -191,7 +192,8 @@ class Metrics:
         new = sum(bool(reference.new[index]) for _, index, _ in found.items)
         self.items.labels("yes").inc(new)
         self.items.labels("no").inc(len(found.items) - new)
-        if len(reference.borders):
+        # Scores less a discount say nothing of a shift.
+        if len(reference.borders) and not request.popularity_discount:
             scores = [score for _, _, score in found.items]
             bins = np.searchsorted(reference.borders, scores, side="right")
             counts = np.bincount(bins, minlength=NUM_BINS)

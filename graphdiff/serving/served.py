@@ -123,7 +123,9 @@ class Served:
         return matrix
 
     def answer(self, requests: list[RankingRequest]) -> list[Recommendations]:
-        """Answer requests to this model in one call; all have the same ``candidates``."""
+        """Answer requests to this model in one call; all have the same ``candidates``, ``explore``
+        and ``popularity_discount``."""
+        first = requests[0]
         history = [request.history for request in requests]
         pairs = [(n, item) for n, one in enumerate(requests) for item in one.exclude]
         exclude = torch.tensor(pairs, dtype=torch.long).t() if pairs else None
@@ -131,7 +133,9 @@ class Served:
             history_index=history,
             k=min(max(request.k for request in requests), self.model.num_items),
             exclude_index=None if exclude is None else (exclude[0], exclude[1]),
-            candidate_index=requests[0].candidates,
+            candidate_index=first.candidates,
+            explore=first.explore,
+            popularity_discount=first.popularity_discount,
         )
         preference = getattr(self.model, "modality_preference", None)
         gates = {} if preference is None else preference(history_index=history)
@@ -222,6 +226,8 @@ class RankingRequest:
         k: Number of items wanted.
         exclude: Indices to leave out beside ``history``.
         candidates: Indices that may be recommended at all; None for all.
+        explore: Least share of items without training interactions.
+        popularity_discount: What popular items lose.
     """
 
     served: Served
@@ -229,6 +235,8 @@ class RankingRequest:
     k: int
     exclude: tuple[int, ...] = ()
     candidates: list[int] | None = None
+    explore: float = 0.0
+    popularity_discount: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -247,11 +255,13 @@ class Recommendations:
 
 
 def answer_batch(requests: list[RankingRequest]) -> list[Recommendations | Exception]:
-    """Answer requests with one call per model; those with candidates take a call each."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    """Answer requests with one call per model and choice of ``explore`` and
+    ``popularity_discount``; those with candidates take a call each."""
+    groups: dict[tuple[int, int, float, float], list[int]] = {}
     for n, request in enumerate(requests):
         alone = -1 if request.candidates is None else n
-        groups.setdefault((id(request.served), alone), []).append(n)
+        key = (id(request.served), alone, request.explore, request.popularity_discount)
+        groups.setdefault(key, []).append(n)
     answers: list[Recommendations | Exception] = [GraphDiffError("not answered")] * len(requests)
     for group in groups.values():
         for n, answer in zip(group, _answered([requests[n] for n in group]), strict=True):

@@ -26,6 +26,19 @@ def test_recommend_prints_raw_items_and_scores(trained):
     assert "rank" in run("recommend", trained, "--user", "12", "-k", "5").stdout
 
 
+def test_popular_items_can_be_discounted(trained):
+    options = ("--popularity-discount", "1000", "--json")
+    usual, rare = (
+        json.loads(run("evaluate", trained, *more, "--split", "val").stdout)
+        for more in (["--json"], options)
+    )
+    assert rare["average_popularity@20"] < usual["average_popularity@20"]
+    found = json.loads(run("recommend", trained, "--user", "12", *options).stdout)
+    plain = json.loads(run("recommend", trained, "--user", "12", "--json").stdout)
+    assert found["items"] != plain["items"]
+    assert "popularity-discount" in run("evaluate", trained, options[0], "-1", expect=2).stderr
+
+
 def test_recommend_prints_titles_from_the_run(trained):
     from graphdiff.datasets import SyntheticMultimedia
 

@@ -63,6 +63,9 @@ def test_scores_are_compared_with_training():
     users = model.graph.user_degree().nonzero().flatten()
     with local(model) as client:
         assert measured(client)["graphdiff_score_shift",] == 0
+        ask = {"history_index": [0], "popularity_discount": 5.0}
+        assert len(client.post("/recommend", json=ask).json()["items"]) == 20
+        assert measured(client)["graphdiff_score_shift",] == 0
         for user in users.tolist():
             row = model.graph.rows(torch.tensor([user])).item.tolist()
             client.post("/recommend", json={"history_index": row, "k": 20})

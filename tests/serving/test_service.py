@@ -92,6 +92,22 @@ def test_raw_ids_exclusion_and_candidates(client, model):
         assert {one["item"] for one in found} == {"item-7", "item-8"}
 
 
+def test_lists_reach_the_tail_where_that_is_asked_for(client, model):
+    row, chosen = [0, 1], [{}, {"popularity_discount": 3.0}, {"explore": 0.5}] * 4
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(
+            threads.map(
+                lambda options: client.post(
+                    "/recommend", json={"history_index": row, "k": 20, **options}
+                ).json(),
+                chosen,
+            )
+        )
+    for options, answer in zip(chosen, answers, strict=True):
+        assert_same(answer, model, row, 20, **options)
+    assert len({str(answer["items"]) for answer in answers}) > 1
+
+
 @pytest.mark.parametrize(
     "ids",
     [
@@ -160,6 +176,8 @@ def test_unknown_items_are_left_out_where_that_is_asked_for(client):
         ({"history_index": [0], "k": 31}, "k: 31 is over the limit of 30"),
         ({"history_index": [0], "k": 0}, "greater than or equal to 1"),
         ({"history": []}, "at least 1 item"),
+        ({"history_index": [0], "explore": 1.5}, "less than or equal to 1"),
+        ({"history_index": [0], "popularity_discount": -1}, "greater than or equal to 0"),
         ({"history_index": [0], "candidates": []}, "at least 1 item"),
         ({"history_index": [True]}, "valid"),
         ({"history_index": [0], "top": 3}, "Extra inputs"),

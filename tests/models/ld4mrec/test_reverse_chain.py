@@ -5,7 +5,6 @@ import pytest
 from graphdiff import LD4MRec, fit
 from graphdiff.datasets import SyntheticMultimedia
 from graphdiff.evaluation.ranking import rank
-from graphdiff.experiments.measure import WithOptions
 
 SETTINGS = {"hidden_channels": 32, "num_heads": 2, "objective.num_negatives": 256}
 
@@ -21,8 +20,8 @@ def test_a_few_passes_from_the_noisy_end_are_as_good_as_one_on_the_observed_row(
     fit(model, data, epochs=25, eval_every=5, seed=0, progress=False, accelerator="cpu")
 
     def recall(num_steps):
-        ranked = WithOptions(model, {"num_steps": num_steps})
-        return rank(ranked, data, "val", (20,)).mean()["recall@20"]
+        ranking = rank(model, data, "val", (20,), recommend={"num_steps": num_steps})
+        return ranking.mean()["recall@20"]
 
     one_pass, noisy = recall(0), recall(1)
     for num_steps in (2, 5, 20):
