@@ -11,9 +11,7 @@ import json
 import pickle
 import shutil
 import sys
-import tempfile
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
@@ -24,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch_geometric.data import HeteroData
 
-from graphdiff.datasets.io.storage import save_graph
 from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.experiments.graphs import Graphs
 from graphdiff.experiments.machine import machine, threads_each
 from graphdiff.experiments.measure import measure, summarise
 from graphdiff.experiments.protocol import Protocol
@@ -157,6 +155,7 @@ class Experiment(ABC):
     ) -> None:
         self.data, self.protocol = data, protocol
         self.execution, self.report = execution, report
+        self._has_begun = False
         self.fingerprints = fingerprints(data)
         self.result: dict[str, Any] = {
             "dataset": dataset,
@@ -218,6 +217,7 @@ class Experiment(ABC):
         """
         if self.execution.out is not None:
             make_folder(self.execution.out.parent)
+            self._set_earlier_aside()
         wanted = (cell for cell in cells if not self.is_finished(cell))
         with Graphs() as graphs, closing(self._outcomes(wanted, graphs)) as finished:
             for cell, outcome in finished:
@@ -233,6 +233,20 @@ class Experiment(ABC):
                 self.save()
                 if (folder := self._checkpoints(cell)) is not None:
                     shutil.rmtree(folder)
+
+    def files(self) -> list[Path]:
+        """Return the files that the results are written to."""
+        return [] if self.execution.out is None else [self.execution.out]
+
+    def _set_earlier_aside(self) -> None:
+        """Rename the files of an earlier run that is not resumed: it may have taken hours."""
+        begins, self._has_begun = not self._has_begun, True
+        if self.execution.resume or not begins:
+            return
+        for path in (one for one in self.files() if one.exists()):
+            kept = path.with_name(f"{path.name}.earlier")
+            path.replace(kept)
+            self.report(f"{path.name} of an earlier run is kept as {kept}")
 
     def save(self) -> None:
         """Write the results, atomically."""
@@ -297,53 +311,6 @@ class Experiment(ABC):
             f"{figures['train_seconds']:.1f} s, "
             f"val recall@20 {figures['val']['recall@20']:.4f}{test}"
         )
-
-
-class Graphs:
-    """The graphs of cells, each made once.
-
-    Cells that share a graph are expected one after another. For cells that run in other processes
-    graphs are written to files: a file is removed when another graph is requested and the last cell
-    that reads it is finished.
-    """
-
-    def __enter__(self) -> Graphs:
-        self._folder = tempfile.TemporaryDirectory()
-        self._make: Callable[[], HeteroData] | None = None
-        self._data: HeteroData | None = None
-        self._path = Path(self._folder.name)
-        self._readers: Counter[Path] = Counter()
-        self._written = 0
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
-
-    def data(self, cell: Cell) -> HeteroData:
-        """Return the graph of a cell."""
-        if cell.graph is not self._make:
-            self._make, self._data = cell.graph, cell.graph()
-        assert self._data is not None
-        return self._data
-
-    def file(self, cell: Cell) -> Path:
-        """Return the file of a cell's graph; :meth:`release` it when the cell is finished."""
-        if cell.graph is not self._make:
-            self._path = Path(self._folder.name) / f"{self._written}.safetensors"
-            save_graph(cell.graph(), self._path)
-            self._make, self._written = cell.graph, self._written + 1
-        self._readers[self._path] += 1
-        return self._path
-
-    def release(self, graph: Path | HeteroData) -> None:
-        """Note that a cell on this graph is finished."""
-        if not isinstance(graph, Path):
-            return
-        self._readers[graph] -= 1
-        for path, readers in list(self._readers.items()):
-            if not readers and path != self._path:
-                path.unlink()
-                del self._readers[path]
 
 
 class CellList(Experiment):

@@ -128,8 +128,9 @@ class ModelComparison(Experiment):
         ]
         self._add_dropped(drop_features)
         out = execution.out
-        path = None if out is None else UserValues.path_beside(out)
-        self.users = UserValues(path, *self.fingerprints)
+        self.users = UserValues(
+            None if out is None else UserValues.path_beside(out), *self.fingerprints
+        )
         if earlier := self.read_earlier():
             self._restore_all(earlier)
 
@@ -254,6 +255,10 @@ class ModelComparison(Experiment):
         elif not self._given_up(section, cell.name):
             # The model does not fit the data, whatever the seed: stated once.
             self._add_skipped(section, cell.name, None, error)
+
+    def files(self) -> list[Path]:
+        """Return the files of the results and of the values per user."""
+        return [one for path in super().files() for one in (path, UserValues.path_beside(path))]
 
     def save(self) -> None:
         """Write the values per user and then the results, each atomically."""

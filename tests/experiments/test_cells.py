@@ -102,6 +102,19 @@ def test_results_of_other_data_or_another_protocol_are_not_resumed(tmp_path):
     assert len(cell_list(out, resume=True)[0].result["cells"]) == 1
 
 
+def test_results_that_are_not_resumed_are_kept_beside_the_new_ones(tmp_path):
+    out = tmp_path / "cells.json"
+    cell_list(out)[0].run([cell(), cell(seed=1)])
+    before = out.read_text()
+    experiment, lines = cell_list(out)
+    assert out.read_text() == before
+    experiment.run([cell(Popularity)])
+    experiment.run([cell()])
+    assert (tmp_path / "cells.json.earlier").read_text() == before
+    assert len(json.loads(out.read_text())["cells"]) == 2
+    assert f"cells.json of an earlier run is kept as {tmp_path / 'cells.json.earlier'}" in lines
+
+
 def test_results_of_another_machine_are_marked(tmp_path):
     out = tmp_path / "cells.json"
     cell_list(out)[0].run([cell()])

@@ -13,7 +13,7 @@ from graphdiff import EASE, LightGCN, evaluate, fit
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 from graphdiff.evaluation.ranking import rank
 from graphdiff.models import MODELS
-from graphdiff.models.ld4mrec.linear_path import LONG_ROWS
+from graphdiff.models.ld4mrec.sizes import LONG_ROWS
 from graphdiff.runs import read_run, resume_run, train_run
 from graphdiff.schema import INTERACTS
 from graphdiff.training.config import RunConfig, TrainingConfig, run_config

@@ -10,13 +10,23 @@ import pytest
 import torch
 
 from graphdiff import evaluate
+from graphdiff.datasets import from_frame
 from graphdiff.errors import ConfigError, DataError, TrainingError
 from graphdiff.models import MODELS
 from graphdiff.models.ld4mrec.model import LD4MRec
 from graphdiff.schema import build_data
 from graphdiff.training.update import saved_state
 from tests.conftest import make_model, random_data
-from tests.updates.samples import FEATURES, NEW, WIDTHS, contents, frame, interactions, trained
+from tests.updates.samples import (
+    FEATURES,
+    NEW,
+    SETTINGS,
+    WIDTHS,
+    contents,
+    frame,
+    interactions,
+    trained,
+)
 
 
 def pairs(frame):
@@ -222,6 +232,35 @@ def test_the_linear_path_follows_the_interactions():
     fresh.start(model.graph, torch.Generator())
     assert torch.equal(fresh.basis, model.linear.basis)
     assert not torch.equal(model.linear.basis[:25], before)
+
+
+@pytest.mark.parametrize("row_length", [9, 10])
+@pytest.mark.parametrize("rank", [{}, {"rank": 60}], ids=["own rank", "rank 60"])
+def test_a_model_keeps_its_parts_whatever_size_the_data_comes_to(row_length, rank, tmp_path):
+    """What was decided by the size of the data is decided once: more and longer rows, and fewer and
+    shorter ones, lead to models that can be stored."""
+    rows = [(user, (user + n) % 30) for user in range(12) for n in range(row_length)]
+    data = from_frame(frame(*rows), split="ratio", ratios=(1, 0, 0))
+    model = LD4MRec.from_data(data, **SETTINGS, linear_path=rank)
+    model.start_epoch(torch.Generator().manual_seed(0))
+    assert (model.linear is not None) == (row_length == 10)
+
+    def check():
+        model.save_pretrained(tmp_path)
+        other = LD4MRec.from_pretrained(tmp_path)
+        assert contents(other) == contents(model)
+        item, score = model.recommend(0, k=5)
+        again, same = other.recommend(0, k=5)
+        assert torch.equal(item, again)
+        assert torch.allclose(score, same)
+
+    new = [(user, item) for user in range(20) for item in range(25)]
+    model.update(frame(*new), passes=1)
+    check()
+    model.forget(user_id=list(range(15)), item_id=list(range(8)), passes=1)
+    check()
+    model.update(frame((15, 9), (77, 9)), passes=1)
+    check()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,24 @@ def test_an_update_is_a_new_version_and_the_model_of_the_run(run, tmp_path):
     assert (again.version.number, len(again.version.batches)) == (3, 2)
 
 
+def test_the_whole_log_adds_what_training_held_out(tmp_path):
+    random = np.random.default_rng(0)
+    log = pd.DataFrame(
+        {"user": random.integers(30, size=400), "item": random.integers(25, size=400)}
+    )
+    log = log.drop_duplicates().astype(str)
+    log.to_csv(tmp_path / "interactions.csv", index=False)
+    given = ("--dataset", "csv", "--root", tmp_path, "--epochs", "1", "--no-progress")
+    small = ("--set", "hidden_channels=8", "--set", "objective.num_negatives=16")
+    command("train", *given, *small, "--out", tmp_path / "run")
+    every = set(map(tuple, log.to_numpy()))
+    known = {tuple(map(str, pair)) for pair in pairs_of(tmp_path / "run")}
+    assert known < every
+    change = update(tmp_path / "run", tmp_path / "interactions.csv")
+    assert change.version.added[2] == len(every) - len(known)
+    assert {tuple(map(str, pair)) for pair in pairs_of(tmp_path / "run")} == every
+
+
 def test_new_items_of_an_update_have_the_titles_of_a_file(run, tmp_path):
     batch, items = write_batch(tmp_path), tmp_path / "items.csv"
     pd.DataFrame({"item": [50, 3], "name": ["Blue mug", "Cup"]}).to_csv(items, index=False)

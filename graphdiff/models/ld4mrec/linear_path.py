@@ -19,10 +19,6 @@ from graphdiff.nn.spectral import right_singular_vectors
 INITIAL_SCALE = 0.3
 #: The two weights of the score move this many times as fast as embeddings.
 PACE = 5.0
-#: Mean length of rows from which on the path is trained by default.
-LONG_ROWS = 10
-#: Largest catalogue on which it is: the decomposition of the item graph takes K columns.
-MOST_ITEMS = 100_000
 #: Validations without improvement after which the path is complete.
 PATIENCE = 8
 #: Slope of the error below a target of zero.
@@ -61,7 +57,7 @@ class LinearPath(torch.nn.Module):
     Args:
         graph: Training interactions and item content.
         channels: Width d of the embeddings.
-        rank: K, or the number of users or items where that is less.
+        rank: K; vectors beyond the number of users or items are zero.
         num_sampled: Items that a training step compares with 0; all where there are no more.
         content_rank: See :class:`~graphdiff.models.ld4mrec.item_embedding.ItemEmbedding`.
         shrinkage: Likewise.
@@ -88,7 +84,7 @@ class LinearPath(torch.nn.Module):
     ) -> None:
         super().__init__()
         num_items = graph.num_items
-        self.rank = min(rank, graph.num_users, num_items)
+        self.rank = rank
         # Columns of zeros fill up the width d + K + 1 to whole blocks of d columns, which the
         # tables of exported models consist of.
         rank = self.rank + -(self.rank + 1) % channels
@@ -124,11 +120,12 @@ class LinearPath(torch.nn.Module):
         if self.solved:
             return
         matrix = scaled_interactions(graph)
-        basis = right_singular_vectors(matrix, self.rank)
+        rank = min(self.rank, *matrix.shape)
+        basis = right_singular_vectors(matrix, rank)
         square = torch.from_numpy(matrix @ basis.double().numpy()).square().sum(dim=0)
         largest = square.max().clamp(min=torch.finfo(square.dtype).tiny)
-        self.basis[:, : self.rank] = basis
-        self.eigenvalues[: self.rank] = square / largest
+        self.basis[:, :rank] = basis
+        self.eigenvalues.zero_()[:rank] = square / largest
         self.solved.fill_(True)
 
     def tables(self, graph: RecGraph, kept: bool = True) -> tuple[Tensor, Tensor]:
@@ -269,18 +266,10 @@ class LinearPath(torch.nn.Module):
 
 
 def linear_path(graph: RecGraph, config: LD4MRecConfig) -> LinearPath | None:
-    """Return a linear path with the settings of a model, or None where it is off.
-
-    By default it is on where users have at least 10 interactions on average and there are at most
-    100,000 items. Where rows are shorter, features and neighbours matter more than the row's own
-    items.
-    """
+    """Return a linear path with the settings of a model, or None where it is off; whether it is on
+    was decided with the model's sizes (:mod:`~graphdiff.models.ld4mrec.sizes`)."""
     settings = config.linear_path
-    enabled = settings.enabled
-    if enabled is None:
-        long = graph.num_interactions >= LONG_ROWS * graph.num_users
-        enabled = long and graph.num_items <= MOST_ITEMS
-    if not enabled:
+    if not settings.enabled:
         return None
     return LinearPath(
         graph,

@@ -144,7 +144,7 @@ class LD4MRec(Recommender):
         gate: torch.nn.Module | None = None,
     ) -> None:
         given = check_parts(schedule=schedule, process=process, cnet=cnet, gate=gate)
-        config = with_sizes(with_steps(config, schedule, process), graph.num_items)
+        config = with_sizes(with_steps(config, schedule, process), graph)
         super().__init__(config, graph)
         self.given_parts = given
         channels, num_heads = config.hidden_channels, config.num_heads

@@ -1,10 +1,11 @@
-"""Width, heads and negatives by the size of the catalogue."""
+"""Settings by the size of the data."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from graphdiff.models.ld4mrec.config import LD4MRecConfig
+from graphdiff.graph.store import RecGraph
+from graphdiff.models.ld4mrec.config import LD4MRecConfig, LinearPathConfig
 
 
 class Size(NamedTuple):
@@ -26,6 +27,10 @@ class Size(NamedTuple):
 SIZES = ((100_000, Size(256, 4, 2048)), (1_000_000, Size(128, 2, 2048)))
 #: Sizes of larger catalogues.
 LARGEST = Size(64, 2, 4096)
+#: Interactions of a user, on average, from which on there is a linear path, and the largest number
+#: of items with one, since the decomposition of the item graph takes K columns. Where rows are
+#: shorter, features and neighbours matter more than the row's own items.
+LONG_ROWS, MOST_ITEMS = 10, 100_000
 
 
 def size_for(num_items: int) -> Size:
@@ -42,15 +47,27 @@ def size_for(num_items: int) -> Size:
     return next((size for most, size in SIZES if num_items <= most), LARGEST)
 
 
-def with_sizes(config: LD4MRecConfig, num_items: int) -> LD4MRecConfig:
-    """Return settings with the sizes for a number of items, where they were not set.
+def with_sizes(config: LD4MRecConfig, graph: RecGraph) -> LD4MRecConfig:
+    """Return settings with what the size of the data decides, where it was not set.
 
+    The model is stored with them: it keeps its parts when updates change the size of the data.
     Width and heads go together: where one of them is set, both stay as they are.
     """
-    size, changes = size_for(num_items), {}
+    size, changes = size_for(graph.num_items), {}
     if not config.model_fields_set & {"hidden_channels", "num_heads"}:
         changes = {"hidden_channels": size.width, "num_heads": size.heads}
     objective = config.objective
     if "num_negatives" not in objective.model_fields_set:
         objective = objective.model_copy(update={"num_negatives": size.negatives})
-    return config.model_copy(update={**changes, "objective": objective})
+    changes |= {"objective": objective, "linear_path": _linear_path(config.linear_path, graph)}
+    return config.model_copy(update=changes)
+
+
+def _linear_path(settings: LinearPathConfig, graph: RecGraph) -> LinearPathConfig:
+    enabled, rank = settings.enabled, settings.rank
+    if enabled is None:
+        long = graph.num_interactions >= LONG_ROWS * graph.num_users
+        enabled = long and graph.num_items <= MOST_ITEMS
+    if "rank" not in settings.model_fields_set:
+        rank = max(1, min(rank, graph.num_users, graph.num_items))
+    return settings.model_copy(update={"enabled": enabled, "rank": rank})

@@ -1,8 +1,10 @@
 """Sizes of LD4MRec by the number of items."""
 
 import pytest
+import torch
 
 from graphdiff import LD4MRec
+from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec import sizes
 from graphdiff.models.ld4mrec.sizes import Size, size_for, with_sizes
 from tests.conftest import random_data
@@ -20,11 +22,29 @@ def test_larger_catalogues_have_narrower_tables():
     assert widths == [256, 128, 128, 64]
 
 
+def graph(num_users, num_items, row_length):
+    """Users who all have the first items."""
+    rowptr = torch.arange(num_users + 1) * row_length
+    return RecGraph(rowptr, torch.arange(row_length).repeat(num_users), num_items=num_items)
+
+
 def test_what_is_set_stays():
-    config = with_sizes(LD4MRec.configure(**{"objective.num_negatives": 10}), 10**7)
+    large = graph(1, 10**7, 1)
+    config = with_sizes(LD4MRec.configure(**{"objective.num_negatives": 10}), large)
     assert (config.hidden_channels, config.num_heads, config.objective.num_negatives) == (64, 2, 10)
-    config = with_sizes(LD4MRec.configure(num_heads=8), 10**7)
+    config = with_sizes(LD4MRec.configure(num_heads=8), large)
     assert (config.hidden_channels, config.num_heads) == (256, 8)
+
+
+@pytest.mark.parametrize(
+    ("num_items", "row_length", "enabled"), [(40, 9, False), (40, 10, True), (100_001, 10, False)]
+)
+def test_long_rows_of_few_items_have_a_linear_path(num_items, row_length, enabled):
+    found = with_sizes(LD4MRec.configure(), graph(7, num_items, row_length)).linear_path
+    assert (found.enabled, found.rank) == (enabled, 7)
+    settings = {"linear_path.enabled": not enabled, "linear_path.rank": 100}
+    kept = with_sizes(LD4MRec.configure(**settings), graph(7, num_items, row_length)).linear_path
+    assert (kept.enabled, kept.rank) == (not enabled, 100)
 
 
 def test_a_saved_model_keeps_its_sizes(monkeypatch, tmp_path):
