@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.config import LD4MRecConfig, LinearPathConfig
@@ -53,7 +53,8 @@ def with_sizes(config: LD4MRecConfig, graph: RecGraph) -> LD4MRecConfig:
     The model is stored with them: it keeps its parts when updates change the size of the data.
     Width and heads go together: where one of them is set, both stay as they are.
     """
-    size, changes = size_for(graph.num_items), {}
+    size = size_for(graph.num_items)
+    changes: dict[str, Any] = {}
     if not config.model_fields_set & {"hidden_channels", "num_heads"}:
         changes = {"hidden_channels": size.width, "num_heads": size.heads}
     objective = config.objective
