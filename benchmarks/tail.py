@@ -5,8 +5,7 @@
 
 Each model is trained once per seed, with the settings that tuning found. Its validation lists are
 then ranked with each discount (``recommend(popularity_discount=...)``), which needs no training.
-Discounts are in units of the scores, which models differ in: curves are to be compared, not
-discounts. Test pairs are not read. A plot NAME.svg is written beside the JSON file.
+Test pairs are not read. A plot NAME.svg is written beside the JSON file.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_bytes, write_text
 from graphdiff.models.presets import NamedModel
 
-DISCOUNTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
+DISCOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 #: A curve ends where recall is below this share of what it is without a discount.
 SHOWN = 0.5
 RECALL, TAIL = "recall@20", "tail_recall@20"
@@ -115,8 +114,8 @@ def page(result: dict[str, Any]) -> str:
         lines += [f"## {name}", "", *shared.markdown_table(["discount", RECALL, TAIL], rows), ""]
     lines.append(
         "Validation figures, means over seeds. Tail: the least popular items, with a third of all "
-        "training interactions. Discounts are in units of a model's scores; rows below half of the "
-        "first recall are left out."
+        "training interactions. Discounts are in standard deviations of a user's scores; rows below "
+        "half of the first recall are left out."
     )
     lines += [f"\nSkipped: {one['key']['model']}: {one['reason']}." for one in result["skipped"]]
     return "\n".join(lines) + "\n"

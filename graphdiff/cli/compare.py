@@ -50,7 +50,10 @@ def compare(
             "presets by default."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counted from 0.")] = 1,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Number of seeds, counted from 0; one for models in closed form."),
+    ] = 1,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     render: Annotated[
         Path | None,

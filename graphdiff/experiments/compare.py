@@ -62,7 +62,8 @@ def compare(
         data: Name of a dataset, or a graph that fits :mod:`graphdiff.schema`.
         models: Names, classes, or ``"package.module:Class"``; ``"all"`` for all registered models
             and their presets.
-        seeds: Number of seeds, counted from 0, or the seeds.
+        seeds: Number of seeds, counted from 0, or the seeds. Models in closed form, which are the
+            same for all seeds, are measured with the first.
         root: Folder of the files of a named dataset.
         options: Further arguments of the class of a named dataset.
         settings: Settings per name of a model. They replace those that tuning found.

@@ -161,7 +161,7 @@ class Recommender(Frames, ChangeableModel):
                 if query.rows.num
                 else self._no_scores
             )
-        score_block = discounted(score_block, popularity_discount, self.graph)
+        score_block = discounted(score_block, query.rows.num, popularity_discount, self.graph)
         excluded = self.excluded_pairs(query, exclude_seen, exclude_index, exclude=exclude)
         best = partial(topk_blocks, score_block, query.rows.num, self.num_items, exclude=excluded)
         score, item = explored(best, as_integer(k, "k"), explore, self.graph, allowed)

@@ -6,52 +6,70 @@ import math
 from collections.abc import Callable
 from numbers import Real
 
+import torch
 from torch import Tensor
 
 from graphdiff.errors import ConfigError
 from graphdiff.graph.store import RecGraph
+from graphdiff.nn.topk import blocks
 
 #: From the first and the last item of a block (exclusive) to its scores ``[B, stop - start]``.
 ScoreBlock = Callable[[int, int], Tensor]
 
 
-def discounted(score_block: ScoreBlock, discount: float, graph: RecGraph) -> ScoreBlock:
-    r"""Return scores less ``discount`` times :math:`\log(1 + n)`, n being an item's training
-    interactions.
+def discounted(
+    score_block: ScoreBlock, num_users: int, discount: float, graph: RecGraph
+) -> ScoreBlock:
+    r"""Return scores less a multiple of the logarithm of popularity.
 
-    Where scores are logarithms of a probability up to a constant, a discount of 1 ranks by how much
-    more often a user chooses an item than the average user does, and values between 0 and 1 lie
-    between the two (logit adjustment: Menon et al., "Long-tail learning via logit adjustment", ICLR
-    2021). Items without training interactions keep their scores.
+    With the standard deviation :math:`\sigma_u` of a user's scores over all items, and
+    :math:`\sigma` of :math:`\log(1 + n_i)`, :math:`n_i` being the training interactions of an item,
+
+    .. math:: s'_{ui} = s_{ui} - d \, \sigma_u \log(1 + n_i) / \sigma.
+
+    So a discount d means the same for all models and users, whatever the unit of their scores.
+    Subtracting the logarithm of a frequency from scores is logit adjustment (Menon et al.,
+    "Long-tail learning via logit adjustment", ICLR 2021); the unit is ours.
 
     Args:
-        score_block: The scores.
-        discount: 0 for none; in units of the scores, which models differ in.
+        score_block: The scores; computed twice where there is a discount.
+        num_users: B.
+        discount: d, 0 for none.
         graph: Training interactions.
 
     Raises:
         ConfigError: If ``discount`` is not a number of at least 0.
 
     Example:
-        >>> import torch
         >>> graph = RecGraph(torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), num_items=3)
-        >>> score = torch.tensor([[2.0, 1.7, 1.0]])
-        >>> discounted(lambda start, stop: score[:, start:stop], 1.0, graph)(0, 3)
-        tensor([[0.9014, 1.0069, 1.0000]])
+        >>> score = torch.tensor([[2.0, 1.9, 1.0]])
+        >>> discounted(lambda start, stop: score[:, start:stop], 1, 0.5, graph)(0, 3)
+        tensor([[1.4554, 1.5564, 1.0000]])
     """
     if not isinstance(discount, Real) or isinstance(discount, bool) or not 0 <= discount < math.inf:
         raise ConfigError(f"popularity_discount is {discount!r}; give a number of at least 0")
-    if not discount:
+    popularity = graph.item_degree().double().log1p() if discount else None
+    if popularity is None or not num_users or popularity.std(correction=0) == 0:
         return score_block
-    taken = float(discount) * graph.cached(log_popularity)
+    taken = popularity * (float(discount) / popularity.std(correction=0))
+    spread = _spread(score_block, num_users, graph.num_items)
 
     def less(start: int, stop: int) -> Tensor:
         score = score_block(start, stop)
-        return score - taken[start:stop].to(score.dtype)
+        return score - (spread * taken[start:stop]).to(score.dtype)
 
     return less
 
 
-def log_popularity(graph: RecGraph) -> Tensor:
-    """Return the logarithm of one more than each item's training interactions, float ``[I]``."""
-    return graph.item_degree().log1p()
+def _spread(score_block: ScoreBlock, num_users: int, num_items: int) -> Tensor:
+    """Return the standard deviation of each user's scores, ``[B, 1]`` in double precision."""
+    parts = []
+    for start, stop in blocks(num_users, num_items):
+        score = score_block(start, stop)
+        mean = score.mean(dim=1, dtype=torch.double)
+        parts.append((stop - start, mean, score.double().var(dim=1, correction=0)))
+    size = torch.tensor([float(num) for num, _, _ in parts], dtype=torch.double)
+    share = (size / num_items).to(parts[0][1].device).unsqueeze(1)
+    means, within = (torch.stack([part[n] for part in parts]) for n in (1, 2))
+    between = (share * (means - (share * means).sum(dim=0)).square()).sum(dim=0)
+    return ((share * within).sum(dim=0) + between).sqrt().unsqueeze(1)

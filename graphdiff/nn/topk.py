@@ -121,6 +121,18 @@ def inner_product_scorer(
     return score_block
 
 
+def blocks(num_users: int, num_items: int, block_size: int | None = None) -> list[tuple[int, int]]:
+    """Return the first and the last item (exclusive) of each block in which items are scored.
+
+    Args:
+        num_users: B, the number of rows of every block.
+        num_items: I, the size of the catalogue.
+        block_size: Items scored at a time; see :func:`topk_blocks`.
+    """
+    size = block_size or max(1, BLOCK_SCORES // max(1, num_users))
+    return [(start, min(start + size, num_items)) for start in range(0, num_items, size)]
+
+
 @torch.no_grad()
 def topk_blocks(
     score_block: Callable[[int, int], Tensor],
@@ -174,22 +186,19 @@ def topk_blocks(
         raise ConfigError(
             f"k = {k} with a catalogue of {num_items} items; k must be from 1 to {num_items}"
         )
-    if block_size is None:
-        block_size = max(1, BLOCK_SCORES // max(1, num_users))
-    if block_size < 1:
+    if block_size is not None and block_size < 1:
         raise ConfigError(f"block_size = {block_size}; it must be at least 1")
     if allowed is not None and (allowed.shape != (num_items,) or allowed.dtype != torch.bool):
         raise DataError(
             f"allowed is {allowed.dtype} of shape {list(allowed.shape)}; expected torch.bool of "
             f"shape [{num_items}]"
         )
-    starts = list(range(0, num_items, block_size))
-    bounds = [*starts, num_items]
+    parts = blocks(num_users, num_items, block_size)
+    bounds = [0, *(stop for _, stop in parts)]
     pairs = None if exclude is None else _PairsByBlock(exclude, bounds, num_users)
 
     best = torch.empty(num_users, 0, dtype=torch.long)
-    for block, start in enumerate(starts):
-        stop = bounds[block + 1]
+    for block, (start, stop) in enumerate(parts):
         score = score_block(start, stop).float()
         if score.shape != (num_users, stop - start):
             raise DataError(
@@ -203,7 +212,7 @@ def topk_blocks(
             score[row, column - start] = -torch.inf
         # One more, to detect a tie.
         value, place = largest_of_rows(score, min(k + 1, score.size(1)))
-        if len(starts) == 1 and not bool((value[:, 1:] == value[:, :-1]).any()):
+        if len(parts) == 1 and not bool((value[:, 1:] == value[:, :-1]).any()):
             # No blocks to merge and no tie to resolve, as for most requests of one user.
             score, index = value[:, :k], place[:, :k]
             break

@@ -92,14 +92,18 @@ def test_resume_keeps_finished_cells_and_their_values(content, resumed):
 def test_a_comparison_that_is_not_resumed_is_kept_with_its_values(tmp_path):
     out = tmp_path / "c.json"
     for seeds in (2, 1):
-        compare("synthetic", "popularity", options={"num_users": 50, "num_items": 40}, seeds=seeds,
-                out=out)  # fmt: skip
+        compare_tiny(out, "lightgcn", seeds=seeds, epochs=1)
     before = json.loads((tmp_path / "c.json.earlier").read_text())
-    assert [len(one["models"]["popularity"]["seeds"]) for one in (before, json.loads(
-        out.read_text()))] == [2, 1]  # fmt: skip
+    assert len(before["models"]["lightgcn"]["seeds"]) == 2
+    assert len(json.loads(out.read_text())["models"]["lightgcn"]["seeds"]) == 1
     (tmp_path / "c.users.safetensors.earlier").rename(tmp_path / "e.safetensors")
-    assert "popularity/1/recall@20" in load_file(tmp_path / "e.safetensors")
-    assert "popularity/1/recall@20" not in load_file(tmp_path / "c.users.safetensors")
+    assert "lightgcn/1/recall@20" in load_file(tmp_path / "e.safetensors")
+    assert "lightgcn/1/recall@20" not in load_file(tmp_path / "c.users.safetensors")
+
+
+def test_models_in_closed_form_are_measured_once():
+    found = compare_tiny(models=["ease", "lightgcn"], seeds=2, epochs=1).content["models"]
+    assert [len(found[name]["seeds"]) for name in ("ease", "lightgcn")] == [1, 2]
 
 
 def test_cells_without_their_values_stay_and_are_not_tested(content, resumed):
