@@ -114,8 +114,8 @@ def page(result: dict[str, Any]) -> str:
         lines += [f"## {name}", "", *shared.markdown_table(["discount", RECALL, TAIL], rows), ""]
     lines.append(
         "Validation figures, means over seeds. Tail: the least popular items, with a third of all "
-        "training interactions. Discounts are in standard deviations of a user's scores; rows below "
-        "half of the first recall are left out."
+        "training interactions. Discounts are in standard deviations of a user's scores; rows "
+        "below half of the first recall are left out."
     )
     lines += [f"\nSkipped: {one['key']['model']}: {one['reason']}." for one in result["skipped"]]
     return "\n".join(lines) + "\n"
