@@ -204,6 +204,11 @@ def read_run(folder: Path) -> RunConfig:
     return run_config(sections, RunError, str(folder / CONFIG))
 
 
+def version_folder(run: Path, number: int) -> Path:
+    """Return the folder of a version of a RUN's model, whether it is there or not."""
+    return run / VERSIONS / f"{number:04d}"
+
+
 def open_run(
     folder: Path, root: Path | None = None, config: RunConfig | None = None
 ) -> tuple[Recommender, HeteroData]:
@@ -220,11 +225,16 @@ def open_run(
     """
     config = read_run(folder) if config is None else config
     if config.version.number > 1:
+        # The trained model is not kept for ever, and forgetting removes it.
+        remedy = (
+            f"return to version 1 with `graphdiff versions {folder} --rollback 1`"
+            if version_folder(folder, 1).is_dir() and config.version.first == 1
+            else "train again with `graphdiff train`, since version 1 is no longer there"
+        )
         raise RunError(
             f"{folder} holds version {config.version.number} of its model, which was changed after "
             "training, so that its test pairs may be among what it learned; compare models over "
-            "time with `graphdiff backtest`, or return to version 1 with "
-            f"`graphdiff versions {folder} --rollback 1`"
+            f"time with `graphdiff backtest`, or {remedy}"
         )
     model = load_model(folder, Recommender)  # type: ignore[type-abstract]
     return model, _load_data(folder, config, root)

@@ -11,7 +11,7 @@ import typer
 from graphdiff.cli.arguments import AsJson, ModelClass, Run, import_model
 from graphdiff.console import print_table, print_text
 from graphdiff.errors import ConfigError
-from graphdiff.options import parse_options, split_options
+from graphdiff.options import split_options
 
 if TYPE_CHECKING:
     from graphdiff.updates.run import Change
@@ -39,7 +39,7 @@ def update(
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(help="Id of the batch.", show_default="a digest of the files"),
+        typer.Option(help="Id of the batch.", show_default="a digest of the files and options"),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -60,6 +60,8 @@ def update(
     at once with `graphdiff serve --watch`.
     """
     import_model(model)
+    from graphdiff.datasets import InteractionLog
+    from graphdiff.datasets.arguments import read_texts
     from graphdiff.updates.run import update_run
 
     files = {name: Path(file) for name, file in split_options(features or (), "--features").items()}
@@ -69,7 +71,7 @@ def update(
         files,
         items=items,
         batch=batch,
-        options=parse_options(option or (), "--option"),
+        options=read_texts(InteractionLog, split_options(option or (), "--option")),
         keep=keep,
         **_given(passes, replay),
     )

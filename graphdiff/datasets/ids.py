@@ -1,7 +1,8 @@
 """Columns of raw ids of any type, as integers and a vocabulary. Columnar: no loop over rows.
 
 Missing values stay missing in every representation: a null, a NaN, pandas' ``NA`` or ``NaT`` never
-becomes text. Integers stay integers, even if a missing value turned their column into floats.
+becomes text. Integers stay integers, even if a missing value turned their column into floats; also
+in text files, where such a column is written as ``100.0``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from graphdiff.errors import DataError
 
 # Text that is an integer without loss: "007" is not.
 CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
+# Text that is an integer in a column of floats, as pandas and others write it.
+INTEGER_AS_FLOAT = r"^(0|-?[1-9][0-9]{0,17})\.0$"
 # The largest integer up to which every integer is a float64.
 MAX_EXACT = 2**53
 # What to do about infinite ids, in one row or several.
@@ -40,7 +43,8 @@ def encode_ids(
             written as a string.
         what: What the ids are of, for messages.
         text: Whether strings came from a text file, where integers look like strings: then they
-            become integers if all of them are written as integers are.
+            become integers if all of them are written as integers are, or all as integers in a
+            column of floats are.
         where: Where the column is from, for messages.
 
     Returns:
@@ -97,9 +101,7 @@ def as_ids(values: Any, what: str, text: bool = False, where: Where = NOWHERE) -
         ) from None
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
         raise _not_ids(values, what) from None
-    if text and len(values) and pc.all(pc.match_substring_regex(values, CANONICAL_INTEGER)).as_py():
-        return values.cast(pa.int64())
-    return values
+    return _ids_of_text(values, what) if text and len(values) else values
 
 
 def column_of(values: Any, what: str) -> Any:
@@ -226,6 +228,22 @@ def _ids_of_floats(values: pa.Array, what: str, where: Where) -> pa.Array:
             "different integers are the same float; give them as integers or text"
         )
     return values.cast(pa.int64())
+
+
+def _ids_of_text(values: pa.Array, what: str) -> pa.Array:
+    """Return strings of a text file as integers if all are written as such in the same way."""
+    if pc.all(pc.match_substring_regex(values, CANONICAL_INTEGER)).as_py():
+        return values.cast(pa.int64())
+    if not pc.all(pc.match_substring_regex(values, INTEGER_AS_FLOAT)).as_py():
+        return values
+    numbers = pc.utf8_slice_codeunits(values, 0, -2).cast(pa.int64())
+    largest = pc.max(pc.abs(numbers)).as_py()
+    if largest > MAX_EXACT:
+        raise DataError(
+            f"the {what} ids are written as floats up to {largest}.0, beyond {MAX_EXACT}, from "
+            "where on different integers are the same float; write them as integers or text"
+        )
+    return numbers
 
 
 def _ids_of_integers(values: pa.Array) -> pa.Array:

@@ -143,7 +143,10 @@ def keep_rated(log: Interactions, least: float) -> Interactions:
         DataError: If the log has no ratings, or none that high.
     """
     if log.rating is None:
-        raise DataError("there is no column of ratings, so min_rating cannot be applied")
+        raise DataError(
+            f"the log has no column of ratings, which min_rating={least:g} needs; say what it is "
+            "called, such as rating=NAME"
+        )
     return _not_empty(log.select(log.rating >= least), f"no interaction is rated {least} or above")
 
 

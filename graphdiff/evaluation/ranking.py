@@ -20,6 +20,7 @@ from torch_geometric.metrics.link_pred import LinkPredMetricData
 
 from graphdiff.autocast import without_autocast
 from graphdiff.errors import ConfigError, DataError, GraphDiffError
+from graphdiff.evaluation.agreement import check_agreement
 from graphdiff.evaluation.beyond_accuracy import beyond_accuracy
 from graphdiff.evaluation.metrics import DEFAULT_KS, coverage, user_metrics
 from graphdiff.schema import INTERACTS, ITEM, SPLITS, USER, raw_ids
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SPLIT_NAMES = {"val": "validation", "test": "test"}
+_ADVICE = "evaluate a model on the data that it was trained on, before it is updated"
 
 
 class RecommendsItems(Protocol):
@@ -132,8 +134,9 @@ def evaluate(
 
     Raises:
         ConfigError: If ``split``, ``ks``, ``batch_size`` or ``mask_validation`` does not fit.
-        DataError: If the split has no held-out pairs, the data has items that the model does
-            not know, or its categories of items do not fit.
+        DataError: If the split has no held-out pairs, the data has other users or items than the
+            model at the same places, its categories of items do not fit, or the model has learned
+            held-out pairs, such as by an update.
         GraphDiffError: If what the model returns is not a ranking.
     """
     ranking = rank(
@@ -280,6 +283,7 @@ def rank(
     errors are those of :func:`evaluate`.
     """
     check_evaluation(data, split, ks, mask_validation, batch_size)
+    check_agreement(model, data, _SPLIT_NAMES[split], _ADVICE)
     num_items = int(data[ITEM].num_nodes)
     options = {**(recommend or {}), **_without_added_items(model, num_items)}
     held_out = _held_out(data, split)
@@ -314,11 +318,6 @@ def rank(
 def _without_added_items(model: RecommendsItems, num_items: int) -> dict[str, Tensor]:
     """Return the arguments of ``recommend`` that keep items beyond those of the data out."""
     known = getattr(model, "num_items", num_items)
-    if known < num_items:
-        raise DataError(
-            f"the model knows {known} items but the data has {num_items}; evaluate a model on the "
-            "data that it was trained on"
-        )
     return {} if known == num_items else {"candidate_index": torch.arange(known) < num_items}
 
 

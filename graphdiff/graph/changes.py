@@ -39,7 +39,11 @@ def with_interactions(
     unknown = ~torch.isin(new, old)
     new, place = new[unknown], place[unknown]
     key, order = torch.cat([old, new]).sort()
-    time = None if graph.age is None else torch.cat([-1 - graph.age, place.float()])[order]
+    time = None
+    if graph.age is not None:
+        # Integers, since float32 does not tell places from 2^24 on apart.
+        rank = (-graph.age).unique(return_inverse=True)[1]
+        time = torch.cat([rank - old.numel(), place])[order]
     added = torch.stack([new // size, new % size])
     return _rebuilt(graph, key // size, key % size, num_users, time=time), added
 
@@ -102,7 +106,8 @@ def _rebuilt(
         if hasattr(graph, f"similar_{name}_index"):
             edges[name] = _edges(*graph.similar(name), kept)
     num_items = graph.num_items if kept is None else int(kept.sum())
-    age = None if time is None else ages(user, time)
+    # A model in double precision stays one.
+    age = None if time is None or graph.age is None else ages(user, time, graph.age.dtype)
     return RecGraph(rowptr, item, num_items, xs, masks, edges or None, age)
 
 

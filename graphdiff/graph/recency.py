@@ -9,7 +9,7 @@ from graphdiff.graph.rows import Rows
 from graphdiff.schema.pairs import rank_within, whole_groups
 
 
-def ages(user: Tensor, time: Tensor) -> Tensor:
+def ages(user: Tensor, time: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return how many later interactions the user of each interaction has.
 
     Interactions of a user at the same time share the mean of their places. Where they are sorted by
@@ -18,9 +18,10 @@ def ages(user: Tensor, time: Tensor) -> Tensor:
     Args:
         user: Long ``[E]``, in any order.
         time: When each happened, numbers ``[E]``; only the order within a user counts.
+        dtype: Floating type of the result.
 
     Returns:
-        Float32 ``[E]``.
+        Floating ``[E]``.
 
     Example:
         >>> ages(torch.tensor([0, 1, 0, 0]), torch.tensor([5, 1, 9, 5]))
@@ -28,10 +29,10 @@ def ages(user: Tensor, time: Tensor) -> Tensor:
     """
     if (user[1:] < user[:-1]).any():
         order = user.argsort(stable=True)
-        found = torch.empty(user.shape, device=user.device)
-        found[order] = ages(user[order], time[order])
+        found = torch.empty(user.shape, dtype=dtype, device=user.device)
+        found[order] = ages(user[order], time[order], dtype)
         return found
-    found = torch.empty(user.shape, device=user.device)
+    found = torch.empty(user.shape, dtype=dtype, device=user.device)
     for part in whole_groups(user):
         group, value = user[part] - user[part.start], time[part]
         # The smallest int32 has no negative one.

@@ -212,6 +212,24 @@ class RecGraph(torch.nn.Module):
         """Return the users at the given positions of :attr:`col`, long ``[B]``."""
         return torch.searchsorted(self.rowptr, interaction, right=True) - 1
 
+    def contains(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return which pairs of a user and an item are training interactions, bool ``[P]``.
+
+        Args:
+            user: Users, long ``[P]``.
+            item: An item for each, long ``[P]``; one that is not in the catalogue is in no row.
+        """
+        if self.num_interactions == 0:
+            return torch.zeros_like(user, dtype=torch.bool)
+        # By bisection of the users' rows, which are not copied: there may be many.
+        low, end, last = self.rowptr[user], self.rowptr[user + 1], self.num_interactions - 1
+        high = end
+        while bool((low < high).any()):
+            middle = (low + high) // 2
+            before = (low < high) & (self.col[middle.clamp(max=last)] < item)
+            low, high = torch.where(before, middle + 1, low), torch.where(before, high, middle)
+        return (low < end) & (self.col[low.clamp(max=last)] == item)
+
     def user_degree(self) -> Tensor:
         """Return the number of items of each user, long ``[U]``."""
         return self.rowptr.diff()

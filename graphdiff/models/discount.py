@@ -63,13 +63,13 @@ def discounted(
 
 def _spread(score_block: ScoreBlock, num_users: int, num_items: int) -> Tensor:
     """Return the standard deviation of each user's scores, ``[B, 1]`` in double precision."""
-    parts = []
+    sizes, means, variances = [], [], []
     for start, stop in blocks(num_users, num_items):
-        score = score_block(start, stop)
-        mean = score.mean(dim=1, dtype=torch.double)
-        parts.append((stop - start, mean, score.double().var(dim=1, correction=0)))
-    size = torch.tensor([float(num) for num, _, _ in parts], dtype=torch.double)
-    share = (size / num_items).to(parts[0][1].device).unsqueeze(1)
-    means, within = (torch.stack([part[n] for part in parts]) for n in (1, 2))
-    between = (share * (means - (share * means).sum(dim=0)).square()).sum(dim=0)
-    return ((share * within).sum(dim=0) + between).sqrt().unsqueeze(1)
+        score = score_block(start, stop).double()
+        sizes.append((stop - start) / num_items)
+        means.append(score.mean(dim=1))
+        variances.append(score.var(dim=1, correction=0))
+    mean, within = torch.stack(means), torch.stack(variances)
+    share = mean.new_tensor(sizes).unsqueeze(1)
+    between = (mean - (share * mean).sum(dim=0)).square()
+    return (share * (within + between)).sum(dim=0).sqrt().unsqueeze(1)

@@ -32,6 +32,8 @@ from graphdiff.schema import ItemDetails
 CONFIG, WEIGHTS, IDS, ITEMS = "config.yaml", "model.safetensors", "ids.json", "items.json"
 #: Suffix of a file that is complete but does not have its own name yet.
 STAGED = ".staged"
+#: What the names of a graph's tensors begin with.
+_GRAPH = "graph."
 M = TypeVar("M", bound=Recommender)
 
 
@@ -168,11 +170,9 @@ def _load(
             # Copies lie in memory as a trained model's tensors do; at another alignment a product
             # may round otherwise.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        prefix = "graph."
-        graph = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        graph = {n.removeprefix(_GRAPH): t for n, t in tensors.items() if n.startswith(_GRAPH)}
         model = cls.rebuild(config, RecGraph.from_tensors(graph, num_items), parts, given)
-        if all(t.dtype == torch.float64 for t in tensors.values() if t.is_floating_point()):
-            model.double()  # It was trained in double precision.
+        _take_precision(model, tensors)
         model.load_state_dict(tensors)
     except ConfigError as error:
         raise RunError(f"{folder / CONFIG}: {error}") from None
@@ -180,13 +180,28 @@ def _load(
         SafetensorError, KeyError, ValueError, RuntimeError, IndexError, TypeError, OSError
     ) as error:  # fmt: skip
         raise RunError(
-            f"{path} does not hold the weights that {CONFIG} describes: {error}"
+            f"{path} does not hold the weights that {CONFIG} describes: {error}; if the folder was "
+            "written by another version of graphdiff, train the model again with this one"
         ) from None
     if IDS in files:
         _read_ids(files[IDS], model)
     if ITEMS in files:
         _read_details(files[ITEMS], model)
     return model.eval()
+
+
+def _take_precision(model: Recommender, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Make a model double where its saved parameters are, except for what was saved in another
+    type, such as a part of its graph. Models without parameters have learned buffers instead."""
+    parameters = [name for name, _ in model.named_parameters() if name in tensors]
+    learned = parameters or [name for name in tensors if not name.startswith(_GRAPH)]
+    if not any(tensors[name].dtype == torch.float64 for name in learned):
+        return
+    model.double()
+    for name, own in model.state_dict(keep_vars=True).items():
+        saved = tensors.get(name, own)
+        if own.is_floating_point() and saved.is_floating_point():
+            own.data = own.data.to(saved.dtype)
 
 
 def _committed_files(folder: Path, digests: Any) -> dict[str, Path]:

@@ -255,7 +255,9 @@ def rounded(model: LD4MRec, precision: Precision) -> LD4MRec:
 
     def through(table: Tensor, channels: int) -> Tensor:
         parts = PackedTable(table.view(len(table), -1, channels), precision)
-        return parts.rows(torch.arange(len(table), device=table.device)).view_as(table)
+        rows = parts.rows(torch.arange(len(table), device=table.device))
+        # A model that was trained in double precision computes users in it.
+        return rows.view_as(table).to(table.dtype)
 
     def tables() -> ItemTables:
         exact, d = model.tables(), model.config.hidden_channels

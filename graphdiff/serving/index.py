@@ -105,7 +105,13 @@ class RetrievalIndex:
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
         """Return the best items of each user, as :meth:`graphdiff.models.Recommender.recommend`
-        does, with its arguments and errors. Equal scores come in no particular order."""
+        does, with its arguments and errors. Equal scores come in no particular order.
+
+        Raises:
+            ConfigError: If ``explore`` or ``popularity_discount`` is given: they need the scores of
+                the whole catalogue.
+        """
+        _refuse_reranking(options)
         model = self.model
         query = model.query(
             user_index, user_id=user_id, history=history, history_index=history_index
@@ -287,6 +293,17 @@ class _InnerProductIndex(KNNIndex):
             cells.nprobe = min(effort, cells.nlist)
             exhausted &= effort >= cells.nlist
         return exhausted
+
+
+def _refuse_reranking(options: dict[str, Any]) -> None:
+    """Refuse what changes the order of all items; 0, the default of a model, is taken out."""
+    for name in ("explore", "popularity_discount"):
+        value = options.pop(name, 0)
+        if value != 0:
+            raise ConfigError(
+                f"{name} is {value!r}, and an index does not take explore and popularity_discount: "
+                "they need the scores of all items; use model.recommend"
+            )
 
 
 def _check(

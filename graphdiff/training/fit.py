@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.console import print_status
 from graphdiff.errors import ConfigError, DataError, RunError
+from graphdiff.evaluation.agreement import check_agreement
 from graphdiff.evaluation.metrics import DEFAULT_KS, metric_names
 from graphdiff.evaluation.ranking import rank
 from graphdiff.files import make_folder
@@ -25,6 +26,8 @@ from graphdiff.training.result import FitResult
 from graphdiff.training.trainer import GradientTrainer, lightning_trainer
 
 __all__ = ["FitResult", "check_accelerator", "check_monitor", "check_training", "fit"]
+
+_ADVICE = "make the model with from_data(data)"
 
 
 def fit(
@@ -98,8 +101,8 @@ def fit(
         A :class:`FitResult`. The model is on the device it was trained on, in eval mode.
 
     Raises:
-        DataError: If ``data`` does not fit the schema, or has other numbers of users or items than
-            the model.
+        DataError: If ``data`` does not fit the schema, has other users or items than the model, or
+            holds out pairs that the model has as training interactions.
         ConfigError: If there is nothing to validate on, ``monitor`` is not a metric, or another
             setting is unknown or out of range.
         RunError: If ``resume`` is set and ``out`` has no checkpoint, a damaged one, or one of
@@ -113,6 +116,7 @@ def fit(
     config = training_config(config, settings)
     validate(data)
     _check_sizes(model, data)
+    check_agreement(model, data, "validation", _ADVICE)
     check_training(data, config)
     folder = Path(out) if out is not None else None
     checkpoint = checkpoint_of(folder) if folder is not None else None
@@ -135,7 +139,7 @@ def _check_sizes(model: Recommender, data: HeteroData) -> None:
     if mine != found:
         raise DataError(
             f"the data has {found[0]:,} users and {found[1]:,} items, and the model was made from "
-            f"data with {mine[0]:,} and {mine[1]:,}; make the model with from_data(data)"
+            f"data with {mine[0]:,} and {mine[1]:,}; {_ADVICE}"
         )
 
 

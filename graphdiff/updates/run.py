@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from graphdiff.datasets.arguments import Delimiter
+from graphdiff.datasets.columns import read_ratings, read_times
 from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
-from graphdiff.datasets.interactions import keep_rated
 from graphdiff.datasets.io.folders import table_suffix
-from graphdiff.datasets.io.tables import is_text, read_table
+from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.datasets.item_details import DetailTable, read_details
 from graphdiff.datasets.item_features import FeatureTable, read_features
-from graphdiff.datasets.layouts.frame import frame_to_log
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.errors import ConfigError, DataError
+from graphdiff.models.catalogue import Catalogue
 from graphdiff.models.storage import file_digest
 from graphdiff.runs import read_run
 from graphdiff.schema import DETAILS
 from graphdiff.training.config import RunConfig
-from graphdiff.training.update import UpdateResult
+from graphdiff.training.update import UpdateConfig, UpdateResult
 from graphdiff.updates.verify import verify_forgotten
 from graphdiff.updates.versions import Version, VersionStore
+from graphdiff.validation import validated
 
 #: Versions that are kept by default.
 KEEP = 5
@@ -34,6 +38,15 @@ KEEP = 5
 READING = (
     "user", "item", "timestamp", "rating", "min_rating", "delimiter", "names", *DETAILS,
 )  # fmt: skip
+#: Columns of raw ids.
+NODES = ("user", "item")
+
+
+class Reading(LogSettings):
+    """How the files of an update are read: the fields in :data:`READING`."""
+
+    delimiter: Delimiter | None = None
+    names: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,10 @@ def update_run(
         features: Per modality, a CSV, TSV or Parquet file with a column of items, for new items.
         items: CSV, TSV or Parquet file with a column of items and any of ``title``, ``category``
             and ``image``, for new items. (default: none)
-        batch: Id of the batch. (default: a digest of the files' contents)
-        options: How the files are read, among :data:`READING`. (default: as the RUN's dataset)
+        batch: Id of the batch. (default: a digest of the files' contents, and of ``options`` that
+            differ from those of the RUN's dataset)
+        options: How the files are read, among :data:`READING`; columns that are named here must be
+            there. (default: as the RUN's dataset)
         keep: Number of versions to keep, at least 1.
         **settings: Fields of :class:`~graphdiff.training.update.UpdateConfig`.
 
@@ -86,20 +101,25 @@ def update_run(
         StorageError: If the folder cannot be written to; the RUN is unchanged.
     """
     _check_keep(keep)
+    validated(UpdateConfig, dict(settings), ConfigError, "update")
     config = read_run(run)
-    paths = dict(features or {})
-    read = _reading(config, options)
-    digest = batch or _batch_id(interactions, paths, items)
+    paths, asked = dict(features or {}), dict(options or {})
+    read = _reading(config, asked)
+    own = _reading(config, {})
+    changed = {n: getattr(read, n) for n in asked if getattr(read, n) != getattr(own, n)}
+    digest = batch or _batch_id(interactions, paths, items, changed)
     store = VersionStore(run)
     with store.locked():
         before = store.current()
         if digest in before.batches:
             store.prune(keep)
             return Change(before)
-        table = _read_interactions(interactions, read)
-        given = {name: _read_features(path, name, read) for name, path in paths.items()}
         model = store.model(before.number)
-        shown = None if items is None else _read_details(items, read)
+        table = _read_interactions(interactions, read, asked, model.graph.age is not None)
+        given = {name: _read_features(path, name, read) for name, path in paths.items()}
+        named = {*config.dataset.options, *asked}
+        shown = None if items is None else _read_details(items, read, named)
+        table, given, shown = _as_known(model.catalogue, table, given, shown)
         seed = settings.pop("seed", config.training.seed + before.number)
         state = store.state(before.number)
         result = model.update(table, given, details=shown, state=state, seed=seed, **settings)
@@ -170,72 +190,144 @@ def _check_keep(keep: int) -> None:
         raise ConfigError(f"keep is {keep}; give at least 1, the version that is served")
 
 
-def _reading(config: RunConfig, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    unknown = sorted(set(options or {}) - set(READING))
+def _reading(config: RunConfig, options: Mapping[str, Any]) -> Reading:
+    """Return how files are read: as those of the RUN's dataset, but for the options given."""
+    unknown = sorted(set(options) - set(READING))
     if unknown:
         raise ConfigError(
             f"an update has no option {', '.join(unknown)}; it has {', '.join(READING)}"
         )
-    chosen = {**config.dataset.options, **(options or {})}
-    return {name: chosen[name] for name in READING if name in chosen}
+    chosen = {**config.dataset.options, **options}
+    return Reading.of(split="ratio", **{name: chosen[name] for name in READING if name in chosen})
 
 
-def _batch_id(interactions: Path, features: Mapping[str, Path], items: Path | None) -> str:
-    """Return a digest of the contents of the files."""
+def _batch_id(
+    interactions: Path,
+    features: Mapping[str, Path],
+    items: Path | None,
+    changed: Mapping[str, Any],
+) -> str:
+    """Return a digest of the contents of the files, and of the options that the RUN's dataset has
+    not: read otherwise, the same files are another batch."""
     digest = hashlib.sha256()
     named = [("", interactions), *features.items(), *([] if items is None else [("/items", items)])]
     for name, path in named:
         if not path.is_file():
             raise DataError(f"no file {path}; give a CSV, TSV or Parquet file")
         digest.update(f"{name}={file_digest(path)};".encode())
+    if changed:
+        digest.update(json.dumps(changed, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
-def _read_interactions(path: Path, read: dict[str, Any]) -> pa.Table:
-    """Return users and items of a file; ids that are integers in a text file become integers."""
-    settings = LogSettings.of(
-        split="ratio", **{k: v for k, v in read.items() if k in LogSettings.model_fields}
-    )
-    roles = {role: settings.roles[role] for role in ("user", "item", "rating")}
+def _read_interactions(path: Path, read: Reading, asked: Collection[str], timed: bool) -> pa.Table:
+    """Return users, items and, where the file has them, times of the rows that count.
+
+    Args:
+        path: The file; ids that are integers in a text file become integers.
+        read: How it is read.
+        asked: Options that were given for this update; columns that they name must be there.
+        timed: Whether the model knows the order of interactions, so that times must be readable,
+            and a column of times that the RUN's dataset names must be there.
+    """
+    rated = read.min_rating is not None
+    there = column_names(path, read.delimiter, read.names)
+    if read.user in there and read.item in there:
+        needed = {*asked, *(("timestamp",) if timed else ()), *(("rating",) if rated else ())}
+        named = {name: column for name, column in read.named_columns.items() if name in needed}
+        refuse_absent(there, named, path.name)
+        read.refuse_unrated(there, path.name)
+    roles = {role: read.roles[role] for role in ("user", "item", "timestamp", "rating")}
     table = read_table(
         path,
-        roles,
-        needed=("user", "item"),
-        ids=("user", "item"),
-        delimiter=read.get("delimiter"),
-        names=read.get("names"),
+        roles if rated else {role: name for role, name in roles.items() if role != "rating"},
+        needed=NODES,
+        ids=NODES,
+        delimiter=read.delimiter,
+        names=read.names,
     )
-    columns = {
-        node: as_ids(table[node], node, is_text(path), Where(roles[node]))
-        for node in ("user", "item")
-    }
-    if "rating" in table.column_names:
-        columns["rating"] = table["rating"]
-    if settings.min_rating is None:
-        return pa.table({node: columns[node] for node in ("user", "item")})
-    log = keep_rated(
-        frame_to_log(pa.table(columns), LogSettings.of(split="ratio", min_rating=0)),
-        settings.min_rating,
-    )
-    return pa.table({"user": log.user_ids.take(log.user), "item": log.item_ids.take(log.item)})
+    _refuse_header(table, path, read)
+    columns = {node: as_ids(table[node], node, is_text(path), Where(roles[node])) for node in NODES}
+    if "timestamp" in table.column_names:
+        times = table["timestamp"]
+        where = Where(roles["timestamp"])
+        columns["timestamp"] = pa.array(read_times(times, where)) if timed else times
+    found = pa.table(columns)
+    if read.min_rating is None:
+        return found
+    kept = read_ratings(table["rating"], Where(roles["rating"])) >= read.min_rating
+    if not kept.any():
+        raise DataError(
+            f"no interaction of {path.name} is rated {read.min_rating:g} or above; give a lower "
+            "min_rating"
+        )
+    return found.filter(pa.array(kept))
 
 
-def _read_details(path: Path, read: dict[str, Any]) -> DetailTable:
-    called = {name: read.get(name, name) for name in DETAILS}
-    required = [name for name in DETAILS if name in read]
-    found = read_details(path, read.get("item", "item"), called, required)
+def _refuse_header(table: pa.Table, path: Path, read: Reading) -> None:
+    """Refuse a text file that begins with the names that it is said to lack: they would become a
+    user and an item."""
+    if read.names is None or not is_text(path) or not len(table):
+        return
+    if [table[node][0].as_py() for node in NODES] == [read.user, read.item]:
+        raise DataError(
+            f"{path.name} begins with a header, {read.user} and {read.item}, but is read as a file "
+            f"without one, since names={','.join(read.names)}; remove its first line, or give "
+            "names=null"
+        )
+
+
+def _read_details(path: Path, read: Reading, named: Collection[str]) -> DetailTable:
+    required = [name for name in DETAILS if name in named]
+    found = read_details(path, read.item, read.details, required)
     if found is None:
         raise DataError(
-            f"{path} has none of the columns {', '.join(called.values())}; expected titles, "
+            f"{path} has none of the columns {', '.join(read.details.values())}; expected titles, "
             "categories or image addresses of items"
         )
     return found
 
 
-def _read_features(path: Path, modality: str, read: dict[str, Any]) -> FeatureTable:
+def _read_features(path: Path, modality: str, read: Reading) -> FeatureTable:
     if table_suffix(path) == ".npy":
         raise DataError(
             f"{path} has no item ids, and the items of an update have no numbers; give a table "
             "with a column item"
         )
-    return read_features(path, modality, read.get("item", "item"))
+    return read_features(path, modality, read.item)
+
+
+def _as_known(
+    catalogue: Catalogue,
+    table: pa.Table,
+    features: Mapping[str, FeatureTable],
+    details: DetailTable | None,
+) -> tuple[pa.Table, dict[str, FeatureTable], DetailTable | None]:
+    """Return what was read with integers as text where a model knows them as text of floats.
+
+    A RUN may have ids such as ``100.0`` beside ``1.5``, or be of a version that never read them as
+    integers: then 100 is no new user.
+    """
+    floats = {node: _known_floats(catalogue.positions(node)) for node in NODES}
+    for place, name in enumerate(table.column_names):
+        if name in NODES:
+            table = table.set_column(place, name, _as_floats(table[name], floats[name]))
+    return (
+        table,
+        {n: one._replace(ids=_as_floats(one.ids, floats["item"])) for n, one in features.items()},
+        details and details._replace(ids=_as_floats(details.ids, floats["item"])),
+    )
+
+
+def _known_floats(known: Mapping[str, int]) -> pa.Array:
+    """Return the ids that are known as ``100.0`` and not as ``100``."""
+    return pa.array([n for n in known if n.endswith(".0") and n[:-2] not in known], pa.string())
+
+
+def _as_floats(ids: Any, floats: pa.Array) -> Any:
+    """Return ids as text, those among ``floats`` as these are written; other ids stay."""
+    if not len(floats) or not pa.types.is_integer(ids.type):
+        return ids
+    text = ids.cast(pa.string())
+    written = pc.binary_join_element_wise(text, ".0", "")
+    return pc.if_else(pc.is_in(written, value_set=floats), written, text)

@@ -30,7 +30,7 @@ from graphdiff.errors import RunError
 from graphdiff.files import PART, make_folder, new_folder, remove_parts, write_bytes
 from graphdiff.models.base import Recommender
 from graphdiff.models.storage import copy_model, finish_model, load_model, save_model
-from graphdiff.runs import VERSIONS, read_run
+from graphdiff.runs import VERSIONS, read_run, version_folder
 from graphdiff.training.checkpoints import checkpoint_of
 from graphdiff.training.config import Section, VersionSection
 from graphdiff.training.update import UpdateResult, saved_state
@@ -123,7 +123,7 @@ class VersionStore:
 
     def path(self, number: int) -> Path:
         """Return the folder of a version."""
-        return self.folder / f"{number:04d}"
+        return version_folder(self.run, number)
 
     def read(self, number: int) -> Version:
         """Return the description of a version.

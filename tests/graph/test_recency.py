@@ -137,3 +137,24 @@ def test_of_repeats_the_last_place_counts():
     key = torch.tensor([4, 1, 4, 9, 1])
     values, place = last_places(key)
     assert (values.tolist(), place.tolist()) == ([1, 4, 9], [4, 2, 3])
+
+
+def test_changes_of_a_graph_keep_the_precision_of_its_ages():
+    for dtype in (torch.float32, torch.float64):
+        graph = RecGraph.from_data(timed_data(num_items=20)).to(dtype)
+        items = torch.tensor([8, 9, 10])
+        changed, _ = with_interactions(graph, torch.tensor([0, 3, 3]), items, num_users=12)
+        everything = torch.ones(12, dtype=torch.bool), torch.arange(20) != 2
+        others = without_nodes(graph, *everything), without_interactions(graph, graph.col == 1)
+        assert [one.age.dtype for one in (changed, *others)] == [dtype] * 3
+        assert ages(graph.user.flip(0), -graph.age.flip(0), dtype).dtype == dtype
+
+
+def test_the_order_of_very_many_new_interactions_is_known():
+    graph = RecGraph(torch.tensor([0, 1]), torch.tensor([0]), 4, age=torch.zeros(1))
+    # Place 2^24 + 1 is no float32.
+    item = torch.zeros(2**24 + 3, dtype=torch.long)
+    item[2**24 :] = torch.tensor([2, 1, 3])
+    changed, _ = with_interactions(graph, torch.zeros_like(item), item, num_users=1)
+    assert changed.age.tolist() == [3, 1, 2, 0]
+    assert in_order(changed, 0) == [3, 1, 2, 0]

@@ -68,3 +68,23 @@ def test_held_out_pairs_never_enter(plain_data):
     store = plain_data["user", "interacts", "item"]
     for held_out in (store.val_edge_label_index, store.test_edge_label_index):
         assert not pairs & set(zip(*held_out.tolist(), strict=True))
+
+
+def test_a_graph_contains_its_pairs_alone(plain_data):
+    graph = RecGraph.from_data(plain_data)
+    user, item = torch.cartesian_prod(torch.arange(12), torch.arange(10)).t()
+    pairs = set(zip(graph.user.tolist(), graph.col.tolist(), strict=True))
+    expected = [pair in pairs for pair in zip(user.tolist(), item.tolist(), strict=True)]
+    assert graph.contains(user, item).tolist() == expected
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    found = graph.contains(user[order], item[order])
+    assert found.tolist() == torch.tensor(expected)[order].tolist()
+    assert graph.contains(user[:0], item[:0]).shape == (0,)
+
+
+def test_a_graph_with_empty_rows_contains_its_pairs():
+    graph = RecGraph(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 2]), num_items=3)
+    user, item = torch.tensor([0, 1, 1, 1, 2]), torch.tensor([0, 0, 1, 2, 2])
+    assert graph.contains(user, item).tolist() == [False, True, False, True, False]
+    empty = RecGraph(torch.tensor([0, 0]), torch.empty(0, dtype=torch.long), num_items=3)
+    assert empty.contains(torch.tensor([0]), torch.tensor([0])).tolist() == [False]

@@ -12,12 +12,15 @@ import pytest
 import torch
 import yaml
 
+from graphdiff import fit
 from graphdiff.errors import RunError
-from graphdiff.models import MODELS, LightGCN, Recommender
+from graphdiff.models import EASE, MODELS, LD4MRec, LightGCN, Recommender
 from graphdiff.models.storage import STAGED, save_model
 from graphdiff.schema import ItemDetails, build_data
 from tests.conftest import make_model, random_data
+from tests.graph.test_recency import timed_data
 from tests.sealing import reseal
+from tests.updates.samples import contents
 
 every_model = pytest.mark.parametrize("model_class", MODELS.values(), ids=list(MODELS))
 
@@ -278,3 +281,71 @@ def test_damaged_titles_are_refused(content, tmp_path):
     reseal(tmp_path)
     with pytest.raises(RunError, match="does not hold titles"):
         LightGCN.from_pretrained(tmp_path)
+
+
+def changed_in_double_precision(change):
+    data = timed_data(num_users=30, num_items=25, features={"image": 6})
+    model = LD4MRec.from_data(data, hidden_channels=8, batch_size=16)
+    fit(model, data, epochs=1, precision="64-true", progress=False, accelerator="cpu")
+    model.recency.exponent.fill_(0.5)
+    change(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: None,
+        lambda model: model.update({"user": [0, 77], "item": [8, 99]}, passes=1),
+        lambda model: model.forget(user_id=5, item_id=3, passes=1),
+        lambda model: model.graph.register_buffer("age", model.graph.age.float()),
+        lambda model: model.graph.float(),
+    ],
+    ids=["trained", "updated", "forgotten", "float32 ages", "float32 graph"],
+)
+def test_a_model_in_double_precision_is_loaded_as_it_was(change, tmp_path):
+    model = changed_in_double_precision(change)
+    model.save_pretrained(tmp_path)
+    loaded = LD4MRec.from_pretrained(tmp_path)
+    assert loaded.bias.dtype == torch.float64
+    state = model.state_dict()
+    for name, found in loaded.state_dict().items():
+        assert found.dtype == state[name].dtype, name
+        assert torch.equal(found, state[name]), name
+    users = torch.arange(model.num_users)
+    for asked in ({"user_index": users}, {"history_index": [[3, 1, 2], [7]]}):
+        for found, expected in zip(
+            loaded.recommend(**asked, k=20), model.recommend(**asked, k=20), strict=True
+        ):
+            assert torch.equal(found, expected)
+    assert torch.equal(loaded(users), model(users))
+
+
+def test_double_buffers_of_a_graph_do_not_make_a_model_double(tmp_path):
+    model = LD4MRec.from_data(timed_data(), hidden_channels=8)
+    model.graph.double()
+    model.save_pretrained(tmp_path)
+    loaded = LD4MRec.from_pretrained(tmp_path)
+    assert loaded.bias.dtype == torch.float32
+    assert loaded.graph.age.dtype == torch.float64
+
+
+def test_learned_buffers_decide_where_there_are_no_parameters(tmp_path):
+    model = make_model(EASE, random_data()).double()
+    model.save_pretrained(tmp_path)
+    loaded = EASE.from_pretrained(tmp_path)
+    assert contents(loaded) == contents(model)
+    assert torch.equal(loaded(torch.arange(12)), model(torch.arange(12)))
+
+
+def test_weights_that_do_not_fit_may_be_of_another_version(tmp_path):
+    model = LD4MRec.from_data(random_data(), hidden_channels=8, linear_path={"enabled": True})
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    # What an earlier version decided by the size of the data otherwise.
+    config["model"]["settings"]["linear_path"]["enabled"] = None
+    path.write_text(yaml.safe_dump(config))
+    message = r"does not hold the weights .*another version of graphdiff, train the model again"
+    with pytest.raises(RunError, match=f"(?s){message}"):
+        LD4MRec.from_pretrained(tmp_path)

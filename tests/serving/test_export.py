@@ -206,6 +206,17 @@ def test_rounding_leaves_the_model_as_it_is():
     assert torch.equal(model.recommend([0, 1], k=5)[1], before[1])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16", "int8"])
+@pytest.mark.parametrize("linear", [False, True])
+def test_tables_of_a_model_in_double_precision_are_rounded(precision, linear):
+    model, data = make({"image": 6}, linear_path={"enabled": linear, "rank": 16})
+    model.double()
+    found = rounded(model, precision)
+    assert found.cached_tables().item.dtype == torch.float64
+    same(Program(model, precision=precision)(*ragged(LISTS)), found.recommend(history_index=LISTS))
+    assert evaluate(found, data)["recall@20"] >= 0
+
+
 class ShiftedCNet(Part):
     """A custom C-Net: one layer on both signals, shifted by the step."""
 

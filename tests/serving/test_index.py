@@ -179,5 +179,16 @@ def test_bad_requests_are_refused(large, monkeypatch):
         RetrievalIndex(large)
 
 
+@pytest.mark.parametrize("option", ["explore", "popularity_discount"])
+@pytest.mark.parametrize("approximate", [False, True])
+def test_what_reorders_all_items_is_refused(large, option, approximate):
+    found = RetrievalIndex(large, approximate, verbose=False)
+    message = f"{option} is 0.5, .* does not take explore and popularity_discount.*model.recommend"
+    with pytest.raises(ConfigError, match=message):
+        found.recommend(USERS, k=5, **{option: 0.5})
+    plain = found.recommend(USERS, k=5)
+    same(found.recommend(USERS, k=5, **{option: 0.0}), plain)  # the default of a model
+
+
 def test_its_description(large):
     assert str(RetrievalIndex(large)) == "RetrievalIndex(LD4MRec, 3000, exact)"

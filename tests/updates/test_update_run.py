@@ -284,6 +284,17 @@ def test_an_updated_run_is_not_evaluated_or_resumed(run, tmp_path):
     assert read_run(run).version.number == 0
 
 
+@pytest.mark.parametrize("change", ["prune", "forget"])
+def test_no_return_is_advised_to_a_version_that_is_gone(run, tmp_path, change):
+    if change == "prune":
+        update(run, write_batch(tmp_path), keep=1)
+    else:
+        forget_run(run, users=["3"], **FAST)
+    with pytest.raises(RunError, match=r"or train again .*version 1 is no longer there") as error:
+        open_run(run)
+    assert "rollback" not in str(error.value)
+
+
 def test_a_model_that_cannot_be_updated_says_so(tmp_path):
     run = train(tmp_path / "run", model="lightgcn", epochs=1)
     before = files_of(run)

@@ -196,7 +196,7 @@ class InteractionLog(RecDataset):
     def _read_interactions(self) -> tuple[pa.Table, bool]:
         """Return the log, its columns named by role, and whether it came from a text file."""
         path, settings = self._folder / self._where.interactions(), self.settings
-        if settings.named_columns:
+        if settings.named_columns or settings.min_rating is not None:
             settings.check_named(column_names(path, self.delimiter, self.names), path.name)
         table = read_table(
             path,

@@ -99,7 +99,8 @@ class LogSettings(BaseModel):
             where: What the table is called in the error.
 
         Raises:
-            DataError: If there are no users or no items, or not what :attr:`named_columns` lists.
+            DataError: If there are no users or no items, or not what :attr:`named_columns` lists,
+                or no ratings although there is a least one.
         """
         found = {role: name for role, name in self.roles.items() if name in names}
         for role in ("user", "item"):
@@ -109,17 +110,33 @@ class LogSettings(BaseModel):
                     f"{self.roles[role]}; say what it is called, such as {role}=NAME"
                 )
         refuse_absent(names, self.named_columns, where)
+        self.refuse_unrated(names, where)
         return found
 
     def check_named(self, there: Collection[str], where: str) -> None:
-        """Refuse a table that lacks what :attr:`named_columns` lists. That there are no users or no
-        items comes first, and is for the reader of the table to say.
+        """Refuse a table that lacks what :attr:`named_columns` lists, or the ratings that
+        ``min_rating`` needs. That there are no users or no items comes first, and is for the reader
+        of the table to say.
 
         Raises:
             DataError: If a column is missing.
         """
         if self.user in there and self.item in there:
             refuse_absent(there, self.named_columns, where)
+            self.refuse_unrated(there, where)
+
+    def refuse_unrated(self, there: Collection[Any], where: str) -> None:
+        """Refuse a table without ratings if there is a least one.
+
+        Raises:
+            DataError: Naming the columns there are, and the one that was looked for.
+        """
+        if self.min_rating is not None and self.rating not in there:
+            raise DataError(
+                f"{where} has the columns {', '.join(map(str, there))}, but no column of ratings "
+                f"called {self.rating}, which min_rating={self.min_rating:g} needs; say what it is "
+                "called, such as rating=NAME, or leave out min_rating"
+            )
 
     @property
     def named_columns(self) -> dict[str, str]:

@@ -135,8 +135,6 @@ def read_log(
     roles = [role for role in frame.collect_schema().names() if role not in ("user", "item")]
     if settings.min_rating is None:
         roles = [role for role in roles if role != "rating"]
-    elif "rating" not in roles:
-        raise DataError("there is no column of ratings, so min_rating cannot be applied")
     ids: dict[str, pa.Array] = {}
     numbers = frame.select("user", "item", *roles)
     for node in ("user", "item"):

@@ -31,7 +31,22 @@ def folder(tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize("door", ["frame", "csv", "parquet", "recbole", "mapped"])
 def test_a_column_that_was_given_a_name_must_be_there(folder, door, setting, message):
-    names, label = {**NAMES, **setting}, re.escape(message)
+    refuses(folder, door, {**NAMES, **setting}, re.escape(message))
+
+
+@pytest.mark.parametrize("door", ["frame", "csv", "parquet", "recbole", "mapped"])
+def test_a_least_rating_needs_ratings(folder, door):
+    columns = ", ".join(FRAME)
+    message = (
+        f"has the columns {columns}, but no column of ratings called rating, which min_rating=3 "
+        "needs; say what it is called, such as rating=NAME"
+    )
+    names = {name: column for name, column in NAMES.items() if name != "rating"}
+    refuses(folder, door, {**names, "min_rating": 3}, re.escape(message))
+
+
+def refuses(folder, door, names, label):
+    """Check that each way into a dataset refuses a log, with a message."""
     if door == "frame":
         with pytest.raises(DataError, match=label):
             from_frame(FRAME, **names)
