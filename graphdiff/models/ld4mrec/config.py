@@ -192,10 +192,11 @@ class LD4MRecConfig(ModelConfig):
     num_blocks: int = Field(1, ge=0, description="Conditional residual blocks of C-Net.")
     num_neighbors: int = Field(20, ge=1, description="Neighbours k in each item-item graph.")
     content_rank: int = Field(
-        64,
+        256,
         ge=0,
         description="Principal directions R of a modality's features that item embeddings are "
-        "linear in, or the content tables with propagation.content=features; 0 for none.",
+        "linear in, or the content tables with propagation.content=features; 0 for none; by "
+        "default fewer where there are more than 100,000 items.",
     )
     shrinkage: float = Field(
         3.0, ge=0, description="κ: the embedding of an item with n interactions times n / (n + κ)."
@@ -269,6 +270,6 @@ SEARCH_SPACE: dict[str, list[Any]] = {
     "objective.input_dropout": [0.3, 0.5, 0.7, 0.85],
     "objective.reconstruction": [0.03, 0.1, 0.3, 1.0],
     "propagation.content_weight": [1.0, 2.0, 4.0],
-    "content_rank": [0, 64],
+    "content_rank": [0, 64, 256],
     "gated": [False, True],
 }

@@ -11,6 +11,7 @@ PAPER: dict[str, Any] = {
     "gated": True,
     "modality_shares": "equal",
     "shrinkage": 0.0,
+    "content_rank": 64,
     "spectral_start": False,
     "recency": 0.0,
     "ema_decay": 0.0,

@@ -15,18 +15,21 @@ class Size(NamedTuple):
         width: ``hidden_channels``.
         heads: ``num_heads``.
         negatives: ``objective.num_negatives``.
+        directions: ``content_rank``.
     """
 
     width: int
     heads: int
     negatives: int
+    directions: int
 
 
 #: Largest number of items, and the sizes up to it. A training holds about ten tables of items by
-#: width: 1 GiB of them at 100,000 items, 5 GiB at a million.
-SIZES = ((100_000, Size(256, 4, 2048)), (1_000_000, Size(128, 2, 2048)))
+#: width: 1 GiB of them at 100,000 items, 5 GiB at a million; features are one more, as wide as
+#: their directions.
+SIZES = ((100_000, Size(256, 4, 2048, 256)), (1_000_000, Size(128, 2, 2048, 64)))
 #: Sizes of larger catalogues.
-LARGEST = Size(64, 2, 4096)
+LARGEST = Size(64, 2, 4096, 64)
 #: Interactions of a user, on average, from which on there is a linear path, and the largest number
 #: of items with one, since the decomposition of the item graph takes K columns. Where rows are
 #: shorter, features and neighbours matter more than the row's own items.
@@ -41,8 +44,8 @@ def size_for(num_items: int) -> Size:
     and small ones have the sizes of the settings.
 
     Example:
-        >>> size_for(7_000), size_for(5_000_000)
-        (Size(width=256, heads=4, negatives=2048), Size(width=64, heads=2, negatives=4096))
+        >>> size_for(5_000_000)
+        Size(width=64, heads=2, negatives=4096, directions=64)
     """
     return next((size for most, size in SIZES if num_items <= most), LARGEST)
 
@@ -57,6 +60,8 @@ def with_sizes(config: LD4MRecConfig, graph: RecGraph) -> LD4MRecConfig:
     changes: dict[str, Any] = {}
     if not config.model_fields_set & {"hidden_channels", "num_heads"}:
         changes = {"hidden_channels": size.width, "num_heads": size.heads}
+    if "content_rank" not in config.model_fields_set:
+        changes["content_rank"] = size.directions
     objective = config.objective
     if "num_negatives" not in objective.model_fields_set:
         objective = objective.model_copy(update={"num_negatives": size.negatives})

@@ -13,8 +13,12 @@ from tests.conftest import random_data
 @pytest.mark.parametrize("num_items", [1, 1_858, 6_710, 16_980, 100_000])
 def test_small_catalogues_have_the_sizes_of_the_settings(num_items):
     config = LD4MRec.configure()
-    default = Size(config.hidden_channels, config.num_heads, config.objective.num_negatives)
-    assert size_for(num_items) == default
+    assert size_for(num_items) == Size(
+        config.hidden_channels,
+        config.num_heads,
+        config.objective.num_negatives,
+        config.content_rank,
+    )
 
 
 def test_larger_catalogues_have_narrower_tables():
@@ -34,6 +38,8 @@ def test_what_is_set_stays():
     assert (config.hidden_channels, config.num_heads, config.objective.num_negatives) == (64, 2, 10)
     config = with_sizes(LD4MRec.configure(num_heads=8), large)
     assert (config.hidden_channels, config.num_heads) == (256, 8)
+    assert [with_sizes(LD4MRec.configure(**one), large).content_rank for one in (
+        {}, {"content_rank": 256}, {"content_rank": 0})] == [64, 256, 0]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -48,10 +54,10 @@ def test_long_rows_of_few_items_have_a_linear_path(num_items, row_length, enable
 
 
 def test_a_saved_model_keeps_its_sizes(monkeypatch, tmp_path):
-    monkeypatch.setattr(sizes, "SIZES", ((20, Size(8, 2, 16)),))
+    monkeypatch.setattr(sizes, "SIZES", ((20, Size(8, 2, 16, 3)),))
     model = LD4MRec.from_data(random_data(30, 12))
     assert model.config.hidden_channels == model.items.weight.size(1) == 8
-    assert model.config.objective.num_negatives == 16
+    assert (model.config.objective.num_negatives, model.config.content_rank) == (16, 3)
     model.save_pretrained(tmp_path)
     monkeypatch.undo()
     assert LD4MRec.from_pretrained(tmp_path).config == model.config
