@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -28,6 +27,7 @@ from graphdiff import datasets
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import named_models
+from graphdiff.experiments.graphs import given
 from graphdiff.files import write_text
 from graphdiff.models.presets import NamedModel
 from graphdiff.schema import INTERACTS, fingerprint
@@ -69,7 +69,7 @@ def cells(graphs: dict[str, HeteroData], models: list[NamedModel], seeds: int) -
     """Yield all splits, seeds and models; settings found on one split would favour it, so all
     models have their defaults."""
     for name, data in graphs.items():
-        graph, labels = partial(_same, data), {"split": name, "data": fingerprint(data)}
+        graph, labels = given(data), {"split": name, "data": fingerprint(data)}
         for seed, model in product(range(seeds), models):
             settings = model.settings({})
             yield Cell(model.model, settings, seed, graph, labels, preset=model.preset)
@@ -156,10 +156,6 @@ def page(result: dict[str, Any]) -> str:
         f"{shared.masking_note(result)}"
     )
     return "\n".join(lines) + "\n"
-
-
-def _same(data: HeteroData) -> HeteroData:
-    return data
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

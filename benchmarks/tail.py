@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import named_models
+from graphdiff.experiments.graphs import given
 from graphdiff.experiments.plots import COLOURS, MARKERS, add_legend, open_figure, svg
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.files import write_bytes, write_text
@@ -55,10 +55,11 @@ def cells(
     """Yield all models and seeds."""
     discounts = sorted({0.0, *options.discounts})
     views = {f"{one:g}": {"popularity_discount": one} for one in discounts}
+    graph = given(data)
     for model, seed in product(models, range(options.seeds)):
         settings = model.settings(tuned_settings(options.dataset, model.name))
         measured = {"test": False, "views": views}
-        yield Cell(model.model, settings, seed, partial(_same, data), {}, measured, model.preset)
+        yield Cell(model.model, settings, seed, graph, {}, measured, model.preset)
 
 
 def curves(result: dict[str, Any]) -> dict[str, list[tuple[float, float, float]]]:
@@ -143,10 +144,6 @@ def plot(result: dict[str, Any]) -> bytes:
     if axes.lines:
         add_legend(axes)
     return svg(figure)
-
-
-def _same(data: HeteroData) -> HeteroData:
-    return data
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

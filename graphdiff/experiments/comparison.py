@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from graphdiff.errors import ConfigError, GraphDiffError, RunError
 from graphdiff.experiments.budgets import budget
 from graphdiff.experiments.cells import Cell, Execution, Experiment, Outcome
 from graphdiff.experiments.evidence import UserValues, statistics
+from graphdiff.experiments.graphs import given
 from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.tuned import tuning_record
@@ -124,9 +124,7 @@ class ModelComparison(Experiment):
         for line in (line for one in contestants for line in one.unused):
             report(line)
         self.result |= {"groups": describe_groups(data), "models": {}, "skipped": []}
-        self.sections: list[tuple[Section, Callable[[], HeteroData]]] = [
-            (self.result, lambda: data)
-        ]
+        self.sections: list[tuple[Section, Callable[[], HeteroData]]] = [(self.result, given(data))]
         self._add_dropped(drop_features)
         out = execution.out
         self.users = UserValues(
@@ -153,7 +151,7 @@ class ModelComparison(Experiment):
                 "skipped": [],
             }
             self.result["dropped_features"][f"{transform.share:g}"] = section
-            self.sections.append((section, partial(_same, dropped)))
+            self.sections.append((section, given(dropped)))
 
     def _restore_all(self, earlier: Section) -> None:
         """Take over the finished cells of an earlier run.
@@ -284,7 +282,3 @@ class ModelComparison(Experiment):
         self, section: Section, name: str, seed: int | None, error: GraphDiffError
     ) -> None:
         section["skipped"].append({"model": name, "seed": seed, "reason": str(error)})
-
-
-def _same(data: HeteroData) -> HeteroData:
-    return data

@@ -21,6 +21,11 @@ class HasGraph(Protocol):
         """Function that returns the graph."""
 
 
+def given(data: HeteroData) -> Callable[[], HeteroData]:
+    """Return a function that returns this graph, for cells of data that was loaded before."""
+    return lambda: data
+
+
 class Graphs:
     """The graphs of cells, each made once.
 
