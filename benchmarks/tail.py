@@ -111,7 +111,7 @@ def page(result: dict[str, Any]) -> str:
         ]
         lines += [*shared.markdown_table(head, rows), ""]
     for name, curve in found:
-        rows = [[f"{n:g}", f"{recall:.4f}", f"{tail:.4f}"] for n, recall, tail in curve]
+        rows = [[f"{n:g}", *map(_shown, point)] for n, *point in curve]
         lines += [f"## {name}", "", *shared.markdown_table(["discount", RECALL, TAIL], rows), ""]
     lines.append(
         "Validation figures, means over seeds. Tail: the least popular items, with a third of all "

@@ -41,7 +41,7 @@ def with_interactions(
     key, order = torch.cat([old, new]).sort()
     time = None
     if graph.age is not None:
-        # Integers, since float32 does not tell places from 2^24 on apart.
+        # Integers, since float32 does not distinguish places from 2^24 on.
         rank = (-graph.age).unique(return_inverse=True)[1]
         time = torch.cat([rank - old.numel(), place])[order]
     added = torch.stack([new // size, new % size])

@@ -48,10 +48,9 @@ def discounted(
     """
     if not isinstance(discount, Real) or isinstance(discount, bool) or not 0 <= discount < math.inf:
         raise ConfigError(f"popularity_discount is {discount!r}; give a number of at least 0")
-    popularity = graph.item_degree().double().log1p() if discount else None
-    if popularity is None or not num_users or popularity.std(correction=0) == 0:
+    if not discount or not num_users:
         return score_block
-    taken = popularity * (float(discount) / popularity.std(correction=0))
+    taken = float(discount) * graph.cached(relative_popularity)
     spread = _spread(score_block, num_users, graph.num_items)
 
     def less(start: int, stop: int) -> Tensor:
@@ -59,6 +58,14 @@ def discounted(
         return score - (spread * taken[start:stop]).to(score.dtype)
 
     return less
+
+
+def relative_popularity(graph: RecGraph) -> Tensor:
+    """Return the logarithm of one more than each item's training interactions, in standard
+    deviations, double ``[I]``; zeros where all items have equally many."""
+    popularity = graph.item_degree().double().log1p()
+    deviation = popularity.std(correction=0)
+    return popularity / deviation if deviation > 0 else torch.zeros_like(popularity)
 
 
 def _spread(score_block: ScoreBlock, num_users: int, num_items: int) -> Tensor:
