@@ -9,6 +9,7 @@
 ``metrics.csv``         one line per validated epoch
 ``results.json``        outcome of the training, and the metrics on validation and test
 ``checkpoints/``        complete state after the last epoch, to resume from
+``encoders/``           encoders fitted to the texts of items, for the texts of later items
 ``versions/``           versions of the model, after updates; see :mod:`graphdiff.updates`
 ======================  ====================================================================
 
@@ -63,8 +64,8 @@ CHANGEABLE = (
 )
 #: Files that a training writes into its RUN folder beside ``config.yaml``.
 OUTPUTS = (WEIGHTS, IDS, ITEMS, "metrics.csv", "results.json", "checkpoints/last.ckpt")
-#: Folder of the versions of a RUN's model.
-VERSIONS = "versions"
+#: Folders of the versions of a RUN's model, and of its encoders of texts.
+VERSIONS, ENCODERS = "versions", "encoders"
 
 
 def train_run(
@@ -94,14 +95,17 @@ def train_run(
     if cls.batch_over != "nothing":
         check_accelerator(config.training)
     dataset = config.dataset
-    data = datasets.load(dataset.name, dataset.root, **dataset.options)[0]
+    source = datasets.load(dataset.name, dataset.root, **dataset.options)
+    data = source[0]
     _check_before_training(data, config)
     recommender = cls.from_data(data, **settings)
     if is_main():
         make_folder(folder)
         for name in existing:
             (folder / name).unlink()
-        shutil.rmtree(folder / VERSIONS, ignore_errors=True)
+        for name in (VERSIONS, ENCODERS):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        _save_encoders(source, folder)
     root = None if dataset.root is None else str(Path(dataset.root).resolve())
     model = describe_model(recommender)
     config = config.model_copy(
@@ -204,6 +208,11 @@ def read_run(folder: Path) -> RunConfig:
     return run_config(sections, RunError, str(folder / CONFIG))
 
 
+def encoder_file(run: Path, modality: str) -> Path:
+    """Return the file of the encoder of a modality's texts, whether it is there or not."""
+    return run / ENCODERS / f"{modality}.safetensors"
+
+
 def version_folder(run: Path, number: int) -> Path:
     """Return the folder of a version of a RUN's model, whether it is there or not."""
     return run / VERSIONS / f"{number:04d}"
@@ -257,6 +266,12 @@ def check_dataset(folder: Path, config: RunConfig, data: HeteroData) -> None:
 def _check_before_training(data: HeteroData, config: RunConfig) -> None:
     check_training(data, config.training)
     check_evaluation(data, "test", mask_validation=config.evaluation.mask_validation)
+
+
+def _save_encoders(dataset: datasets.RecDataset, folder: Path) -> None:
+    for modality, encoder in dataset.text_encoders().items():
+        make_folder(folder / ENCODERS)
+        encoder.save(encoder_file(folder, modality))
 
 
 def _in_words(data: HeteroData) -> str:

@@ -33,6 +33,13 @@ def update(
         list[str] | None,
         typer.Option(help="Features of new items, as modality=file; repeatable."),
     ] = None,
+    content: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Texts or images of new items, as modality=file or modality=folder, encoded as "
+            "at training; repeatable."
+        ),
+    ] = None,
     items: Annotated[
         Path | None,
         typer.Option(help="Titles, categories and image addresses of new items, as items.csv."),
@@ -64,11 +71,11 @@ def update(
     from graphdiff.datasets.arguments import read_texts
     from graphdiff.updates.run import update_run
 
-    files = {name: Path(file) for name, file in split_options(features or (), "--features").items()}
     change = update_run(
         run,
         interactions,
-        files,
+        _paths(features, "--features"),
+        content=_paths(content, "--content"),
         items=items,
         batch=batch,
         options=read_texts(InteractionLog, split_options(option or (), "--option")),
@@ -143,6 +150,10 @@ def versions(
         ],
     )
     print_text("* the model of the RUN")
+
+
+def _paths(given: list[str] | None, option: str) -> dict[str, Path]:
+    return {name: Path(file) for name, file in split_options(given or (), option).items()}
 
 
 def _given(passes: int | None, replay: float | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from graphdiff.datasets.registration import (
     missing_methods,
     register,
 )
+from graphdiff.datasets.tfidf import TfidfEncoder
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.schema import prepare
 
@@ -152,6 +153,13 @@ class RecDataset(InMemoryDataset):
             f"{type(self).__name__} has no log with times; give a dataset that has one, such as "
             "synthetic-drift, or a log in CSV or Parquet files"
         )
+
+    def text_encoders(self) -> dict[str, TfidfEncoder]:
+        """Return the encoders that were fitted to texts, by modality, for texts of later items.
+
+        None by default: features that were read, or that a model encoded, need no such encoder.
+        """
+        return {}
 
     def download(self) -> None:
         """Download the raw files into ``raw_dir``; the base class raises.

@@ -9,14 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from graphdiff.errors import ConfigError, DataError
+from graphdiff.datasets.tfidf import CHANNELS, TfidfEncoder
+from graphdiff.errors import ConfigError
 
 TEXT_MODEL = "all-MiniLM-L6-v2"
 BATCH = 64
-
-#: Width of :func:`encode_tfidf`, and the pattern of a word: underscores join, as in tags.
-TFIDF_CHANNELS = 256
-WORD = r"(?u)\w+"
 
 #: Encoders of texts that can be chosen by name.
 TextEncoder = Literal["auto", "tfidf", "sentence-transformers"]
@@ -37,11 +34,8 @@ def text_encoder(
     return (name, encode_tfidf if name == "tfidf" else encode_texts)
 
 
-def encode_tfidf(texts: list[str], channels: int = TFIDF_CHANNELS) -> np.ndarray:
-    """Encode texts by TF-IDF and a truncated SVD (latent semantic analysis); loads no model.
-
-    Words are weighted by (1 + log tf) · idf, rows are scaled to length 1, and the ``channels``
-    largest singular directions remain. The result depends on the texts alone.
+def encode_tfidf(texts: list[str], channels: int = CHANNELS) -> np.ndarray:
+    """Encode texts by TF-IDF and a truncated SVD; see :meth:`TfidfEncoder.fit`.
 
     Args:
         texts: N texts in any language.
@@ -53,22 +47,7 @@ def encode_tfidf(texts: list[str], channels: int = TFIDF_CHANNELS) -> np.ndarray
     Raises:
         DataError: If no text has a word.
     """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    try:
-        counts = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True).fit_transform(texts)
-    except ValueError:
-        raise DataError(
-            f"none of the {len(texts)} texts has a word; expected text, or numbers as features"
-        ) from None
-    if counts.shape[1] == 1:  # One word in all texts: there is nothing to decompose.
-        encoded = counts.toarray().astype(np.float32)
-    else:
-        size = min(channels, *counts.shape)
-        encoded = TruncatedSVD(size, random_state=0).fit_transform(counts).astype(np.float32)
-    encoded[counts.getnnz(axis=1) == 0] = np.nan
-    return encoded
+    return TfidfEncoder.fit(texts, channels)[1]
 
 
 def encode_texts(texts: list[str]) -> np.ndarray:

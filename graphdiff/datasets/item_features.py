@@ -189,12 +189,13 @@ def encode_content(path: Path, item: str, encode: Encoder, modality: str) -> Fea
     Raises:
         DataError: If there is no content, or the encoder returns something else.
     """
+    content: list[Any]
     if path.is_dir():
         # Paths come from listing the folder, never from ids, so no id can lead out of it.
         images = list_images(path)
         ids, content = as_ids(pa.array([p.stem for p in images]), "item", text=True), images
     else:
-        ids, content = _texts(path, item)
+        ids, content = read_item_texts(path, item)
     if not content:
         kinds = f"images ({', '.join(IMAGES)})" if path.is_dir() else "texts"
         raise DataError(f"{path} holds no {kinds}")
@@ -231,7 +232,16 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(p for p in images if not is_junk(p.relative_to(folder)))
 
 
-def _texts(path: Path, item: str) -> tuple[pa.Array, list[Any]]:
+def read_item_texts(path: Path, item: str) -> tuple[pa.Array, list[str]]:
+    """Return the items of a table that have a text, and their texts.
+
+    Args:
+        path: A CSV, TSV or Parquet file.
+        item: Name of the column of item ids; the other columns are joined.
+
+    Raises:
+        DataError: If the file cannot be read, or has no such columns.
+    """
     table = read_table(path, ids=(item,))
     if item not in table.column_names or table.num_columns < 2:
         raise DataError(

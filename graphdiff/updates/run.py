@@ -18,8 +18,8 @@ from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.io.folders import table_suffix
 from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
-from graphdiff.datasets.item_details import DetailTable, read_details
-from graphdiff.datasets.item_features import FeatureTable, read_features
+from graphdiff.datasets.item_details import DetailTable, item_column, read_details
+from graphdiff.datasets.item_features import FeatureTable, list_images, read_features
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.errors import ConfigError, DataError
 from graphdiff.models.catalogue import Catalogue
@@ -28,6 +28,7 @@ from graphdiff.runs import read_run
 from graphdiff.schema import DETAILS
 from graphdiff.training.config import RunConfig
 from graphdiff.training.update import UpdateConfig, UpdateResult
+from graphdiff.updates.content import encode_new_content
 from graphdiff.updates.verify import verify_forgotten
 from graphdiff.updates.versions import Version, VersionStore
 from graphdiff.validation import validated
@@ -69,6 +70,7 @@ def update_run(
     interactions: Path,
     features: Mapping[str, Path] | None = None,
     *,
+    content: Mapping[str, Path] | None = None,
     items: Path | None = None,
     batch: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -85,6 +87,9 @@ def update_run(
         run: A RUN folder, whose model can be updated.
         interactions: CSV, TSV or Parquet file with a column of users and one of items.
         features: Per modality, a CSV, TSV or Parquet file with a column of items, for new items.
+        content: Per modality that the RUN's dataset encoded, a CSV, TSV or Parquet file with a
+            column of items and their texts, or a folder of images named after their items' ids;
+            encoded as at training. (default: none)
         items: CSV, TSV or Parquet file with a column of items and any of ``title``, ``category``
             and ``image``, for new items. (default: none)
         batch: Id of the batch. (default: a digest of the files' contents, and of ``options`` that
@@ -103,11 +108,13 @@ def update_run(
     _check_keep(keep)
     validated(UpdateConfig, dict(settings), ConfigError, "update")
     config = read_run(run)
-    paths, asked = dict(features or {}), dict(options or {})
+    paths, raw, asked = dict(features or {}), dict(content or {}), dict(options or {})
+    for name in sorted(paths.keys() & raw.keys()):
+        raise ConfigError(f"{name!r} has both features and content; give one of them")
     read = _reading(config, asked)
     own = _reading(config, {})
     changed = {n: getattr(read, n) for n in asked if getattr(read, n) != getattr(own, n)}
-    digest = batch or _batch_id(interactions, paths, items, changed)
+    digest = batch or _batch_id(interactions, paths, raw, items, changed)
     store = VersionStore(run)
     with store.locked():
         before = store.current()
@@ -117,6 +124,8 @@ def update_run(
         model = store.model(before.number)
         table = _read_interactions(interactions, read, asked, model.graph.age is not None)
         given = {name: _read_features(path, name, read) for name, path in paths.items()}
+        for name, path in raw.items():
+            given[name] = encode_new_content(run, config, name, path, read.item)
         named = {*config.dataset.options, *asked}
         shown = None if items is None else _read_details(items, read, named)
         table, given, shown = _as_known(model.catalogue, table, given, shown)
@@ -204,6 +213,7 @@ def _reading(config: RunConfig, options: Mapping[str, Any]) -> Reading:
 def _batch_id(
     interactions: Path,
     features: Mapping[str, Path],
+    content: Mapping[str, Path],
     items: Path | None,
     changed: Mapping[str, Any],
 ) -> str:
@@ -211,6 +221,9 @@ def _batch_id(
     not: read otherwise, the same files are another batch."""
     digest = hashlib.sha256()
     named = [("", interactions), *features.items(), *([] if items is None else [("/items", items)])]
+    for name, path in content.items():
+        files = list_images(path) if path.is_dir() else [path]
+        named += [(f"{name}/{file.relative_to(path).as_posix()}", file) for file in files]
     for name, path in named:
         if not path.is_file():
             raise DataError(f"no file {path}; give a CSV, TSV or Parquet file")
@@ -294,7 +307,7 @@ def _read_features(path: Path, modality: str, read: Reading) -> FeatureTable:
             f"{path} has no item ids, and the items of an update have no numbers; give a table "
             "with a column item"
         )
-    return read_features(path, modality, read.item)
+    return read_features(path, modality, item_column(column_names(path), read.item))
 
 
 def _as_known(

@@ -21,6 +21,7 @@ from graphdiff.datasets.item_features import (
     encode_content,
     list_images,
     read_features,
+    read_item_texts,
 )
 from graphdiff.datasets.layouts.frame import log_to_data
 from graphdiff.datasets.layouts.log_folder import (
@@ -32,6 +33,7 @@ from graphdiff.datasets.layouts.log_folder import (
 )
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.datasets.layouts.log_source import LogSource
+from graphdiff.datasets.tfidf import TfidfEncoder
 from graphdiff.errors import DataError
 
 
@@ -184,6 +186,16 @@ class InteractionLog(RecDataset):
                 "called, such as timestamp=date"
             )
         return TimedLog(log, self._read_features(items))
+
+    def text_encoders(self) -> dict[str, TfidfEncoder]:
+        """Return the TF-IDF encoders of the modalities in ``content``, fitted once more."""
+        if self.encoder != "tfidf":
+            return {}
+        return {
+            name: TfidfEncoder.fit(read_item_texts(path, self._where.item_in(file))[1])[0]
+            for name, file in self.content.items()
+            if name not in self.encode and not (path := self._folder / file).is_dir()
+        }
 
     def _log(
         self, users: pa.Array | None, items: pa.Array | None, needed: tuple[str, ...] = ()

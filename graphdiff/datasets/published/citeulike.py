@@ -15,6 +15,7 @@ from graphdiff.datasets.encoders import encode_tfidf
 from graphdiff.datasets.ids import strict_int
 from graphdiff.datasets.item_features import Encoder, encoded
 from graphdiff.datasets.splits import by_ratio
+from graphdiff.datasets.tfidf import TfidfEncoder
 from graphdiff.errors import DataError
 from graphdiff.schema import build_data
 
@@ -93,7 +94,7 @@ class CiteULike(RecDataset):
         folder = Path(self.raw_dir)
         sizes, items = read_counted_lists(folder / USERS)
         tag_counts, tags = read_counted_lists(folder / ITEM_TAGS)
-        names = _read_lines(folder / TAGS)
+        names = self._tag_names()
         num_users, num_items = len(sizes), len(tag_counts)
         for what, index, size in (("article", items, num_items), ("tag", tags, len(names))):
             if index.max(initial=-1) >= size:
@@ -104,19 +105,33 @@ class CiteULike(RecDataset):
         key = np.random.default_rng(self.seed).random(len(user))
         label = by_ratio(user, key, RATIOS)
         train, val, test = (np.stack([user, items])[:, label == value] for value in range(3))
-        features = {"text": self._encode_tags(names, tag_counts, tags)} if len(tags) else {}
+        features = {"text": self._encode(_texts(names, tag_counts, tags))} if len(tags) else {}
         return build_data(num_users, num_items, train, val, test, features)
 
-    def _encode_tags(self, names: list[str], counts: np.ndarray, tags: np.ndarray) -> np.ndarray:
+    def text_encoders(self) -> dict[str, TfidfEncoder]:
+        """Return the encoder of tags, fitted once more; none where ``encode`` was given."""
+        tag_counts, tags = read_counted_lists(Path(self.raw_dir) / ITEM_TAGS)
+        if self.encode is not encode_tfidf or not len(tags):
+            return {}
+        texts = _texts(self._tag_names(), tag_counts, tags)
+        return {"text": TfidfEncoder.fit([text for text in texts if text.strip()])[0]}
+
+    def _tag_names(self) -> list[str]:
+        return _read_lines(Path(self.raw_dir) / TAGS)
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
         """Return float32 ``[I, F]``, NaN where an article has no tag."""
-        texts = [
-            " ".join(names[tag] for tag in found) for found in np.split(tags, counts.cumsum()[:-1])
-        ]
         has = np.array([bool(text.strip()) for text in texts])
         found = encoded(self.encode, [text for text in texts if text.strip()], "text", "texts")
         values = np.full((len(texts), found.shape[1]), np.nan, dtype=np.float32)
         values[has] = found
         return values
+
+
+def _texts(names: list[str], counts: np.ndarray, tags: np.ndarray) -> list[str]:
+    """Return the tags of each article, joined."""
+    each = np.split(tags, counts.cumsum()[:-1])
+    return [" ".join(names[tag] for tag in found) for found in each]
 
 
 def read_counted_lists(path: Path) -> tuple[np.ndarray, np.ndarray]:
