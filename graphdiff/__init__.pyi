@@ -23,6 +23,7 @@ from .models.diffrec import DiffRec as DiffRec
 from .models.ease import EASE as EASE
 from .models.easefeatures import EASEFeatures as EASEFeatures
 from .models.freedom import FREEDOM as FREEDOM
+from .models.genrec.model import GenRec as GenRec
 from .models.gfcf import GFCF as GFCF
 from .models.giffcf import GiffCF as GiffCF
 from .models.gume import GUME as GUME

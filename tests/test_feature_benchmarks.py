@@ -89,7 +89,7 @@ def test_missing_features_are_removed_and_drawn(tmp_path, measured):
 
 def test_all_multimodal_models_are_measured_by_default():
     names = missing_features.altered.multimodal()
-    assert {"ld4mrec", "mgcn", "pgl", "gume", "mmhcl", "easefeatures"} <= set(names)
+    assert {"ld4mrec", "mgcn", "pgl", "gume", "mmhcl", "genrec", "easefeatures"} <= set(names)
     assert "lightgcn" not in names
     assert missing_features.parse(["--out", "x.json"]).shares == [0.3, 0.6, 0.75, 0.9]
 

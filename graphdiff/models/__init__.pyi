@@ -12,6 +12,7 @@ from .diffrec import DiffRec as DiffRec
 from .ease import EASE as EASE
 from .easefeatures import EASEFeatures as EASEFeatures
 from .freedom import FREEDOM as FREEDOM
+from .genrec.model import GenRec as GenRec
 from .gfcf import GFCF as GFCF
 from .giffcf import GiffCF as GiffCF
 from .gume import GUME as GUME

@@ -12,10 +12,10 @@ from torch import Tensor
 from graphdiff.errors import GraphDiffError
 from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph
+from graphdiff.graph.self_looped_graph import self_looped_graph, self_looped_interactions
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.models.diffmm.row_denoiser import ReverseChain, RowDenoiser
-from graphdiff.models.diffmm.self_looped_graph import self_looped_graph
 from graphdiff.models.part_optimizer import PartOptimizer
 from graphdiff.nn.diffusion import DiffusionSchedule
 from graphdiff.nn.dropout import dropout
@@ -263,7 +263,7 @@ class DiffMM(Recommender):
         ]
 
     def _interactions(self) -> FixedGraph:
-        return self.graph.cached(_self_looped_interactions)
+        return self.graph.cached(self_looped_interactions)
 
     def _projected(self) -> list[Tensor]:
         """Return the projected features of each modality, ``[I, d]``; zero if missing."""
@@ -337,7 +337,3 @@ class DiffMM(Recommender):
         joined = self._joined(content, self._generated_graphs())
         user, item = joined.split([self.num_users, self.num_items])
         return Tables(item=item, user=user)
-
-
-def _self_looped_interactions(graph: RecGraph) -> FixedGraph:
-    return self_looped_graph(graph.user, graph.col, graph.num_users, graph.num_items)

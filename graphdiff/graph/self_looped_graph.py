@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from graphdiff.graph.propagation import FixedGraph, symmetric_norm
+
+if TYPE_CHECKING:
+    from graphdiff.graph.store import RecGraph
 
 
 def self_looped_graph(
@@ -49,3 +54,15 @@ def self_looped_graph(
         kept = torch.rand(weight.shape, generator=generator, device=weight.device) < keep
         source, target, weight = source[kept], target[kept], weight[kept] / keep
     return FixedGraph(torch.stack([source, target]), weight, num_nodes, num_nodes)
+
+
+def self_looped_interactions(graph: RecGraph) -> FixedGraph:
+    """Build the :func:`self_looped_graph` of the training interactions."""
+    return self_looped_graph(graph.user, graph.col, graph.num_users, graph.num_items)
+
+
+def self_looped_item_to_user(graph: RecGraph) -> FixedGraph:
+    """Build the part of :func:`self_looped_interactions` from items to users."""
+    user, item = graph.user_degree() + 1, graph.item_degree() + 1
+    weight = (user[graph.user] * item[graph.col]).float().rsqrt()
+    return FixedGraph((graph.col, graph.user), weight, graph.num_items, graph.num_users)

@@ -1,6 +1,6 @@
 import torch
 
-from graphdiff.models.diffmm.self_looped_graph import self_looped_graph
+from graphdiff.graph.self_looped_graph import self_looped_graph
 
 
 def dense(graph):
