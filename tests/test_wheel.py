@@ -41,7 +41,7 @@ def test_it_holds_the_package_the_cards_and_the_settings(wheel):
     assert expected - names == set()
     assert "graphdiff/experiments/report.html.jinja" in names
     assert "graphdiff/experiments/published.yaml" in names
-    assert "graphdiff/experiments/tuned/tiktok/ld4mrec.yaml" in names
+    assert "graphdiff/experiments/tuned/tiktok/mgcn.yaml" in names
     cards = {f"graphdiff/cards/{path.parent.name}/card.yaml"
              for path in (ROOT / "datasets").glob("*/card.yaml")}  # fmt: skip
     assert {name for name in names if name.startswith("graphdiff/cards/")} == cards
