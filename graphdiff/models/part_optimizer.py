@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from graphdiff.errors import GraphDiffError
 
 
 class PartOptimizer:
@@ -46,6 +49,29 @@ class PartOptimizer:
         self._optimizer().step()
         for parameter in parameters:
             parameter.grad = None
+
+    def train(self, batches: Iterable[Tensor], loss: Callable[[Tensor], Tensor], name: str) -> None:
+        """Update the part by one step on the loss of each batch.
+
+        Args:
+            batches: What the loss is of.
+            loss: Returns a scalar.
+            name: Name of the part in the message of an error.
+
+        Raises:
+            GraphDiffError: If a loss is not finite.
+        """
+        total: Tensor | float = 0.0
+        with torch.enable_grad():
+            for batch in batches:
+                value = loss(batch)
+                self.step(value)
+                total = total + value.detach()
+        if not math.isfinite(total):
+            raise GraphDiffError(
+                f"the loss of the {name} became {float(total)}; lower the learning rate "
+                f"(now {self.lr:g})"
+            )
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -345,5 +345,7 @@ def test_data_without_modalities_is_rejected(plain_data):
 def test_a_loss_that_is_not_finite_is_reported(multimodal_data):
     model = make(multimodal_data)
     torch.nn.init.constant_(model.diffusion.decoder.weight, torch.nan)
-    with pytest.raises(GraphDiffError, match="the denoiser's loss became nan; lower the learning"):
+    with pytest.raises(
+        GraphDiffError, match="the loss of the denoiser became nan; lower the learning"
+    ):
         model.start_epoch(seed(0))

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.errors import GraphDiffError
 from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.propagation import FixedConv, FixedGraph
 from graphdiff.graph.self_looped_graph import self_looped_graph, self_looped_interactions
@@ -202,17 +201,10 @@ class DiffMM(Recommender):
             GraphDiffError: If the denoisers' loss is not finite.
         """
         order = torch.randperm(self.num_users, generator=generator, device=self.device)
-        total = torch.zeros((), device=self.device)
-        with torch.enable_grad():
-            for users in order.split(self.config.batch_size):
-                loss = self.denoising_loss(users, generator)
-                self.denoiser_optimizer.step(loss)
-                total += loss.detach()
-        if not total.isfinite():
-            raise GraphDiffError(
-                f"the denoisers' loss became {total.item()}; lower the learning rate "
-                f"(now {self.config.lr:g})"
-            )
+        batches = order.split(self.config.batch_size)
+        self.denoiser_optimizer.train(
+            batches, lambda users: self.denoising_loss(users, generator), "denoisers"
+        )
         self.generate()
         self._dropped = self._generated_graphs(self.config.edge_keep, generator)
 

@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from graphdiff.errors import GraphDiffError
 from graphdiff.graph.message_graphs import similarity_graph
 from graphdiff.graph.negatives import draw_triples
 from graphdiff.graph.propagation import FixedConv, FixedGraph, mean_layer, propagate
@@ -210,18 +209,12 @@ class GenRec(Recommender):
         config = self.config
         content = self.row_content() if config.row_contrastive else []
         order = torch.randperm(self.num_users, generator=generator, device=self.device)
-        total = torch.zeros((), device=self.device)
-        with torch.enable_grad():
-            for users in order.split(config.batch_size):
-                rows = self.graph.rows(users)
-                loss = self.diffusion.loss(rows, content, config.row_contrastive, generator)
-                self.denoiser_optimizer.step(loss)
-                total += loss.detach()
-        if not total.isfinite():
-            raise GraphDiffError(
-                f"the denoiser's loss became {total.item()}; lower the learning rate "
-                f"(now {config.lr:g})"
-            )
+
+        def loss(users: Tensor) -> Tensor:
+            rows = self.graph.rows(users)
+            return self.diffusion.loss(rows, content, config.row_contrastive, generator)
+
+        self.denoiser_optimizer.train(order.split(config.batch_size), loss, "denoiser")
         for users in order.sort().values.split(config.batch_size):
             self.chosen[users] = self.diffusion.generate(
                 self.graph.rows(users), config.num_replaced, self.chosen.size(1), generator
