@@ -10,6 +10,7 @@ from scipy import stats
 from graphdiff.cli.main import main
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.ranks import dataset_names, rank_table, ranking
+from tests.command import run
 
 
 def comparison(dataset, **recall):
@@ -168,3 +169,21 @@ def test_a_file_of_another_kind_is_refused(tmp_path, monkeypatch, capsys):
         main()
     assert stop.value.code == 2
     assert "holds no models" in capsys.readouterr().err
+
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+MULTIMODAL = ["tiktok", "lfm2k", "citeulike-a"]
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("ranks", [*MULTIMODAL, "ml-1m-clean", "ml-1m-noisy"]),
+        ("ranks-multimodal", MULTIMODAL),
+    ],
+)
+def test_the_committed_pages_are_of_the_committed_comparisons(page, names, tmp_path):
+    files = [RESULTS / f"{name}.json" for name in names]
+    written = tmp_path / f"{page}.md"
+    run("ranks", *files, "--markdown", written, "--plot", tmp_path / f"{page}.svg")
+    assert written.read_text() == (RESULTS / f"{page}.md").read_text()

@@ -173,7 +173,6 @@ def test_results_of_earlier_versions_are_rendered(tmp_path):
     result.write(tmp_path / "t.tex")
     page = (tmp_path / "t.md").read_text()
     assert "| 0.0653 / 0.0282 [1] |" in page
-    assert "| GenRec-V1 | – | – | – | – | 0.1165 / 0.0492 [4]‡ |" in page
     assert "| MDMNS | – | – | – | – | 0.1193 / 0.0525 [5]‡ |" in page
     assert "‡ By the authors' public code, this is the best test epoch; the code of" in page
     assert "the code of MMSSL, MMHCL selects the epoch by validation" in page
