@@ -37,7 +37,8 @@ def ranks(
     if plot is not None:
         check_figure(plot)
     results = [ComparisonResult.read(path).content for path in files]
-    found = ranking(results, metric, dataset_names(results, files))
+    names = dataset_names(results, files)
+    found = ranking(results, metric, names)
     table = rank_table(results, found)
     show_table(rich_table(table))
     print_text(table.note)
@@ -45,7 +46,7 @@ def ranks(
         plot_ranking(found, {name: label(results[0], name) for name in found.models}, plot)
     if markdown is not None:
         make_folder(markdown.parent)
-        lines = table_to_markdown(table)
+        lines = [f"# {metric} over {len(names)} datasets", "", *table_to_markdown(table)]
         if plot is not None:
             lines += ["", f"![Critical-difference diagram]({plot.name})"]
         write_text(markdown, "\n".join(lines) + "\n")

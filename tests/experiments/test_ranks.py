@@ -129,7 +129,8 @@ def test_the_commands_accept_two_logs_that_are_both_csv(content, tmp_path, monke
     arguments = ["ranks", *paths, "--markdown", page]
     monkeypatch.setattr(sys, "argv", ["graphdiff", *map(str, arguments)])
     main()
-    assert "| model | shop | books | mean rank |" in page.read_text()
+    start = "# recall@20 over 2 datasets\n\n| model | shop | books | mean rank |"
+    assert page.read_text().startswith(start)
     arguments = ["--render", paths[0], "--also", paths[1], "--report", report]
     monkeypatch.setattr(sys, "argv", ["graphdiff", "compare", *map(str, arguments)])
     main()
