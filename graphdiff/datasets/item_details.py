@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids, column_of, places, plain, whole
+from graphdiff.datasets.io.folders import SUFFIXES, table_suffix
 from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
 from graphdiff.errors import DataError
 
@@ -38,6 +39,13 @@ def item_column(names: Collection[str], item: str) -> str:
         The first of ``item``, ``"item_id"`` and ``"item"`` that is there; ``"item"`` if none is.
     """
     return next((name for name in (item, "item_id") if name in names), "item")
+
+
+def item_column_in(path: Path, item: str) -> str:
+    """Return :func:`item_column` of a table in a file; ``item`` where it is no table."""
+    if table_suffix(path) not in SUFFIXES:
+        return item
+    return item_column(column_names(path), item)
 
 
 def read_details(

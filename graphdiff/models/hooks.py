@@ -13,6 +13,7 @@ from torch import Tensor
 from graphdiff.errors import ConfigError
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.config import BaseConfig, ModelConfig, combined, configure
+from graphdiff.models.part_optimizer import PartOptimizer
 from graphdiff.models.query import Query
 from graphdiff.models.table_cache import Tables
 from graphdiff.nn.parts import build_part, describe_part
@@ -180,13 +181,19 @@ class ModelHooks(torch.nn.Module, ABC):
     def training_state(self) -> dict[str, Any]:
         """Return what resuming a training needs beside the weights: plain values and tensors.
 
-        Nothing by default; a model with an optimizer of its own
-        (:class:`~graphdiff.models.part_optimizer.PartOptimizer`) returns that optimizer's state.
+        By default the states of the model's own optimizers
+        (:class:`~graphdiff.models.part_optimizer.PartOptimizer`), by the names of its attributes;
+        most models have none.
         """
-        return {}
+        return {name: one.state_dict() for name, one in self._part_optimizers().items()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`training_state` returned."""
+        for name, optimizer in self._part_optimizers().items():
+            optimizer.load_state_dict(state[name])
+
+    def _part_optimizers(self) -> dict[str, PartOptimizer]:
+        return {name: one for name, one in vars(self).items() if isinstance(one, PartOptimizer)}
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the training loss of a batch.

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig
-from graphdiff.models.multiview import MultiViewConfig, MultiViewRecommender
+from graphdiff.models.multiview import (
+    MultiViewConfig,
+    MultiViewRecommender,
+    shared_and_preferred,
+)
 
 
 class MGCNConfig(MultiViewConfig):
@@ -86,12 +90,5 @@ class MGCN(MultiViewRecommender):
         self, content: Tensor, views: Tensor, has: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """Return the shared part plus the gated remainder of each modality."""
-        logit = self.attention(views).squeeze(-1)
-        # A finite mask value: the gradient of a row of -inf would be NaN.
-        share = logit.masked_fill(~has, torch.finfo(logit.dtype).min).softmax(dim=1)
-        shared = (share.unsqueeze(-1) * views).sum(dim=1)
-        total = shared
-        for n, name in enumerate(self.graph.modalities):
-            preference = torch.sigmoid(self.prefer[name](content)) * has[:, n, None]
-            total = total + preference * (views[:, n] - shared)
-        return total / (has.sum(dim=1, keepdim=True) + 1)
+        preferences = (torch.sigmoid(self.prefer[name](content)) for name in self.graph.modalities)
+        return shared_and_preferred(self.attention(views).squeeze(-1), preferences, views, has)

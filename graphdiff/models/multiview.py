@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
 import torch
@@ -195,6 +195,30 @@ class MultiViewRecommender(Recommender):
         for _ in range(self.config.num_item_layers):
             view = self.conv(view, self.view_graph(n))
         return view
+
+
+def shared_and_preferred(
+    logit: Tensor, preferences: Iterable[Tensor], views: Tensor, has: Tensor
+) -> Tensor:
+    """Return the part that the views of a node share plus the preferred remainder of each, divided
+    by the number of its views and one.
+
+    Args:
+        logit: Attention of the views in the shared part, ``[N, V]``.
+        preferences: Factors of each view's remainder, V times ``[N, d]``.
+        views: ``[N, V, d]``, zero where a node lacks the view.
+        has: Mask of the views that a node has, bool ``[N, V]``.
+
+    Returns:
+        ``[N, d]``.
+    """
+    # A finite mask value: the gradient of a row of -inf would be NaN.
+    share = logit.masked_fill(~has, torch.finfo(logit.dtype).min).softmax(dim=1)
+    shared = (share.unsqueeze(-1) * views).sum(dim=1)
+    total = shared
+    for n, preference in enumerate(preferences):
+        total = total + preference * has[:, n, None] * (views[:, n] - shared)
+    return total / (has.sum(dim=1, keepdim=True) + 1)
 
 
 def nodes_with_views(

@@ -20,9 +20,9 @@ class PartOptimizer:
     :meth:`step` the parameters of the part have no gradient, so that the outer optimizer, which
     holds all parameters, skips them.
 
-    The owner includes :meth:`state_dict` in
-    :meth:`~graphdiff.models.base.Recommender.training_state`, so that a resumed training continues
-    with the same moments.
+    A model's :meth:`~graphdiff.models.base.Recommender.training_state` includes the
+    :meth:`state_dict` of those that are its attributes, so that a resumed training continues with
+    the same moments.
 
     Args:
         part: The module to train.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graphdiff.datasets.encoders import encode_images, encode_texts
-from graphdiff.datasets.io.tables import column_names
-from graphdiff.datasets.item_details import item_column
+from graphdiff.datasets.item_details import item_column_in
 from graphdiff.datasets.item_features import Encoder, FeatureTable, encode_content
 from graphdiff.datasets.tfidf import TfidfEncoder
 from graphdiff.errors import ConfigError
@@ -30,10 +29,8 @@ def encode_new_content(
         ConfigError: If the RUN did not encode this modality itself.
         DataError: If there is no content, or the RUN's encoder is damaged.
     """
-    images = path.is_dir()
-    encode = _encoder(run, config, modality, images)
-    column = item if images else item_column(column_names(path), item)
-    return encode_content(path, column, encode, modality)
+    encode = _encoder(run, config, modality, path.is_dir())
+    return encode_content(path, item_column_in(path, item), encode, modality)
 
 
 def _encoder(run: Path, config: RunConfig, modality: str, images: bool) -> Encoder:

@@ -18,7 +18,7 @@ from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
 from graphdiff.datasets.io.folders import table_suffix
 from graphdiff.datasets.io.tables import column_names, is_text, read_table, refuse_absent
-from graphdiff.datasets.item_details import DetailTable, item_column, read_details
+from graphdiff.datasets.item_details import DetailTable, item_column_in, read_details
 from graphdiff.datasets.item_features import FeatureTable, list_images, read_features
 from graphdiff.datasets.layouts.log_settings import LogSettings
 from graphdiff.errors import ConfigError, DataError
@@ -307,7 +307,7 @@ def _read_features(path: Path, modality: str, read: Reading) -> FeatureTable:
             f"{path} has no item ids, and the items of an update have no numbers; give a table "
             "with a column item"
         )
-    return read_features(path, modality, item_column(column_names(path), read.item))
+    return read_features(path, modality, item_column_in(path, read.item))
 
 
 def _as_known(

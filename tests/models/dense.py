@@ -25,6 +25,15 @@ def normalized_adjacency(model):
     return both / (degree[:, None] * degree[None, :]).sqrt()
 
 
+def looped(model, user, item):
+    """Return the symmetrically normalised graph of pairs of users and items with a loop at every
+    node, ``[U + I, U + I]``."""
+    adjacency = torch.eye(model.num_users + model.num_items)
+    adjacency[user, item + model.num_users] = adjacency[item + model.num_users, user] = 1
+    degree = adjacency.sum(dim=1)
+    return adjacency / (degree[:, None] * degree[None]).sqrt()
+
+
 def lightgcn(model):
     """Return the mean of the embeddings of all layers, ``[U + I, d]``."""
     adjacency = normalized_adjacency(model)

@@ -10,7 +10,7 @@ from graphdiff.graph.negatives import sample_negatives
 from graphdiff.graph.self_looped_graph import self_looped_interactions
 from graphdiff.models.genrec.flip_diffusion import Block, calibrated, flip_rates, focal_loss
 from tests.conftest import random_data
-from tests.models.dense import bpr, info_nce, interactions, similarity
+from tests.models.dense import bpr, info_nce, interactions, looped, similarity
 
 SMALL = {"hidden_channels": 4, "num_neighbors": 4, "denoiser_channels": 6, "denoiser_blocks": 2}
 
@@ -27,13 +27,6 @@ def make(data, **settings):
             p += 0.3 * torch.randn_like(p)
     model.start_epoch(seed(0))
     return model
-
-
-def looped(model, user, item):
-    adjacency = torch.eye(model.num_users + model.num_items)
-    adjacency[user, item + model.num_users] = adjacency[item + model.num_users, user] = 1
-    degree = adjacency.sum(dim=1)
-    return adjacency / (degree[:, None] * degree[None]).sqrt()
 
 
 def normalized(layer, x, has):

@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from graphdiff.datasets.faults import Where
 from graphdiff.datasets.ids import as_ids
-from graphdiff.datasets.io.folders import SUFFIXES, table_suffix
 from graphdiff.datasets.io.tables import column_names, is_text, read_table
-from graphdiff.datasets.item_details import DetailTable, item_column, read_details
+from graphdiff.datasets.item_details import DetailTable, item_column, item_column_in, read_details
 from graphdiff.datasets.layouts.log_folder import (
     ITEMS,
     find_features,
@@ -95,7 +94,4 @@ class LogSource:
 
     def item_in(self, file: str) -> str:
         """Return the name of the column of item ids in a table of features."""
-        path = self.folder / file
-        if table_suffix(path) not in SUFFIXES:
-            return self.settings.item
-        return item_column(column_names(path), self.settings.item)
+        return item_column_in(self.folder / file, self.settings.item)

@@ -110,8 +110,10 @@ class CiteULike(RecDataset):
 
     def text_encoders(self) -> dict[str, TfidfEncoder]:
         """Return the encoder of tags, fitted once more; none where ``encode`` was given."""
+        if self.encode is not encode_tfidf:
+            return {}
         tag_counts, tags = read_counted_lists(Path(self.raw_dir) / ITEM_TAGS)
-        if self.encode is not encode_tfidf or not len(tags):
+        if not len(tags):
             return {}
         texts = _texts(self._tag_names(), tag_counts, tags)
         return {"text": TfidfEncoder.fit([text for text in texts if text.strip()])[0]}

@@ -186,14 +186,6 @@ class DiffMM(Recommender):
         self.chosen.fill_(-1)
         self._dropped = None
 
-    def training_state(self) -> dict[str, Any]:
-        """Return the state of the denoisers' optimizer."""
-        return {"denoiser_optimizer": self.denoiser_optimizer.state_dict()}
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Restore a state returned by :meth:`training_state`."""
-        self.denoiser_optimizer.load_state_dict(state["denoiser_optimizer"])
-
     def start_epoch(self, generator: torch.Generator) -> None:
         """Train the denoisers for one pass over the users and generate the graphs of the epoch.
 

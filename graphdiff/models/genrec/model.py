@@ -20,7 +20,11 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.base import ModelConfig, Recommender, Tables
 from graphdiff.models.genrec.content_view import ContentView, NormalizedLinear
 from graphdiff.models.genrec.flip_diffusion import FlipDiffusion
-from graphdiff.models.multiview import MultiViewRecommender, nodes_with_views
+from graphdiff.models.multiview import (
+    MultiViewRecommender,
+    nodes_with_views,
+    shared_and_preferred,
+)
 from graphdiff.models.part_optimizer import PartOptimizer
 from graphdiff.nn.generated import chosen_pairs
 from graphdiff.nn.losses import bpr_loss, info_nce_loss
@@ -192,14 +196,6 @@ class GenRec(Recommender):
         self.chosen.fill_(-1)
         self._dropped = None
 
-    def training_state(self) -> dict[str, Any]:
-        """Return the state of the denoiser's optimizer."""
-        return {"denoiser_optimizer": self.denoiser_optimizer.state_dict()}
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Restore a state returned by :meth:`training_state`."""
-        self.denoiser_optimizer.load_state_dict(state["denoiser_optimizer"])
-
     def start_epoch(self, generator: torch.Generator) -> None:
         """Train the denoiser for one pass over the users and generate the graph of the epoch.
 
@@ -292,11 +288,7 @@ class GenRec(Recommender):
         has = torch.cat(graph.cached(nodes_with_views, MultiViewRecommender.has_views))
         hidden = [self.attention(view, own) for view, own in zip(views, has.t(), strict=True)]
         logit = torch.cat([self.attention_score(one.tanh()) for one in hidden], dim=1)
-        # A finite mask value: the gradient of a row of -inf would be NaN.
-        share = logit.masked_fill(~has, torch.finfo(logit.dtype).min).softmax(dim=1)
-        shared = (share.unsqueeze(-1) * torch.stack(views, dim=1)).sum(dim=1)
-        total, everyone = shared, torch.ones_like(has[:, 0])
-        for gate, view, own in zip(gates.values(), views, has.t(), strict=True):
-            preference = gate(content, everyone).sigmoid() * own.unsqueeze(1)
-            total = total + preference * (view - shared)
-        return content, total / (has.sum(dim=1, keepdim=True) + 1)
+        everyone = torch.ones_like(has[:, 0])
+        preferences = (gate(content, everyone).sigmoid() for gate in gates.values())
+        side = shared_and_preferred(logit, preferences, torch.stack(views, dim=1), has)
+        return content, side

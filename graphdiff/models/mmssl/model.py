@@ -216,14 +216,6 @@ class MMSSL(Recommender):
         self.chosen.fill_(-1)
         self._learned = None
 
-    def training_state(self) -> dict[str, Any]:
-        """Return the state of the critic's optimizer."""
-        return {"critic_optimizer": self.critic_optimizer.state_dict()}
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Restore a state returned by :meth:`training_state`."""
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-
     @torch.no_grad()
     def start_epoch(self, generator: torch.Generator) -> None:
         """Select the items of each user in the graph of each modality, by the current features."""

@@ -8,19 +8,13 @@ from graphdiff import DiffMM
 from graphdiff.errors import ConfigError, GraphDiffError
 from graphdiff.graph.negatives import sample_negatives
 from tests.conftest import random_data
+from tests.models.dense import looped
 
 SMALL = {"hidden_channels": 4, "denoiser_channels": 6, "time_channels": 4}
 
 
 def seed(value):
     return torch.Generator().manual_seed(value)
-
-
-def looped(model, user, item):
-    adjacency = torch.eye(model.num_users + model.num_items)
-    adjacency[user, item + model.num_users] = adjacency[item + model.num_users, user] = 1
-    degree = adjacency.sum(dim=1)
-    return adjacency / (degree[:, None] * degree[None]).sqrt()
 
 
 def layers(model, adjacency, x):
