@@ -146,10 +146,13 @@ class LinearPathConfig(BaseConfig):
         "average and there are at most 100,000 items.",
     )
     rank: int = Field(
-        default=255, ge=1, description="K: eigenvalues that are kept of the item-item graph."
+        default=1023,
+        ge=1,
+        description="K: eigenvalues that are kept of the item-item graph; by default 255 on more "
+        "than 25,000 items.",
     )
     num_sampled: int = Field(
-        default=4096, ge=1, description="Items that a step compares with 0; all of fewer items."
+        default=8192, ge=1, description="Items that a step compares with 0; all of fewer items."
     )
 
 

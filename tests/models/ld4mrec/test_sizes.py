@@ -53,6 +53,12 @@ def test_long_rows_of_few_items_have_a_linear_path(num_items, row_length, enable
     assert (kept.enabled, kept.rank) == (not enabled, 100)
 
 
+@pytest.mark.parametrize(("num_items", "rank"), [(25_000, 1023), (25_001, 255), (10**6, 255)])
+def test_larger_catalogues_keep_fewer_eigenvalues(num_items, rank):
+    found = with_sizes(LD4MRec.configure(), graph(2_000, num_items, 10)).linear_path
+    assert found.rank == rank
+
+
 def test_a_saved_model_keeps_its_sizes(monkeypatch, tmp_path):
     monkeypatch.setattr(sizes, "SIZES", ((20, Size(8, 2, 16, 3)),))
     model = LD4MRec.from_data(random_data(30, 12))
