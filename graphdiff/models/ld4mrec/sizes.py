@@ -33,9 +33,9 @@ LARGEST = Size(64, 2, 4096, 64)
 #: Interactions of a user, on average, from which on there is a linear path. Where rows are shorter,
 #: features and neighbours matter more than the row's own items.
 LONG_ROWS = 10
-#: Largest number of items, and K of the linear path up to it; larger catalogues have none, since the
-#: decomposition of the item graph takes K columns. A large sparse item graph needs many
-#: (``docs/lab-notes/dense-data.md``); 100 MiB of them at most.
+#: Largest number of items, and K of the linear path up to it; larger catalogues have none, since
+#: the decomposition of the item graph takes K columns. A large sparse item graph needs many
+#: (``docs/lab-notes/dense-data.md``); they take 100 MiB at most.
 PATH_RANKS = ((25_000, 1023), (100_000, 255))
 
 
