@@ -30,13 +30,13 @@ class Size(NamedTuple):
 SIZES = ((100_000, Size(256, 4, 2048, 256)), (1_000_000, Size(128, 2, 2048, 64)))
 #: Sizes of larger catalogues.
 LARGEST = Size(64, 2, 4096, 64)
-#: Interactions of a user, on average, from which on there is a linear path. Where rows are shorter,
-#: features and neighbours matter more than the row's own items.
-LONG_ROWS = 10
-#: Largest number of items, and K of the linear path up to it; larger catalogues have none, since
-#: the decomposition of the item graph takes K columns. A large sparse item graph needs many
-#: (``docs/lab-notes/dense-data.md``); they take 100 MiB at most.
-PATH_RANKS = ((25_000, 1023), (100_000, 255))
+#: Interactions of a user, on average, from which on there is a linear path, and the largest number
+#: of items with one, since the decomposition of the item graph takes K columns. Where rows are
+#: shorter, features and neighbours matter more than the row's own items.
+LONG_ROWS, MOST_ITEMS = 10, 100_000
+#: Largest number of items with the K of the settings, whose columns take 100 MiB there, and K of
+#: larger catalogues. A large sparse item graph needs many (``docs/lab-notes/dense-data.md``).
+FULL_RANK_ITEMS, LARGE_RANK = 25_000, 255
 
 
 def size_for(num_items: int) -> Size:
@@ -74,11 +74,10 @@ def with_sizes(config: LD4MRecConfig, graph: RecGraph) -> LD4MRecConfig:
 
 def _linear_path(settings: LinearPathConfig, graph: RecGraph) -> LinearPathConfig:
     enabled, rank = settings.enabled, settings.rank
-    most, least = PATH_RANKS[-1]
     if enabled is None:
         long = graph.num_interactions >= LONG_ROWS * graph.num_users
-        enabled = long and graph.num_items <= most
+        enabled = long and graph.num_items <= MOST_ITEMS
     if "rank" not in settings.model_fields_set:
-        rank = next((rank for most, rank in PATH_RANKS if graph.num_items <= most), least)
+        rank = rank if graph.num_items <= FULL_RANK_ITEMS else LARGE_RANK
         rank = max(1, min(rank, graph.num_users, graph.num_items))
     return settings.model_copy(update={"enabled": enabled, "rank": rank})
