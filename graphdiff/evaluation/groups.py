@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from graphdiff.graph.popularity import popularity_groups
 from graphdiff.schema import INTERACTS, ITEM, USER
 
 #: Groups of items, from the least popular to the most popular.
@@ -48,11 +49,8 @@ def user_groups(data: HeteroData, users: Tensor | None = None) -> dict[str, Tens
 
 
 def item_groups(data: HeteroData) -> dict[str, Tensor]:
-    """Divide items into cold, tail, mid and head by popularity.
-
-    Cold items have no training interaction. The others, from the most popular down, are the head
-    until they have a third of all training interactions, then mid until they have two thirds, then
-    tail. Equally popular items are in the same group.
+    """Divide items into cold, tail, mid and head by popularity; cold items have no training
+    interaction. See :func:`~graphdiff.graph.popularity.popularity_groups`.
 
     Args:
         data: A graph that fits :mod:`graphdiff.schema`.
@@ -61,14 +59,7 @@ def item_groups(data: HeteroData) -> dict[str, Tensor]:
         For each group that is not empty, in the order of :data:`ITEM_GROUPS`, its members as bool
         ``[I]``.
     """
-    popularity = _degrees(data, ITEM)
-    level, size = popularity.unique(return_counts=True)
-    held = level * size
-    # Interactions of more popular items, in thirds of all: 0 is head, 1 mid, 2 tail.
-    more_popular = held.sum() - held.cumsum(0)
-    third = (3 * more_popular).div(max(1, int(held.sum())), rounding_mode="floor")
-    group_of_level = torch.where(level == 0, 0, 3 - third)
-    group = group_of_level[torch.searchsorted(level, popularity)]
+    group = popularity_groups(_degrees(data, ITEM))
     found = {name: group == n for n, name in enumerate(ITEM_GROUPS)}
     return {name: members for name, members in found.items() if members.any()}
 

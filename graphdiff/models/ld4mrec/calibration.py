@@ -1,5 +1,6 @@
 """What validation sets beside the epoch: how much LD4MRec's linear path counts, which of its epochs
-is kept, how much more the latest items count, and the bias of cold items."""
+is kept, how much more the latest items count, how much features count for rare items, and the bias
+of cold items."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ from graphdiff.models.table_cache import Tables
 if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
 
-#: Shares of the linear scores that are tried, both scores brought to one standard deviation.
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-#: μ at the share 1, in ratios of the deviations: there the network only breaks ties.
-ALONE = 1000.0
+#: Weights of the linear scores that are tried, both scores brought to one standard deviation: shares
+#: of 0, 1/4, 1/2, 3/4 and 1, where the network only breaks ties.
+PATH_WEIGHTS = (0.0, 1 / 3, 1.0, 3.0, 1000.0)
+#: Likewise for the scores of rare items by features.
+RARE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4)
 
 
 @torch.no_grad()
@@ -71,6 +73,8 @@ class _Calibration:
         self.held_out, self.rows = held_out, held_out.seen
         if self.path is not None:
             self.path.weight.zero_()
+            if self.path.rare is not None:
+                self.path.rare.weight.zero_()
         self.tables = model.tables()
 
     def run(self) -> None:
@@ -81,13 +85,14 @@ class _Calibration:
             self.path.keep(self.graph, self.held_out.recall(latest))
         if self.path is not None:
             # Once, for all values of ρ.
-            self.path_tables = self.path.tables(self.graph)
+            self.path_tables = self.path.tables(self.graph, rare=False)
         before = self.recency.exponent.item()
         self.mix()
         if self.recency.can_choose(self.rows.age is not None):
             self.recency.choose(lambda exponent: self.held_out.recall(self.with_exponent(exponent)))
         if self.recency.exponent.item() != before:
             self.mix()
+        self.add_rare()
 
     def mix(self) -> None:
         """Set μ with the present ρ."""
@@ -95,9 +100,22 @@ class _Calibration:
         self.scorer = by_network = self.by_network(weight)
         if self.path is not None:
             by_path = self.by_path(self.path, weight)
-            ratio, recall = recall_of_mixes(self.held_out, by_network, by_path)
-            self.path.weight.copy_(ratio[recall.argmax()])
+            self.path.weight.copy_(self.best_weight(by_path, PATH_WEIGHTS))
             self.scorer = mixed(by_network, self.path.weight, by_path)
+
+    def add_rare(self) -> None:
+        """Set τ with the present ρ and μ."""
+        if self.path is None or self.path.rare is None:
+            return
+        weight = self.recency(self.rows)
+        by_features = rare_scorer(self.path, self.graph, self.rows, weight)
+        self.path.rare.weight.copy_(self.best_weight(by_features, RARE_WEIGHTS))
+        self.scorer = mixed(self.scorer, self.path.rare.weight, by_features)
+
+    def best_weight(self, added: Scorer, weights: tuple[float, ...]) -> Tensor:
+        """Return with which weight other scores are best added to the present ones."""
+        weight, recall = recall_of_sums(self.held_out, self.scorer, added, weights)
+        return weight[recall.argmax()]
 
     def with_exponent(self, exponent: float) -> Scorer:
         """Return the model's scores with another ρ."""
@@ -126,7 +144,7 @@ def path_scorer(
     weight: Tensor | None = None,
     tables: tuple[Tensor, Tensor] | None = None,
 ) -> Scorer:
-    """Return the scores of a linear path with μ = 1.
+    """Return the scores of a linear path with μ = 1 and τ = 0.
 
     Args:
         path: The path.
@@ -136,10 +154,21 @@ def path_scorer(
         weight: Weights of their items, ``[nnz]``; 1 by default.
         tables: The path's tables, where they were computed before.
     """
-    row_encoder, item = path.tables(graph, kept) if tables is None else tables
+    row_encoder, item = path.tables(graph, kept, rare=False) if tables is None else tables
     encoded = encode_scaled_rows(row_encoder, rows, weight)
-    vectors = path.freeze(kept, weight=torch.ones_like(path.weight))(encoded)
+    vectors = path.freeze(kept, weight=torch.ones_like(path.weight), rare=False)(encoded)
     return lambda start, stop: vectors[start:stop] @ item.t()
+
+
+def rare_scorer(
+    path: LinearPath, graph: RecGraph, rows: Rows, weight: Tensor | None = None
+) -> Scorer:
+    """Return the scores of rare items by features, with τ = 1; arguments as of
+    :func:`path_scorer`."""
+    features, item = path.rare_tables(graph)
+    root = rows.degree().clamp(min=1).to(features.dtype).sqrt().unsqueeze(1)
+    mean = encode_scaled_rows(features, rows, weight) / root
+    return lambda start, stop: mean[start:stop] @ item.t()
 
 
 def vector_scorer(vectors: Tensor, tables: Tables) -> Scorer:
@@ -150,24 +179,34 @@ def vector_scorer(vectors: Tensor, tables: Tables) -> Scorer:
     return lambda start, stop: torch.addmm(bias, vectors[start:stop], item)
 
 
-def mixed(network: Scorer, ratio: Tensor, path: Scorer) -> Scorer:
-    """Return the network's scores plus μ times the path's."""
-    return lambda start, stop: network(start, stop) + ratio * path(start, stop)
+def mixed(scorer: Scorer, weight: Tensor, added: Scorer) -> Scorer:
+    """Return the sum of scores and others times a weight."""
+    return lambda start, stop: scorer(start, stop) + weight * added(start, stop)
 
 
-def recall_of_mixes(held_out: HeldOut, network: Scorer, path: Scorer) -> tuple[Tensor, Tensor]:
-    """Return μ for each share and the recall@20 of the network's scores plus μ times the
-    path's, ``[S]`` each."""
-    recall = torch.zeros(len(SHARES), device=held_out.user.device)
-    weight = recall
+def recall_of_sums(
+    held_out: HeldOut, scorer: Scorer, added: Scorer, weights: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """Add other scores to scores with several weights.
+
+    Args:
+        held_out: Users with held-out items.
+        scorer: The scores.
+        added: The others.
+        weights: Weights of the others, both brought to one standard deviation.
+
+    Returns:
+        The weights without that, and the recall@20 with each, ``[n]`` each.
+    """
+    recall = torch.zeros(len(weights), device=held_out.user.device)
+    factor = recall
     for start, stop in held_out.blocks():
-        by_network, by_path = network(start, stop), path(start, stop)
+        score, other = scorer(start, stop), added(start, stop)
         if start == 0:
-            # The ratio of the first users stands for all, so that μ is one number.
-            deviation = by_path.std(dim=1).mean().clamp(min=torch.finfo(by_path.dtype).tiny)
-            share = torch.tensor(SHARES, device=deviation.device)
-            odds = torch.where(share < 1, share / (1 - share), ALONE)
-            weight = odds * by_network.std(dim=1).mean() / deviation
-        for n, one in enumerate(weight):
-            recall[n] += held_out.sum_of_recalls(by_network + one * by_path, start, stop)
-    return weight, recall / held_out.user.numel()
+            # The ratio of the first users stands for all, so that the weight is one number.
+            deviation = other.std(dim=1).mean().clamp(min=torch.finfo(other.dtype).tiny)
+            ratio = score.std(dim=1).mean() / deviation
+            factor = ratio * torch.tensor(weights, device=ratio.device)
+        for n, one in enumerate(factor):
+            recall[n] += held_out.sum_of_recalls(score + one * other, start, stop)
+    return factor, recall / held_out.user.numel()

@@ -142,8 +142,7 @@ class LinearPathConfig(BaseConfig):
 
     enabled: bool | None = Field(
         default=None,
-        description="Train a linear path; by default where users have at least 10 interactions on "
-        "average and there are at most 100,000 items.",
+        description="Train a linear path; by default where there are at most 100,000 items.",
     )
     rank: int = Field(
         default=1023,

@@ -12,6 +12,7 @@ from graphdiff.graph.store import RecGraph
 from graphdiff.models.ld4mrec.adoption import changed
 from graphdiff.models.ld4mrec.config import LD4MRecConfig
 from graphdiff.models.ld4mrec.item_embedding import ItemEmbedding
+from graphdiff.models.ld4mrec.rare_content import RareContent
 from graphdiff.nn.pairs import Pairs, pair_products, sum_pairs
 from graphdiff.nn.spectral import right_singular_vectors
 
@@ -26,7 +27,7 @@ SLOPE = 0.1
 
 
 class LinearPath(torch.nn.Module):
-    r"""Scores that are linear in the row, for data with long rows.
+    r"""Scores that are linear in the row.
 
     .. math::
         s_{ui} = w\, \Big(\frac{1}{|N_u|} \sum_{j \in N_u} \mathbf{e}_j\Big) \cdot \mathbf{e}_i
@@ -49,6 +50,9 @@ class LinearPath(torch.nn.Module):
     its output network, of which the one-sided error is the plain form. Its diffusion is left out;
     see ``docs/lab-notes/dense-data.md``. Embeddings from features, and sampled items where the
     catalogue is large, are ours.
+
+    *Rare items.* Where items have features, the similarity of rare items to the row is added
+    (:class:`~graphdiff.models.ld4mrec.rare_content.RareContent`), outside of training.
 
     *Beside the network.* It has its own parameters and loss, and its scores are added to the
     network's with the weight :math:`\mu`, which validation sets: see
@@ -90,6 +94,8 @@ class LinearPath(torch.nn.Module):
         rank = self.rank + -(self.rank + 1) % channels
         self.num_sampled = num_sampled
         self.items = ItemEmbedding(graph, channels, content_rank, shrinkage, scale=INITIAL_SCALE)
+        content = self.items.content
+        self.rare = None if content is None else RareContent(content.ranks, channels)
         self.bias = torch.nn.Parameter(torch.zeros(num_items))
         self.pace = torch.nn.Parameter(torch.empty(2))
         self.register_buffer("basis", torch.zeros(num_items, rank))
@@ -110,6 +116,8 @@ class LinearPath(torch.nn.Module):
         torch.nn.init.zeros_(self.bias)
         torch.nn.init.constant_(self.pace, 1 / PACE)
         self.weight.zero_()
+        if self.rare is not None:
+            self.rare.weight.zero_()
         self.best.fill_(-1)
         self.looks.zero_()
 
@@ -117,6 +125,8 @@ class LinearPath(torch.nn.Module):
     def start(self, graph: RecGraph, generator: torch.Generator) -> None:
         """Read the features and decompose the item graph; the second time, do nothing."""
         self.items.start(graph, generator)
+        if self.rare is not None and self.items.content is not None:
+            self.rare.start(self.items.content)
         if self.solved:
             return
         matrix = scaled_interactions(graph)
@@ -128,26 +138,49 @@ class LinearPath(torch.nn.Module):
         self.eigenvalues.zero_()[:rank] = square / largest
         self.solved.fill_(True)
 
-    def tables(self, graph: RecGraph, kept: bool = True) -> tuple[Tensor, Tensor]:
-        """Return the inference tables, ``[I, d + K + 1]`` each: the columns that a row is encoded
-        by, which are E, VΛ and ones that count its items; and the item vectors, which are E, V
-        and b.
+    @property
+    def counts(self) -> bool:
+        """Whether its scores are added to those of the network."""
+        return bool(self.weight) or self.counts_rare
+
+    @property
+    def counts_rare(self) -> bool:
+        """Whether they include the similarity of rare items."""
+        return self.rare is not None and bool(self.rare.weight)
+
+    def tables(
+        self, graph: RecGraph, kept: bool = True, rare: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the inference tables, ``[I, d + C + K + 1]`` each: the columns that a row is
+        encoded by, which are E, the features f, VΛ and ones that count its items; and the item
+        vectors, which are E, r f, V and b.
 
         Args:
             graph: Training interactions.
             kept: Use the weights that :meth:`keep` kept, if any.
+            rare: Include the C columns of features; by default where they count.
         """
         table, bias, _ = self._values(graph, kept)
         basis = self.basis.to(table.dtype)
         ones = torch.ones_like(table[:, :1])
-        row_encoder = torch.cat([table, basis * self.eigenvalues.to(table.dtype), ones], dim=1)
-        return row_encoder, torch.cat([table, basis, bias.unsqueeze(1)], dim=1)
+        near = own = table
+        if self.counts_rare if rare is None else rare:
+            features, of_rare = self.rare_tables(graph)
+            near = torch.cat([table, features.to(table.dtype)], dim=1)
+            own = torch.cat([table, of_rare.to(table.dtype)], dim=1)
+        row_encoder = torch.cat([near, basis * self.eigenvalues.to(table.dtype), ones], dim=1)
+        return row_encoder, torch.cat([own, basis, bias.unsqueeze(1)], dim=1)
 
     def _values(self, graph: RecGraph, kept: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return E, b and the two weights."""
         if kept and self.best >= 0:
             return self.kept_table, self.kept_bias, PACE * self.kept_pace
         return self.items(graph), self.bias, PACE * self.pace
+
+    def rare_tables(self, graph: RecGraph) -> tuple[Tensor, Tensor]:
+        """Return the columns of features; see :meth:`RareContent.tables`."""
+        assert self.rare is not None and self.items.content is not None
+        return self.rare.tables(self.items.content, graph)
 
     @property
     def complete(self) -> bool:
@@ -222,16 +255,23 @@ class LinearPath(torch.nn.Module):
         order = torch.rand(num_items, generator=generator, device=self.bias.device)
         return order.topk(self.num_sampled).indices
 
-    def freeze(self, kept: bool = True, weight: Tensor | None = None) -> LinearQuery:
+    def freeze(
+        self, kept: bool = True, weight: Tensor | None = None, rare: bool | None = None
+    ) -> LinearQuery:
         """Return the map from encoded rows to user vectors, without the tables.
 
         Args:
             kept: As in :meth:`tables`.
             weight: μ; by default the current one.
+            rare: As in :meth:`tables`.
         """
         pace = self.kept_pace if kept and self.best >= 0 else self.pace
         weight = self.weight if weight is None else weight
-        return LinearQuery(weight, PACE * pace.detach(), self.basis.size(1))
+        w, g = weight * PACE * pace.detach()
+        near = w.expand(self.items.weight.size(1))
+        if self.rare is not None and (self.counts_rare if rare is None else rare):
+            near = torch.cat([near, self.rare.weight.to(w.dtype).expand(self.rare.num_columns)])
+        return LinearQuery(weight, near, g, self.basis.size(1))
 
     def discard(self) -> None:
         """Forget the basis, so that :meth:`start` computes it again, and the weights that were
@@ -296,44 +336,48 @@ class LinearQuery(torch.nn.Module):
 
     Args:
         weight: μ.
-        coefficients: w and g, ``[2]``.
-        rank: K.
+        near: Factors of the columns of which the mean counts: μ w for those of E, τ for those of
+            features, ``[N]``.
+        far: The factor of those of which the sum counts, μ g.
+        rank: K, the number of the latter.
     """
 
     weight: Tensor
-    scale: Tensor
+    near: Tensor
+    far: Tensor
 
-    def __init__(self, weight: Tensor, coefficients: Tensor, rank: int) -> None:
+    def __init__(self, weight: Tensor, near: Tensor, far: Tensor, rank: int) -> None:
         super().__init__()
         self.rank = rank
-        self.register_buffer("scale", weight * coefficients)
+        self.register_buffer("near", near.clone())
+        self.register_buffer("far", far.clone())
         self.register_buffer("weight", weight.clone())
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Return ``[B, d + K + 1]``.
+        """Return ``[B, N + K + 1]``.
 
         Args:
-            encoded: Rows scaled by :math:`1 / \\sqrt{|N_u|}`, times :meth:`LinearPath.row_encoder`,
-                ``[B, d + K + 1]``.
+            encoded: Rows scaled by :math:`1 / \\sqrt{|N_u|}`, times the row encoder of
+                :meth:`LinearPath.tables`, ``[B, N + K + 1]``.
         """
         stop = encoded.size(1) - 1
         table, basis, root = encoded.tensor_split([stop - self.rank, stop], dim=1)
         # The last column is the root of the number of items, which turns the scaled sums into a
         # mean and a sum.
         mean, total = table / root.clamp(min=1), basis * root
-        w, g = self.scale.to(encoded.dtype)
+        near, far = self.near.to(encoded.dtype), self.far.to(encoded.dtype)
         one = self.weight.to(encoded.dtype).expand_as(root)
-        return torch.cat([w * mean, g * total, one], dim=1)
+        return torch.cat([near * mean, far * total, one], dim=1)
 
     def decompose(self, columns: Tensor, item: Tensor) -> tuple[Tensor, float]:
         """Split a score into the contributions of the items of the row, ``[n]``, and the bias.
 
         Args:
-            columns: The tables' columns that encode these items, ``[n, d + K + 1]``.
-            item: The vector of the scored item, ``[d + K + 1]``.
+            columns: The tables' columns that encode these items, ``[n, N + K + 1]``.
+            item: The vector of the scored item, ``[N + K + 1]``.
         """
         stop = item.numel() - 1
-        products = (columns * item).tensor_split([stop - self.rank, stop], dim=1)
-        w, g = self.scale.to(item.dtype)
-        each = w * products[0].sum(dim=1) / len(columns) + g * products[1].sum(dim=1)
-        return each, (self.weight * item[-1]).item()
+        table, basis, _ = columns.tensor_split([stop - self.rank, stop], dim=1)
+        own, far, bias = item.tensor_split([stop - self.rank, stop])
+        near = table @ (self.near.to(item.dtype) * own) / len(columns)
+        return near + self.far.to(item.dtype) * (basis @ far), (self.weight * bias).item()

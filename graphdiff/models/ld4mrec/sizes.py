@@ -30,10 +30,9 @@ class Size(NamedTuple):
 SIZES = ((100_000, Size(256, 4, 2048, 256)), (1_000_000, Size(128, 2, 2048, 64)))
 #: Sizes of larger catalogues.
 LARGEST = Size(64, 2, 4096, 64)
-#: Interactions of a user, on average, from which on there is a linear path, and the largest number
-#: of items with one, since the decomposition of the item graph takes K columns. Where rows are
-#: shorter, features and neighbours matter more than the row's own items.
-LONG_ROWS, MOST_ITEMS = 10, 100_000
+#: Largest number of items with a linear path, since the decomposition of the item graph takes K
+#: columns.
+MOST_ITEMS = 100_000
 #: Largest number of items with the K of the settings, whose columns take 100 MiB there, and K of
 #: larger catalogues. A large sparse item graph needs many (``docs/lab-notes/dense-data.md``).
 FULL_RANK_ITEMS, LARGE_RANK = 25_000, 255
@@ -75,8 +74,7 @@ def with_sizes(config: LD4MRecConfig, graph: RecGraph) -> LD4MRecConfig:
 def _linear_path(settings: LinearPathConfig, graph: RecGraph) -> LinearPathConfig:
     enabled, rank = settings.enabled, settings.rank
     if enabled is None:
-        long = graph.num_interactions >= LONG_ROWS * graph.num_users
-        enabled = long and graph.num_items <= MOST_ITEMS
+        enabled = graph.num_items <= MOST_ITEMS
     if "rank" not in settings.model_fields_set:
         rank = rank if graph.num_items <= FULL_RANK_ITEMS else LARGE_RANK
         rank = max(1, min(rank, graph.num_users, graph.num_items))

@@ -7,7 +7,7 @@ from graphdiff import evaluate, fit
 from graphdiff.models import LD4MRec, Popularity
 from graphdiff.models import held_out as module
 from graphdiff.models.held_out import HeldOut
-from graphdiff.models.ld4mrec.calibration import SHARES, recall_of_mixes
+from graphdiff.models.ld4mrec.calibration import PATH_WEIGHTS, recall_of_sums
 from graphdiff.schema import INTERACTS
 from tests.conftest import make_model, random_data
 
@@ -48,15 +48,15 @@ def test_the_scores_that_know_the_answer_get_all_the_weight():
         name: lambda start, stop, all_scores=scores: all_scores[start:stop].clone()
         for name, scores in {"answer": answer + noise / 100, "noise": noise}.items()
     }
-    weight, recall = recall_of_mixes(users, blocks["noise"], blocks["answer"])
+    weight, recall = recall_of_sums(users, blocks["noise"], blocks["answer"], PATH_WEIGHTS)
     assert weight[0] == 0
     assert recall.argmax() > 0
     assert recall[-1] == 1
     assert recall[0] < 0.9
-    weight, recall = recall_of_mixes(users, blocks["answer"], blocks["noise"])
+    weight, recall = recall_of_sums(users, blocks["answer"], blocks["noise"], PATH_WEIGHTS)
     assert recall.argmax() == 0
     assert recall[0] == 1
-    assert len(weight) == len(SHARES)
+    assert len(weight) == len(PATH_WEIGHTS)
 
 
 def test_fit_sets_the_weight_and_a_saved_model_has_it(tmp_path):
@@ -67,8 +67,13 @@ def test_fit_sets_the_weight_and_a_saved_model_has_it(tmp_path):
     fit(model, data, epochs=6, progress=False, eval_every=2)
     assert model.linear.best > 0
     model.linear.weight.fill_(0.7)
+    model.linear.rare.weight.fill_(0.0)
     model.invalidate_tables()
     assert model.cached_tables().item.shape == (60, 8 + 8 + 15 + 1)
+    # Six directions of the features, and zeros.
+    model.linear.rare.weight.fill_(0.4)
+    model.invalidate_tables()
+    assert model.cached_tables().item.shape == (60, 8 + 8 + 8 + 15 + 1)
     before = model.recommend([3, 4], k=5)
     lists = [model.graph.rows(torch.tensor([u])).item.tolist() for u in (3, 4)]
     model.save_pretrained(tmp_path / "model")
@@ -78,14 +83,15 @@ def test_fit_sets_the_weight_and_a_saved_model_has_it(tmp_path):
         torch.testing.assert_close(found[1], before[1])
 
 
-def test_the_path_adds_its_scores_times_the_weight():
-    data = random_data(40, 60)
+@pytest.mark.parametrize("part", [lambda path: path, lambda path: path.rare])
+def test_the_path_adds_its_scores_times_the_weights(part):
+    data = random_data(40, 60, {"image": 6})
     model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True, "rank": 8})
     fit(model, data, epochs=2, progress=False)
     users = torch.arange(40)
     scores = []
     for weight in (0.0, 0.5, 1.0):
-        model.linear.weight.fill_(weight)
+        part(model.linear).weight.fill_(weight)
         scores.append(model.eval()(users))
     torch.testing.assert_close(scores[2] - scores[0], 2 * (scores[1] - scores[0]))
     assert (scores[2] - scores[0]).std() > 0
