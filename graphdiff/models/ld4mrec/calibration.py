@@ -4,6 +4,7 @@ of cold items."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,11 +22,13 @@ from graphdiff.models.table_cache import Tables
 if TYPE_CHECKING:
     from graphdiff.models.ld4mrec.model import LD4MRec
 
-#: Weights of the linear scores that are tried, both scores brought to one standard deviation: shares
-#: of 0, 1/4, 1/2, 3/4 and 1, where the network only breaks ties.
+#: Weights of the linear scores that are tried, both scores brought to one standard deviation:
+#: shares of 0, 1/4, 1/2, 3/4 and 1, where the network only breaks ties.
 PATH_WEIGHTS = (0.0, 1 / 3, 1.0, 3.0, 1000.0)
 #: Likewise for the scores of rare items by features.
 RARE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4)
+#: Most scores that are kept between one choice and the next; others are computed again.
+MOST_KEPT = 2**26
 
 
 @torch.no_grad()
@@ -133,7 +136,10 @@ class _Calibration:
 
     def by_path(self, path: LinearPath, weight: Tensor | None) -> Scorer:
         """Return the scores of the path's kept weights with μ = 1."""
-        return path_scorer(path, self.graph, self.rows, True, weight, self.path_tables)
+        scorer = path_scorer(path, self.graph, self.rows, True, weight, self.path_tables)
+        few = self.held_out.user.numel() * self.held_out.num_items <= MOST_KEPT
+        # Nobody changes them: they are only added to others.
+        return functools.cache(scorer) if few else scorer
 
 
 def path_scorer(

@@ -179,7 +179,8 @@ class LinearPath(torch.nn.Module):
 
     def rare_tables(self, graph: RecGraph) -> tuple[Tensor, Tensor]:
         """Return the columns of features; see :meth:`RareContent.tables`."""
-        assert self.rare is not None and self.items.content is not None
+        assert self.rare is not None
+        assert self.items.content is not None
         return self.rare.tables(self.items.content, graph)
 
     @property

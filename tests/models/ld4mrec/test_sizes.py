@@ -42,9 +42,7 @@ def test_what_is_set_stays():
         {}, {"content_rank": 256}, {"content_rank": 0})] == [64, 256, 0]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("num_items", "enabled"), [(40, True), (100_000, True), (100_001, False)]
-)
+@pytest.mark.parametrize(("num_items", "enabled"), [(40, True), (100_000, True), (100_001, False)])
 def test_up_to_a_hundred_thousand_items_there_is_a_linear_path(num_items, enabled):
     found = with_sizes(LD4MRec.configure(), graph(7, num_items, 9)).linear_path
     assert (found.enabled, found.rank) == (enabled, 7)
