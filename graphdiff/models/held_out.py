@@ -1,4 +1,4 @@
-"""Recall on held-out pairs, for what models set by validation."""
+"""Recall and NDCG on held-out pairs, for what models set by validation."""
 
 from __future__ import annotations
 
@@ -54,16 +54,21 @@ class HeldOut:
         """Return the recall@20 of scores, a scalar."""
         total = torch.zeros((), device=self.user.device)
         for start, stop in self.blocks():
-            total += self.sum_of_recalls(scorer(start, stop), start, stop)
+            total += self.sums_of_metrics(scorer(start, stop), start, stop)[0]
         return total / self.user.numel()
 
-    def sum_of_recalls(self, score: Tensor, start: int, stop: int) -> Tensor:
-        """Return the sum of the recalls of one block of users, whose scores it changes."""
+    def sums_of_metrics(self, score: Tensor, start: int, stop: int) -> Tensor:
+        """Return the sums of recall@20 and NDCG@20 of one block of users, ``[2]``, whose scores it
+        changes."""
         score.masked_fill_(self.histories(start, stop), -torch.inf)
         target = self.targets(start, stop)
         value, top = largest_of_rows(score, min(LENGTH, self.num_items))
-        hits = target.gather(1, top) & value.isfinite()
-        return (hits.sum(dim=1) / target.sum(dim=1)).sum()
+        hits = (target.gather(1, top) & value.isfinite()).float()
+        num = target.sum(dim=1)
+        gain = torch.arange(2, LENGTH + 2, device=hits.device).log2().reciprocal()
+        recall = hits.sum(dim=1) / num
+        ndcg = hits @ gain[: hits.size(1)] / gain.cumsum(0)[num.clamp(max=LENGTH) - 1]
+        return torch.stack([recall.sum(), ndcg.sum()])
 
     def histories(self, start: int, stop: int) -> Tensor:
         """Return the items of the users from ``start`` to ``stop``, bool ``[B, I]``."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: shares of 0, 1/4, 1/2, 3/4 and 1, where the network only breaks ties.
 PATH_WEIGHTS = (0.0, 1 / 3, 1.0, 3.0, 1000.0)
 #: Likewise for the scores of rare items by features.
-RARE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4)
+RARE_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 #: Most scores that are kept between one choice and the next; others are computed again.
 MOST_KEPT = 2**26
 
@@ -103,22 +103,21 @@ class _Calibration:
         self.scorer = by_network = self.by_network(weight)
         if self.path is not None:
             by_path = self.by_path(self.path, weight)
-            self.path.weight.copy_(self.best_weight(by_path, PATH_WEIGHTS))
+            weights, metrics = metrics_of_sums(self.held_out, by_network, by_path, PATH_WEIGHTS)
+            self.path.weight.copy_(weights[metrics[:, 0].argmax()])
             self.scorer = mixed(by_network, self.path.weight, by_path)
 
     def add_rare(self) -> None:
-        """Set τ with the present ρ and μ."""
+        """Set τ with the present ρ and μ, to the largest weight that costs neither recall nor
+        NDCG."""
         if self.path is None or self.path.rare is None:
             return
         weight = self.recency(self.rows)
         by_features = rare_scorer(self.path, self.graph, self.rows, weight)
-        self.path.rare.weight.copy_(self.best_weight(by_features, RARE_WEIGHTS))
+        weights, metrics = metrics_of_sums(self.held_out, self.scorer, by_features, RARE_WEIGHTS)
+        free = (metrics >= metrics[0]).all(dim=1)
+        self.path.rare.weight.copy_(weights[free.nonzero().max()])
         self.scorer = mixed(self.scorer, self.path.rare.weight, by_features)
-
-    def best_weight(self, added: Scorer, weights: tuple[float, ...]) -> Tensor:
-        """Return with which weight other scores are best added to the present ones."""
-        weight, recall = recall_of_sums(self.held_out, self.scorer, added, weights)
-        return weight[recall.argmax()]
 
     def with_exponent(self, exponent: float) -> Scorer:
         """Return the model's scores with another ρ."""
@@ -190,7 +189,7 @@ def mixed(scorer: Scorer, weight: Tensor, added: Scorer) -> Scorer:
     return lambda start, stop: scorer(start, stop) + weight * added(start, stop)
 
 
-def recall_of_sums(
+def metrics_of_sums(
     held_out: HeldOut, scorer: Scorer, added: Scorer, weights: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
     """Add other scores to scores with several weights.
@@ -202,10 +201,10 @@ def recall_of_sums(
         weights: Weights of the others, both brought to one standard deviation.
 
     Returns:
-        The weights without that, and the recall@20 with each, ``[n]`` each.
+        The weights without that, ``[n]``, and recall@20 and NDCG@20 with each, ``[n, 2]``.
     """
-    recall = torch.zeros(len(weights), device=held_out.user.device)
-    factor = recall
+    metrics = torch.zeros(len(weights), 2, device=held_out.user.device)
+    factor = metrics[:, 0]
     for start, stop in held_out.blocks():
         score, other = scorer(start, stop), added(start, stop)
         if start == 0:
@@ -214,5 +213,5 @@ def recall_of_sums(
             ratio = score.std(dim=1).mean() / deviation
             factor = ratio * torch.tensor(weights, device=ratio.device)
         for n, one in enumerate(factor):
-            recall[n] += held_out.sum_of_recalls(score + one * other, start, stop)
-    return factor, recall / held_out.user.numel()
+            metrics[n] += held_out.sums_of_metrics(score + one * other, start, stop)
+    return factor, metrics / held_out.user.numel()

@@ -28,8 +28,9 @@ class RareContent(torch.nn.Module):
 
     Interactions say little of a rare item, and a model that learns from them ranks it low, whatever
     its features. Where these are worth something, :math:`\tau > 0` lifts the rare items that
-    resemble a row, and no others; validation decides
-    (:mod:`graphdiff.models.ld4mrec.calibration`). Until then :math:`\tau` is 0. This is ours.
+    resemble a row, and no others. Validation sets it, to the largest of six values that costs
+    neither recall@20 nor NDCG@20 (:mod:`graphdiff.models.ld4mrec.calibration`). Until then
+    :math:`\tau` is 0. This is ours.
 
     Args:
         ranks: R of each modality.

@@ -7,7 +7,7 @@ from graphdiff import evaluate, fit
 from graphdiff.models import LD4MRec, Popularity
 from graphdiff.models import held_out as module
 from graphdiff.models.held_out import HeldOut
-from graphdiff.models.ld4mrec.calibration import PATH_WEIGHTS, recall_of_sums
+from graphdiff.models.ld4mrec.calibration import PATH_WEIGHTS, metrics_of_sums
 from graphdiff.schema import INTERACTS
 from tests.conftest import make_model, random_data
 
@@ -18,7 +18,7 @@ def held_out(num_items=30):
     return graph, data, HeldOut(graph, data[INTERACTS].val_edge_label_index)
 
 
-def test_recall_is_that_of_the_evaluation():
+def test_metrics_are_those_of_the_evaluation():
     graph, data, users = held_out()
     model = make_model(Popularity, data)
     model.solve()
@@ -34,10 +34,13 @@ def test_recall_is_that_of_the_evaluation():
             top = block.topk(k, dim=1)
             return top.indices, top.values
 
-    expected = evaluate(Fixed(), data, "val")["recall@20"]
+    expected = evaluate(Fixed(), data, "val")
     found = users.recall(lambda start, stop: score.repeat(stop - start, 1))
-    assert 0 < expected < 1
-    assert found.item() == pytest.approx(expected, abs=1e-6)
+    assert 0 < expected["recall@20"] < 1
+    assert found.item() == pytest.approx(expected["recall@20"], abs=1e-6)
+    num = users.user.numel()
+    found = users.sums_of_metrics(score.repeat(num, 1), 0, num) / num
+    assert found.tolist() == pytest.approx([expected["recall@20"], expected["ndcg@20"]], abs=1e-6)
 
 
 def test_the_scores_that_know_the_answer_get_all_the_weight():
@@ -48,14 +51,14 @@ def test_the_scores_that_know_the_answer_get_all_the_weight():
         name: lambda start, stop, all_scores=scores: all_scores[start:stop].clone()
         for name, scores in {"answer": answer + noise / 100, "noise": noise}.items()
     }
-    weight, recall = recall_of_sums(users, blocks["noise"], blocks["answer"], PATH_WEIGHTS)
+    weight, metrics = metrics_of_sums(users, blocks["noise"], blocks["answer"], PATH_WEIGHTS)
     assert weight[0] == 0
-    assert recall.argmax() > 0
-    assert recall[-1] == 1
-    assert recall[0] < 0.9
-    weight, recall = recall_of_sums(users, blocks["answer"], blocks["noise"], PATH_WEIGHTS)
-    assert recall.argmax() == 0
-    assert recall[0] == 1
+    assert (metrics.argmax(dim=0) > 0).all()
+    torch.testing.assert_close(metrics[-1], torch.ones(2))
+    assert (metrics[0] < 0.9).all()
+    weight, metrics = metrics_of_sums(users, blocks["answer"], blocks["noise"], PATH_WEIGHTS)
+    assert (metrics.argmax(dim=0) == 0).all()
+    torch.testing.assert_close(metrics[0], torch.ones(2))
     assert len(weight) == len(PATH_WEIGHTS)
 
 
