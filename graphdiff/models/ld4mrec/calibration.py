@@ -15,6 +15,7 @@ from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
 from graphdiff.models.held_out import HeldOut, Scorer
+from graphdiff.models.ld4mrec import rare_content
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
 from graphdiff.models.table_cache import Tables
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 #: Weights of the linear scores that are tried, both scores brought to one standard deviation:
 #: shares of 0, 1/4, 1/2, 3/4 and 1, where the network only breaks ties.
 PATH_WEIGHTS = (0.0, 1 / 3, 1.0, 3.0, 1000.0)
-#: Likewise for the scores of rare items by features.
-RARE_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 #: Most scores that are kept between one choice and the next; others are computed again.
 MOST_KEPT = 2**26
 
@@ -108,16 +107,13 @@ class _Calibration:
             self.scorer = mixed(by_network, self.path.weight, by_path)
 
     def add_rare(self) -> None:
-        """Set τ with the present ρ and μ, to the largest weight that costs neither recall nor
-        NDCG."""
+        """Set τ with the present ρ and μ."""
         if self.path is None or self.path.rare is None:
             return
-        weight = self.recency(self.rows)
+        rare, weight = self.path.rare, self.recency(self.rows)
         by_features = rare_scorer(self.path, self.graph, self.rows, weight)
-        weights, metrics = metrics_of_sums(self.held_out, self.scorer, by_features, RARE_WEIGHTS)
-        free = (metrics >= metrics[0]).all(dim=1)
-        self.path.rare.weight.copy_(weights[free.nonzero().max()])
-        self.scorer = mixed(self.scorer, self.path.rare.weight, by_features)
+        rare.choose(*metrics_of_sums(self.held_out, self.scorer, by_features, rare_content.WEIGHTS))
+        self.scorer = mixed(self.scorer, rare.weight, by_features)
 
     def with_exponent(self, exponent: float) -> Scorer:
         """Return the model's scores with another ρ."""

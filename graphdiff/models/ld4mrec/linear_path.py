@@ -117,7 +117,7 @@ class LinearPath(torch.nn.Module):
         torch.nn.init.constant_(self.pace, 1 / PACE)
         self.weight.zero_()
         if self.rare is not None:
-            self.rare.weight.zero_()
+            self.rare.reset_parameters()
         self.best.fill_(-1)
         self.looks.zero_()
 

@@ -12,6 +12,11 @@ from graphdiff.models.ld4mrec.content_embedding import ContentEmbedding
 
 #: Part of the mean variance that is added to the variance of each direction.
 RIDGE = 0.1
+#: Weights that are tried, where these scores and those of the model are brought to one standard
+#: deviation.
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+#: Share of the latest validation in the moving averages of what a weight gains.
+RENEWAL = 0.2
 
 
 class RareContent(torch.nn.Module):
@@ -29,8 +34,9 @@ class RareContent(torch.nn.Module):
     Interactions say little of a rare item, and a model that learns from them ranks it low, whatever
     its features. Where these are worth something, :math:`\tau > 0` lifts the rare items that
     resemble a row, and no others. Validation sets it, to the largest of six values that costs
-    neither recall@20 nor NDCG@20 (:mod:`graphdiff.models.ld4mrec.calibration`). Until then
-    :math:`\tau` is 0. This is ours.
+    neither recall@20 nor NDCG@20 in a moving average over validations: in a single one the gain of
+    a weight is mostly chance, and the epoch with the largest would be kept. Until then :math:`\tau`
+    is 0. This is ours.
 
     Args:
         ranks: R of each modality.
@@ -39,6 +45,7 @@ class RareContent(torch.nn.Module):
 
     variance: Tensor
     weight: Tensor
+    gain: Tensor
 
     def __init__(self, ranks: list[int], width: int) -> None:
         super().__init__()
@@ -46,6 +53,12 @@ class RareContent(torch.nn.Module):
         self.num_columns = sum(ranks) + -sum(ranks) % width
         self.register_buffer("variance", torch.zeros(sum(ranks)))
         self.register_buffer("weight", torch.tensor(0.0))
+        self.register_buffer("gain", torch.zeros(len(WEIGHTS), 2))
+
+    def reset_parameters(self) -> None:
+        """Forget what validations found; there is nothing to draw."""
+        self.weight.zero_()
+        self.gain.zero_()
 
     @torch.no_grad()
     def start(self, content: ContentEmbedding) -> None:
@@ -66,3 +79,15 @@ class RareContent(torch.nn.Module):
         ]
         whitened = F.pad(torch.cat(parts, dim=1), (0, self.num_columns - sum(self.ranks)))
         return whitened, whitened * graph.cached(rare_items).unsqueeze(1)
+
+    @torch.no_grad()
+    def choose(self, weights: Tensor, metrics: Tensor) -> None:
+        """Set τ after a validation.
+
+        Args:
+            weights: What :data:`WEIGHTS` are in the units of the scores, ``[6]``.
+            metrics: Recall@20 and NDCG@20 with each, ``[6, 2]``.
+        """
+        self.gain.lerp_(metrics - metrics[0], RENEWAL)
+        free = (self.gain >= 0).all(dim=1)
+        self.weight.copy_(weights[free.nonzero().max()])

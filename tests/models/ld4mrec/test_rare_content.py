@@ -8,6 +8,7 @@ from graphdiff.graph.popularity import popularity_groups
 from graphdiff.models import LD4MRec
 from graphdiff.models.held_out import HeldOut
 from graphdiff.models.ld4mrec.calibration import calibrate, rare_scorer
+from graphdiff.models.ld4mrec.rare_content import RareContent
 from graphdiff.schema import INTERACTS, ITEM
 from tests.conftest import random_data
 
@@ -108,3 +109,25 @@ def test_items_that_are_added_are_rare_and_move_no_other():
     torch.testing.assert_close(features[-1], features[popular])
     assert torch.equal(of_rare[-1], features[-1])
     assert not of_rare[popular].any()
+
+
+def test_one_lucky_validation_does_not_decide():
+    rare = RareContent([4], 8)
+    weights = torch.arange(6.0)
+    loss = torch.linspace(0, -0.05, 6).unsqueeze(1).expand(6, 2)
+    for _ in range(3):
+        rare.choose(weights, 0.5 + loss)
+        assert rare.weight == 0
+    lucky = 0.5 + loss.clone()
+    lucky[4] = 0.51
+    rare.choose(weights, lucky)
+    assert rare.weight == 0
+    # A gain of recall that costs NDCG is none.
+    mixed = 0.5 - loss
+    mixed[:, 1] = 0.5 + loss[:, 1]
+    for _ in range(30):
+        rare.choose(weights, mixed)
+        assert rare.weight == 0
+    for _ in range(30):
+        rare.choose(weights, 0.5 - loss)
+    assert rare.weight == 5
