@@ -57,6 +57,14 @@ def test_larger_catalogues_keep_fewer_eigenvalues(num_items, rank):
     assert found.rank == rank
 
 
+@pytest.mark.parametrize(("row_length", "sampled"), [(9, 2048), (10, 8192)])
+def test_short_rows_are_compared_with_fewer_items(row_length, sampled):
+    data = graph(7, 40, row_length)
+    assert with_sizes(LD4MRec.configure(), data).linear_path.num_sampled == sampled
+    settings = LD4MRec.configure(**{"linear_path.num_sampled": 100})
+    assert with_sizes(settings, data).linear_path.num_sampled == 100
+
+
 def test_a_saved_model_keeps_its_sizes(monkeypatch, tmp_path):
     monkeypatch.setattr(sizes, "SIZES", ((20, Size(8, 2, 16, 3)),))
     model = LD4MRec.from_data(random_data(30, 12))
