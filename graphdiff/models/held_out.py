@@ -63,9 +63,9 @@ class HeldOut:
         score.masked_fill_(self.histories(start, stop), -torch.inf)
         target = self.targets(start, stop)
         value, top = largest_of_rows(score, min(LENGTH, self.num_items))
-        hits = (target.gather(1, top) & value.isfinite()).float()
         num = target.sum(dim=1)
-        gain = torch.arange(2, LENGTH + 2, device=hits.device).log2().reciprocal()
+        gain = torch.arange(2, LENGTH + 2, device=num.device).log2().reciprocal()
+        hits = (target.gather(1, top) & value.isfinite()).to(gain.dtype)
         recall = hits.sum(dim=1) / num
         ndcg = hits @ gain[: hits.size(1)] / gain.cumsum(0)[num.clamp(max=LENGTH) - 1]
         return torch.stack([recall.sum(), ndcg.sum()])
