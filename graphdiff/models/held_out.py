@@ -54,21 +54,9 @@ class HeldOut:
         """Return the recall@20 of scores, a scalar."""
         total = torch.zeros((), device=self.user.device)
         for start, stop in self.blocks():
-            total += self.sums_of_metrics(scorer(start, stop), start, stop)[0]
+            score = scorer(start, stop).masked_fill(self.histories(start, stop), -torch.inf)
+            total += sums_of_metrics(score, self.targets(start, stop))[0]
         return total / self.user.numel()
-
-    def sums_of_metrics(self, score: Tensor, start: int, stop: int) -> Tensor:
-        """Return the sums of recall@20 and NDCG@20 of one block of users, ``[2]``, whose scores it
-        changes."""
-        score.masked_fill_(self.histories(start, stop), -torch.inf)
-        target = self.targets(start, stop)
-        value, top = largest_of_rows(score, min(LENGTH, self.num_items))
-        num = target.sum(dim=1)
-        gain = torch.arange(2, LENGTH + 2, device=num.device).log2().reciprocal()
-        hits = (target.gather(1, top) & value.isfinite()).to(gain.dtype)
-        recall = hits.sum(dim=1) / num
-        ndcg = hits @ gain[: hits.size(1)] / gain.cumsum(0)[num.clamp(max=LENGTH) - 1]
-        return torch.stack([recall.sum(), ndcg.sum()])
 
     def histories(self, start: int, stop: int) -> Tensor:
         """Return the items of the users from ``start`` to ``stop``, bool ``[B, I]``."""
@@ -85,3 +73,19 @@ class HeldOut:
         dense = torch.zeros(shape, dtype=torch.bool, device=row.device)
         dense[row, item] = True
         return dense
+
+
+def sums_of_metrics(score: Tensor, target: Tensor) -> Tensor:
+    """Return the sums of the recall@20 and the NDCG@20 of users, ``[2]``.
+
+    Args:
+        score: Their scores, ``[B, I]``; -inf for items that are not ranked.
+        target: Their held-out items, bool ``[B, I]``.
+    """
+    num = target.sum(dim=1)
+    value, top = largest_of_rows(score, min(LENGTH, score.size(1)))
+    gain = torch.arange(2, LENGTH + 2, device=num.device).log2().reciprocal()
+    hits = (target.gather(1, top) & value.isfinite()).to(gain.dtype)
+    recall = hits.sum(dim=1) / num
+    ndcg = hits @ gain[: hits.size(1)] / gain.cumsum(0)[num.clamp(max=LENGTH) - 1]
+    return torch.stack([recall.sum(), ndcg.sum()])

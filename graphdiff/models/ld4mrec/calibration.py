@@ -14,7 +14,7 @@ from graphdiff.autocast import without_autocast
 from graphdiff.graph.recency import recency_weights
 from graphdiff.graph.rows import Rows
 from graphdiff.graph.store import RecGraph
-from graphdiff.models.held_out import HeldOut, Scorer
+from graphdiff.models.held_out import HeldOut, Scorer, sums_of_metrics
 from graphdiff.models.ld4mrec import rare_content
 from graphdiff.models.ld4mrec.linear_path import LinearPath
 from graphdiff.models.ld4mrec.row_encoding import encode_scaled_rows
@@ -210,6 +210,8 @@ def metrics_of_sums(
             deviation = other.std(dim=1).mean().clamp(min=torch.finfo(other.dtype).tiny)
             ratio = score.std(dim=1).mean() / deviation
             factor = ratio * torch.tensor(weights, device=ratio.device)
+        score = score.masked_fill(held_out.histories(start, stop), -torch.inf)
+        target = held_out.targets(start, stop)
         for n, one in enumerate(factor):
-            metrics[n] += held_out.sums_of_metrics(score + one * other, start, stop)
+            metrics[n] += sums_of_metrics(score + one * other, target)
     return factor, metrics / held_out.user.numel()
