@@ -313,8 +313,11 @@ class RecommenderModule(L.LightningModule):
                     f"the checkpoint is of another training: its {name} is {found}, here it is "
                     f"{value}; resume with the original settings and data, or train again"
                 )
-        graph = {n: t for n, t in self.state_dict().items() if n.startswith(GRAPH)}
-        checkpoint["state_dict"] |= graph
+        weights = checkpoint["state_dict"]
+        # Lightning converts the model to the precision of the training only after it has loaded
+        # the weights, which would round them.
+        self.to(next(t.dtype for t in weights.values() if t.is_floating_point()))
+        weights |= {n: t for n, t in self.state_dict().items() if n.startswith(GRAPH)}
         self._generator_state = state["generator"].cpu()
         self.history, self.seconds = state["history"], state["seconds"]
         self.average, self._eval_every = state["average"], state["eval_every"]
