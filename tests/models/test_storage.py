@@ -339,7 +339,7 @@ def test_learned_buffers_decide_where_there_are_no_parameters(tmp_path):
 
 
 def test_weights_that_do_not_fit_may_be_of_another_version(tmp_path):
-    model = LD4MRec.from_data(random_data(), hidden_channels=8, linear_path={"enabled": False})
+    model = LD4MRec.from_data(random_data(), hidden_channels=8, linear_path={"enabled": True})
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.yaml"
     config = yaml.safe_load(path.read_text())

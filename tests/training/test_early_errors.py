@@ -13,6 +13,7 @@ from graphdiff import EASE, LightGCN, evaluate, fit
 from graphdiff.errors import ConfigError, DataError, GraphDiffError, RunError
 from graphdiff.evaluation.ranking import rank
 from graphdiff.models import MODELS
+from graphdiff.models.ld4mrec.sizes import LONG_ROWS
 from graphdiff.runs import read_run, resume_run, train_run
 from graphdiff.schema import INTERACTS
 from graphdiff.training.config import RunConfig, TrainingConfig, run_config
@@ -142,8 +143,11 @@ def test_kind_h_eval_every_beyond_the_last_epoch():
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_kind_h_every_offered_precision_works_for_every_model(name, precision, tmp_path):
+    # Rows are long enough for LD4MRec's linear path.
     data = random_data(**{**SIZES, "num_items": 80})
-    data[INTERACTS].time = torch.arange(data[INTERACTS].edge_index.size(1))
+    num = data[INTERACTS].edge_index.size(1)
+    assert num >= LONG_ROWS * SIZES["num_users"]
+    data[INTERACTS].time = torch.arange(num)
     model_class = MODELS[name]
     small = "hidden_channels" in model_class.Config.model_fields
     model = model_class.from_data(data, **({"hidden_channels": 8} if small else {}))

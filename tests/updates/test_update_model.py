@@ -243,7 +243,7 @@ def test_a_model_keeps_its_parts_whatever_size_the_data_comes_to(row_length, ran
     data = from_frame(frame(*rows), split="ratio", ratios=(1, 0, 0))
     model = LD4MRec.from_data(data, **SETTINGS, linear_path=rank)
     model.start_epoch(torch.Generator().manual_seed(0))
-    assert model.linear.num_sampled == (8192 if row_length == 10 else 2048)
+    assert (model.linear is not None) == (row_length == 10)
 
     def check():
         model.save_pretrained(tmp_path)

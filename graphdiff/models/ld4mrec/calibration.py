@@ -103,9 +103,7 @@ class _Calibration:
         if self.path is not None:
             by_path = self.by_path(self.path, weight)
             weights, metrics = metrics_of_sums(self.held_out, by_network, by_path, PATH_WEIGHTS)
-            # Where recall hardly depends on μ, NDCG may depend on it a lot. Their product lets a
-            # per cent of one count as much as a per cent of the other.
-            self.path.weight.copy_(weights[metrics.prod(dim=1).argmax()])
+            self.path.weight.copy_(weights[metrics[:, 0].argmax()])
             self.scorer = mixed(by_network, self.path.weight, by_path)
 
     def add_rare(self) -> None:

@@ -142,7 +142,8 @@ class LinearPathConfig(BaseConfig):
 
     enabled: bool | None = Field(
         default=None,
-        description="Train a linear path; by default where there are at most 100,000 items.",
+        description="Train a linear path; by default where users have at least 10 interactions on "
+        "average and there are at most 100,000 items.",
     )
     rank: int = Field(
         default=1023,
@@ -151,10 +152,12 @@ class LinearPathConfig(BaseConfig):
         "than 25,000 items.",
     )
     num_sampled: int = Field(
-        default=8192,
-        ge=1,
-        description="Items that a step compares with 0, all of fewer items; by default 2,048 where "
-        "users have fewer than 10 interactions on average.",
+        default=8192, ge=1, description="Items that a step compares with 0; all of fewer items."
+    )
+    rare_content: bool = Field(
+        default=False,
+        description="Add the similarity of rare items to the row by features, with a weight that "
+        "validation sets.",
     )
 
 

@@ -27,7 +27,7 @@ SLOPE = 0.1
 
 
 class LinearPath(torch.nn.Module):
-    r"""Scores that are linear in the row.
+    r"""Scores that are linear in the row, for data with long rows.
 
     .. math::
         s_{ui} = w\, \Big(\frac{1}{|N_u|} \sum_{j \in N_u} \mathbf{e}_j\Big) \cdot \mathbf{e}_i
@@ -51,7 +51,7 @@ class LinearPath(torch.nn.Module):
     see ``docs/lab-notes/dense-data.md``. Embeddings from features, and sampled items where the
     catalogue is large, are ours.
 
-    *Rare items.* Where items have features, the similarity of rare items to the row is added
+    *Rare items.* On request the similarity of rare items to the row by features is added
     (:class:`~graphdiff.models.ld4mrec.rare_content.RareContent`), outside of training.
 
     *Beside the network.* It has its own parameters and loss, and its scores are added to the
@@ -65,6 +65,7 @@ class LinearPath(torch.nn.Module):
         num_sampled: Items that a training step compares with 0; all where there are no more.
         content_rank: See :class:`~graphdiff.models.ld4mrec.item_embedding.ItemEmbedding`.
         shrinkage: Likewise.
+        rare_content: Add the similarity of rare items by features.
     """
 
     basis: Tensor
@@ -85,6 +86,7 @@ class LinearPath(torch.nn.Module):
         num_sampled: int,
         content_rank: int,
         shrinkage: float,
+        rare_content: bool = False,
     ) -> None:
         super().__init__()
         num_items = graph.num_items
@@ -95,7 +97,9 @@ class LinearPath(torch.nn.Module):
         self.num_sampled = num_sampled
         self.items = ItemEmbedding(graph, channels, content_rank, shrinkage, scale=INITIAL_SCALE)
         content = self.items.content
-        self.rare = None if content is None else RareContent(content.ranks, channels)
+        self.rare = None
+        if rare_content and content is not None:
+            self.rare = RareContent(content.ranks, channels)
         self.bias = torch.nn.Parameter(torch.zeros(num_items))
         self.pace = torch.nn.Parameter(torch.empty(2))
         self.register_buffer("basis", torch.zeros(num_items, rank))
@@ -319,6 +323,7 @@ def linear_path(graph: RecGraph, config: LD4MRecConfig) -> LinearPath | None:
         settings.num_sampled,
         config.content_rank,
         config.shrinkage,
+        settings.rare_content,
     )
 
 

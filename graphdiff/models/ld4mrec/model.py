@@ -88,8 +88,8 @@ class LD4MRec(Recommender):
     row that are hidden from the encoder are its targets.
 
     The width is divided among H heads :math:`\eta`, trained independently and averaged: see
-    :mod:`graphdiff.nn.heads`. Scores linear in the row are trained beside the network
-    (:class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`) and validation weighs them.
+    :mod:`graphdiff.nn.heads`. Where rows are long, scores linear in the row are trained beside the
+    network (:class:`~graphdiff.models.ld4mrec.linear_path.LinearPath`) and validation weighs them.
     Items without interactions have vectors and a bias of their own, outside of training
     (:class:`~graphdiff.models.ld4mrec.cold_items.ColdItemScores`). Where the data has times, rows
     are ranked for with more weight on their latest items

@@ -30,15 +30,13 @@ class Size(NamedTuple):
 SIZES = ((100_000, Size(256, 4, 2048, 256)), (1_000_000, Size(128, 2, 2048, 64)))
 #: Sizes of larger catalogues.
 LARGEST = Size(64, 2, 4096, 64)
-#: Largest number of items with a linear path, since the decomposition of the item graph takes K
-#: columns.
-MOST_ITEMS = 100_000
+#: Interactions of a user, on average, from which on there is a linear path, and the largest number
+#: of items with one, since the decomposition of the item graph takes K columns. Where rows are
+#: shorter, features and neighbours matter more than the row's own items.
+LONG_ROWS, MOST_ITEMS = 10, 100_000
 #: Largest number of items with the K of the settings, whose columns take 100 MiB there, and K of
 #: larger catalogues. A large sparse item graph needs many (``docs/lab-notes/dense-data.md``).
 FULL_RANK_ITEMS, LARGE_RANK = 25_000, 255
-#: Interactions of a user, on average, below which rows are short, and the items that a step of the
-#: path compares with 0 there; more took twice as long and gained nothing.
-SHORT_ROWS, FEW_SAMPLED = 10, 2048
 
 
 def size_for(num_items: int) -> Size:
@@ -75,14 +73,11 @@ def with_sizes(config: LD4MRecConfig, graph: RecGraph) -> LD4MRecConfig:
 
 
 def _linear_path(settings: LinearPathConfig, graph: RecGraph) -> LinearPathConfig:
-    enabled, rank, sampled = settings.enabled, settings.rank, settings.num_sampled
+    enabled, rank = settings.enabled, settings.rank
     if enabled is None:
-        enabled = graph.num_items <= MOST_ITEMS
+        long = graph.num_interactions >= LONG_ROWS * graph.num_users
+        enabled = long and graph.num_items <= MOST_ITEMS
     if "rank" not in settings.model_fields_set:
         rank = rank if graph.num_items <= FULL_RANK_ITEMS else LARGE_RANK
         rank = max(1, min(rank, graph.num_users, graph.num_items))
-    short = graph.num_interactions < SHORT_ROWS * graph.num_users
-    if "num_sampled" not in settings.model_fields_set and short:
-        sampled = FEW_SAMPLED
-    found = {"enabled": enabled, "rank": rank, "num_sampled": sampled}
-    return settings.model_copy(update=found)
+    return settings.model_copy(update={"enabled": enabled, "rank": rank})

@@ -11,6 +11,8 @@ from graphdiff.models.ld4mrec.calibration import PATH_WEIGHTS, metrics_of_sums
 from graphdiff.schema import INTERACTS
 from tests.conftest import make_model, random_data
 
+WITH_RARE = {"enabled": True, "rank": 8, "rare_content": True}
+
 
 def held_out(num_items=30):
     data = random_data(50, num_items)
@@ -65,7 +67,7 @@ def test_the_scores_that_know_the_answer_get_all_the_weight():
 
 def test_fit_sets_the_weight_and_a_saved_model_has_it(tmp_path):
     data = random_data(60, 60, {"image": 6})
-    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True, "rank": 8})
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path=WITH_RARE)
     assert model.linear.weight == 0
     assert model.cached_tables().item.shape == (60, 8)
     fit(model, data, epochs=6, progress=False, eval_every=2)
@@ -90,7 +92,7 @@ def test_fit_sets_the_weight_and_a_saved_model_has_it(tmp_path):
 @pytest.mark.parametrize("part", [lambda path: path, lambda path: path.rare])
 def test_the_path_adds_its_scores_times_the_weights(part):
     data = random_data(40, 60, {"image": 6})
-    model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": True, "rank": 8})
+    model = LD4MRec.from_data(data, hidden_channels=8, linear_path=WITH_RARE)
     fit(model, data, epochs=2, progress=False)
     users = torch.arange(40)
     scores = []

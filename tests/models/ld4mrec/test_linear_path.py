@@ -137,9 +137,12 @@ def test_it_keeps_its_best_weights_and_ends_after_eight_looks_without_gain():
     assert not path.complete
 
 
-def test_it_can_be_switched_off():
-    data = random_data(NUM_USERS, NUM_ITEMS)
-    assert LD4MRec.from_data(data, hidden_channels=8).linear is not None
+@pytest.mark.parametrize(("num_items", "on"), [(12, False), (60, True)])
+def test_it_is_on_where_rows_are_long(num_items, on):
+    data = random_data(NUM_USERS, num_items)
+    mean = data["user", "interacts", "item"].edge_index.size(1) / NUM_USERS
+    assert (mean >= 10) == on
+    assert (LD4MRec.from_data(data, hidden_channels=8).linear is not None) == on
     for enabled in (True, False):
         model = LD4MRec.from_data(data, hidden_channels=8, linear_path={"enabled": enabled})
         assert (model.linear is not None) == enabled

@@ -16,7 +16,7 @@ NUM_ITEMS = 30
 
 
 def started(data, **settings):
-    path = {"enabled": True, "rank": 8}
+    path = {"enabled": True, "rank": 8, "rare_content": True}
     model = LD4MRec.from_data(data, hidden_channels=8, linear_path=path, **settings).eval()
     model.start_epoch(torch.Generator().manual_seed(0))
     return model

@@ -42,12 +42,14 @@ def test_what_is_set_stays():
         {}, {"content_rank": 256}, {"content_rank": 0})] == [64, 256, 0]  # fmt: skip
 
 
-@pytest.mark.parametrize(("num_items", "enabled"), [(40, True), (100_000, True), (100_001, False)])
-def test_up_to_a_hundred_thousand_items_there_is_a_linear_path(num_items, enabled):
-    found = with_sizes(LD4MRec.configure(), graph(7, num_items, 9)).linear_path
+@pytest.mark.parametrize(
+    ("num_items", "row_length", "enabled"), [(40, 9, False), (40, 10, True), (100_001, 10, False)]
+)
+def test_long_rows_of_few_items_have_a_linear_path(num_items, row_length, enabled):
+    found = with_sizes(LD4MRec.configure(), graph(7, num_items, row_length)).linear_path
     assert (found.enabled, found.rank) == (enabled, 7)
     settings = {"linear_path.enabled": not enabled, "linear_path.rank": 100}
-    kept = with_sizes(LD4MRec.configure(**settings), graph(7, num_items, 9)).linear_path
+    kept = with_sizes(LD4MRec.configure(**settings), graph(7, num_items, row_length)).linear_path
     assert (kept.enabled, kept.rank) == (not enabled, 100)
 
 
@@ -55,14 +57,6 @@ def test_up_to_a_hundred_thousand_items_there_is_a_linear_path(num_items, enable
 def test_larger_catalogues_keep_fewer_eigenvalues(num_items, rank):
     found = with_sizes(LD4MRec.configure(), graph(2_000, num_items, 10)).linear_path
     assert found.rank == rank
-
-
-@pytest.mark.parametrize(("row_length", "sampled"), [(9, 2048), (10, 8192)])
-def test_short_rows_are_compared_with_fewer_items(row_length, sampled):
-    data = graph(7, 40, row_length)
-    assert with_sizes(LD4MRec.configure(), data).linear_path.num_sampled == sampled
-    settings = LD4MRec.configure(**{"linear_path.num_sampled": 100})
-    assert with_sizes(settings, data).linear_path.num_sampled == 100
 
 
 def test_a_saved_model_keeps_its_sizes(monkeypatch, tmp_path):
