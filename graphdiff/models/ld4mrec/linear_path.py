@@ -153,7 +153,7 @@ class LinearPath(torch.nn.Module):
         return self.rare is not None and bool(self.rare.weight)
 
     def tables(
-        self, graph: RecGraph, kept: bool = True, rare: bool | None = None
+        self, graph: RecGraph, kept: bool = True, rare: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Return the inference tables, ``[I, d + C + K + 1]`` each: the columns that a row is
         encoded by, which are E, the features f, VΛ and ones that count its items; and the item
@@ -162,13 +162,13 @@ class LinearPath(torch.nn.Module):
         Args:
             graph: Training interactions.
             kept: Use the weights that :meth:`keep` kept, if any.
-            rare: Include the C columns of features; by default where they count.
+            rare: Include the C columns of features, where they count.
         """
         table, bias, _ = self._values(graph, kept)
         basis = self.basis.to(table.dtype)
         ones = torch.ones_like(table[:, :1])
         near = own = table
-        if self.counts_rare if rare is None else rare:
+        if rare and self.counts_rare:
             features, of_rare = self.rare_tables(graph)
             near = torch.cat([table, features.to(table.dtype)], dim=1)
             own = torch.cat([table, of_rare.to(table.dtype)], dim=1)
@@ -261,7 +261,7 @@ class LinearPath(torch.nn.Module):
         return order.topk(self.num_sampled).indices
 
     def freeze(
-        self, kept: bool = True, weight: Tensor | None = None, rare: bool | None = None
+        self, kept: bool = True, weight: Tensor | None = None, rare: bool = True
     ) -> LinearQuery:
         """Return the map from encoded rows to user vectors, without the tables.
 
@@ -274,7 +274,7 @@ class LinearPath(torch.nn.Module):
         weight = self.weight if weight is None else weight
         w, g = weight * PACE * pace.detach()
         near = w.expand(self.items.weight.size(1))
-        if self.rare is not None and (self.counts_rare if rare is None else rare):
+        if rare and self.rare is not None and self.rare.weight:
             near = torch.cat([near, self.rare.weight.to(w.dtype).expand(self.rare.num_columns)])
         return LinearQuery(weight, near, g, self.basis.size(1))
 

@@ -57,10 +57,12 @@ def test_the_scores_that_know_the_answer_get_all_the_weight():
     weight, metrics = metrics_of_sums(users, blocks["noise"], blocks["answer"], PATH_WEIGHTS)
     assert weight[0] == 0
     assert (metrics.argmax(dim=0) > 0).all()
+    assert metrics[-1, 0] == 1
     torch.testing.assert_close(metrics[-1], torch.ones(2))
     assert (metrics[0] < 0.9).all()
     weight, metrics = metrics_of_sums(users, blocks["answer"], blocks["noise"], PATH_WEIGHTS)
     assert (metrics.argmax(dim=0) == 0).all()
+    assert metrics[0, 0] == 1
     torch.testing.assert_close(metrics[0], torch.ones(2))
     assert len(weight) == len(PATH_WEIGHTS)
 

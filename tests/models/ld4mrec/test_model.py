@@ -124,13 +124,13 @@ def test_propagation_is_repeated_after_some_steps():
 
 def test_hidden_items_are_removed_from_message_passing(monkeypatch):
     model = make()
-    position = model.graph.located_rows(torch.arange(12))[1]
+    position = model.graph.located_rows(torch.arange(4))[1]
     calls = []
     losses = type(model).row_losses
     monkeypatch.setattr(
         type(model), "row_losses", lambda *a: calls.append(a[2:]) or losses(*a), raising=True
     )
-    model.loss(torch.arange(12), fixed())
+    model.loss(torch.arange(4), fixed())
     ((draw, withheld),) = calls
     assert torch.equal(withheld, position[~draw.visible])
     assert 0 < withheld.numel() < position.numel()
