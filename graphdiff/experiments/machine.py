@@ -21,11 +21,16 @@ def machine(jobs: int = 1) -> dict[str, Any]:
         "processor": _processor(),
         "threads": threads_each(jobs),
         **({"jobs": jobs} if jobs > 1 else {}),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "graphdiff": graphdiff.__version__,
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or the type of another device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def threads_each(jobs: int) -> int:

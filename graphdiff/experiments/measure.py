@@ -23,6 +23,7 @@ from graphdiff.evaluation.beyond_accuracy import beyond_accuracy
 from graphdiff.evaluation.groups import item_groups, user_groups
 from graphdiff.evaluation.noise import cross_fitted_scores, noise_auc, score_auc
 from graphdiff.evaluation.ranking import Ranking, rank
+from graphdiff.experiments.machine import device_name
 from graphdiff.experiments.memory import PeakMemory
 from graphdiff.models.base import Recommender
 from graphdiff.schema import INTERACTS
@@ -31,7 +32,7 @@ from graphdiff.training.fit import fit
 
 KS = (10, 20)
 #: Entries of a cell that have no mean.
-OWN = ("seed", "max_minutes", "out_of_time", "history")
+OWN = ("seed", "device", "max_minutes", "out_of_time", "history")
 #: Metrics that are kept per user, tested for significance and reported per group.
 EVIDENCE = ("recall@20", "ndcg@20")
 
@@ -134,6 +135,7 @@ def run_cell(
         )
     cell: dict[str, Any] = {
         "seed": seed,
+        "device": device_name(recommender.device),
         "val": fitted.val,
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,

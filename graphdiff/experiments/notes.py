@@ -55,6 +55,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     lines.append(f"Measured on {_machine(machine)}. Data fingerprint {result['fingerprint']}.")
     for other in result.get("earlier_machines", []):
         lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
+    for device, names in measured_elsewhere(result).items():
+        lines.append(f"Trained on {device}: {', '.join(names)}; their cost is that device's.")
     return lines
 
 
@@ -85,6 +87,17 @@ def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
         devices = {one["device"] for one in model["tuning"].get("machines", [])}
         for device in sorted(devices - {result["machine"]["device"]}):
             found.setdefault(device, []).append(model["name"])
+    return found
+
+
+def measured_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
+    """Return by device the models with seeds of another device than the machine's own; results of
+    earlier versions do not state devices."""
+    own = result["machine"]["device"]
+    found: dict[str, list[str]] = {}
+    for name, model in result["models"].items():
+        for device in sorted({one.get("device", own) for one in model["seeds"]} - {own}):
+            found.setdefault(device, []).append(label(result, name))
     return found
 
 

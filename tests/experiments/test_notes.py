@@ -23,6 +23,18 @@ def test_settings_that_another_device_found_are_reported(content):
     assert expected in notes(content)
 
 
+def test_models_that_another_device_trained_are_reported():
+    result = compare(random_data(40, 30), ["lightgcn", "popularity"], epochs=1).content
+    assert not any("Trained on" in note for note in notes(result))
+    for seed in result["models"]["lightgcn"]["seeds"]:
+        assert seed["device"] == result["machine"]["device"]
+        seed["device"] = "NVIDIA X"
+    assert "Trained on NVIDIA X: LightGCN; their cost is that device's." in notes(result)
+    # Earlier versions did not state the device.
+    del result["models"]["popularity"]["seeds"][0]["device"]
+    assert sum("Trained on" in note for note in notes(result)) == 1
+
+
 @pytest.mark.parametrize(
     ("mask_validation", "expected"),
     [(False, "training items masked"), (True, "training and validation items masked")],
