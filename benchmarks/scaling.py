@@ -37,7 +37,7 @@ from scaling_report import page, plot, slope, table
 from scaling_step import GIB, KINDS, SETTINGS, Size, measure, step_memory
 
 from graphdiff.errors import GraphDiffError
-from graphdiff.experiments.machine import machine
+from graphdiff.experiments.machine import device_name, machine
 from graphdiff.experiments.workers import in_own_process
 from graphdiff.files import make_folder, write_text
 from graphdiff.models import get_model
@@ -60,8 +60,8 @@ def main(given: list[str] | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Measure all sizes, and write the figures and the plot."""
-    sizes = [measure_size(num, arguments, console) for num in sorted(arguments.items)]
+    """Measure all sizes, and write the figures and the plot after each."""
+    make_folder(arguments.out.parent)
     result: dict[str, Any] = {
         "batch": arguments.batch,
         "dim": arguments.dim,
@@ -69,14 +69,15 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         "interactions_per_user": PER_USER,
         "repeats": arguments.repeats,
         "cpu_seconds": counts_processor(torch.device(arguments.device)),
-        "machine": machine() | {"device": device_name(arguments.device)},
-        "sizes": sizes,
-        "slope": slope(sizes),
+        "machine": machine() | {"device": device_name(torch.device(arguments.device))},
+        "sizes": [],
     }
-    make_folder(arguments.out.parent)
-    write_text(arguments.out, json.dumps(result, indent=1) + "\n")
-    plot(result, arguments.out.with_suffix(".svg"))
-    console.print(table(sizes))
+    for num in sorted(arguments.items):
+        result["sizes"].append(measure_size(num, arguments, console))
+        result["slope"] = slope(result["sizes"])
+        write_text(arguments.out, json.dumps(result, indent=1) + "\n")
+        plot(result, arguments.out.with_suffix(".svg"))
+    console.print(table(result["sizes"]))
     if result["slope"] is not None:
         console.print(f"slope of the sparse step's time against items: {result['slope']:.3f}")
     console.print(f"figures: {arguments.out}, {arguments.out.with_suffix('.svg')}")
@@ -138,11 +139,6 @@ def free_memory(device: str) -> int:
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def device_name(device: str) -> str:
-    """Return the name of the GPU, or the device's own."""
-    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 def parse(given: list[str] | None = None) -> argparse.Namespace:

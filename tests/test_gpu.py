@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphdiff import fit
+from graphdiff import compare, fit
 from graphdiff.evaluation.ranking import rank
 from graphdiff.models import MODELS
 from tests.conftest import SOLVED, TRAINED, make_model, random_data
@@ -53,3 +53,9 @@ def test_training_runs_and_learns(model_class):
     losses = [row["loss"] for row in result.history]
     assert sum(losses[-5:]) < sum(losses[:5])
     assert rank(model, DATA, "val").mean() == pytest.approx(result.val, abs=1e-3)
+
+
+def test_a_process_of_its_own_trains_on_the_gpu(tmp_path):
+    result = compare(DATA, ["bprmf"], epochs=1, jobs=2, out=tmp_path / "cells.json")
+    [seed] = result.content["models"]["bprmf"]["seeds"]
+    assert seed["device"] == torch.cuda.get_device_name()

@@ -1,8 +1,9 @@
 """Functions called in new processes, so that no measurement affects another.
 
-The processes are forked from a server that has only imported graphdiff; where the system has no
-fork server they are started from scratch. So each begins with the same memory, without threads and
-without a CUDA context, and the seconds that imports take are paid once.
+The processes are forked from a server that has only imported graphdiff, so each begins with the
+same memory and without threads, and the seconds that imports take are paid once. With CUDA the
+server imports nothing: a library that PyG imports may initialise the driver, which a forked process
+cannot use. Where the system has no fork server, processes are started from scratch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
+import torch
+
 from graphdiff.errors import GraphDiffError, RunError
 
 P = ParamSpec("P")
@@ -26,14 +29,15 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-#: Imported by the server: this loads PyTorch and everything else that a training needs.
+#: Imported by the server on a CPU: this loads PyTorch and everything else that a training needs.
 PRELOAD = "graphdiff.experiments.measure"
 
 
 def warm_up() -> None:
     """Start the fork server, which does its imports while the caller goes on."""
     if METHOD == "forkserver":
-        multiprocessing.get_context(METHOD).set_forkserver_preload([PRELOAD])
+        preload = [] if torch.cuda.is_available() else [PRELOAD]
+        multiprocessing.get_context(METHOD).set_forkserver_preload(preload)
         forkserver.ensure_running()
 
 
