@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import named_models
+from graphdiff.experiments.machine import describe
 from graphdiff.experiments.tuned import tuned_settings
 from graphdiff.models.presets import NamedModel
 from graphdiff.models.registry import MODELS
@@ -58,8 +59,24 @@ def measure(
     models = named_models(options.models or multimodal())
     found = forms(experiment.data)
     experiment.run(_cells(experiment.data, options, models, label, found))
+    _forget_replaced(experiment, label)
     experiment.save()
     return experiment
+
+
+def _forget_replaced(experiment: CellList, label: str) -> None:
+    """Remove cells of earlier settings that have been measured with the present ones."""
+
+    def names(cell: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(cell["key"][name] for name in ("model", "seed", label))
+
+    present = experiment.requested()
+    measured = {names(cell) for cell in present}
+    experiment.result["cells"] = [
+        cell
+        for cell in experiment.result["cells"]
+        if cell in present or names(cell) not in measured
+    ]
 
 
 def _cells(
@@ -79,13 +96,16 @@ def _cells(
             yield Cell(model.model, settings, seed, graph, labels, measured, model.preset)
 
 
-def rows(result: dict[str, Any], label: str, metric: str) -> tuple[list[str], list[list[str]]]:
+def rows(
+    result: dict[str, Any], label: str, metric: str, order_of_forms: Callable[[Any], Any]
+) -> tuple[list[str], list[list[str]]]:
     """Return the columns and the rows of a table of one metric: models by forms.
 
     Models are in the order of the first form. A form that a model cannot be trained on is a dash.
     """
     cells, read = result["cells"], result["read"]
-    forms = list(dict.fromkeys(cell["key"][label] for cell in cells))
+    # Trainings side by side are kept in the order in which they ended.
+    forms = sorted({cell["key"][label] for cell in cells}, key=order_of_forms)
     names = dict.fromkeys(cell["key"]["model"] for cell in cells)
     found = {
         (name, form): summary(cells, model=name, **{label: form})
@@ -113,7 +133,12 @@ def _shown(found: dict[str, Any], read: str, metric: str) -> str:
 
 
 def page(
-    result: dict[str, Any], title: str, label: str, columns: Callable[[str], str], note: str
+    result: dict[str, Any],
+    title: str,
+    label: str,
+    columns: Callable[[str], str],
+    order: Callable[[Any], Any],
+    note: str,
 ) -> str:
     """Return a Markdown page with a table for each metric.
 
@@ -122,15 +147,35 @@ def page(
         title: Title of the page.
         label: See :func:`measure`.
         columns: Returns the heading of a form.
+        order: Returns what forms are sorted by.
         note: What a reader must know.
     """
     lines = [f"# {title} on {result['dataset']}"]
     for metric in METRICS:
-        forms, table = rows(result, label, metric)
+        forms, table = rows(result, label, metric, order)
         lines += ["", f"## {result['read']} {metric}", ""]
         lines += shared.markdown_table(["model", *map(columns, forms)], table)
     lines += ["", f"{note} {shared.masking_note(result)} Mean ± standard deviation over seeds."]
+    lines += _ended(result, label, columns)
+    lines += ["", f"Measured on {describe(result['machine'])}."]
+    for other in result.get("earlier_machines", []):
+        lines += ["", f"Some cells were measured earlier on {describe(other)}."]
     for one in result["skipped"]:
         key = one["key"]
         lines += ["", f"Skipped: {key['model']}, {columns(str(key[label]))}: {one['reason']}."]
     return "\n".join(lines) + "\n"
+
+
+def _ended(result: dict[str, Any], label: str, columns: Callable[[str], str]) -> list[str]:
+    """Return which trainings the limit of time ended."""
+    found: dict[str, list[str]] = {}
+    for cell in result["cells"]:
+        if (minutes := cell["figures"]["out_of_time"]) is not None:
+            key = cell["key"]
+            one = f"{key['model']}, {columns(str(key[label]))}, seed {key['seed']}"
+            found.setdefault(f"{minutes:g} minutes", []).append(one)
+    return [
+        line
+        for minutes, trainings in found.items()
+        for line in ("", f"Ended by the limit of time, {minutes}: {'; '.join(trainings)}.")
+    ]

@@ -60,7 +60,7 @@ def _dropped(share: float, data: HeteroData, seed: int) -> HeteroData:
 def page(result: dict[str, Any]) -> str:
     """Return the figures as a Markdown page."""
     note = "Columns: share of the feature rows of each modality that were removed before training."
-    return altered.page(result, "Missing features", "missing", percent, note)
+    return altered.page(result, "Missing features", "missing", percent, float, note)
 
 
 def percent(share: str) -> str:

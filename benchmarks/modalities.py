@@ -66,7 +66,13 @@ def page(result: dict[str, Any]) -> str:
         "Shuffled: features are permuted between items. Noise: Gaussian, with the mean and the "
         "standard deviation of each column. Models that need a modality are skipped without any."
     )
-    return altered.page(result, "What modalities are worth", "features", str, note)
+    return altered.page(result, "What modalities are worth", "features", str, order, note)
+
+
+def order(form: str) -> tuple[int, str]:
+    """Return what forms are sorted by: all modalities, each alone, none, and replaced ones."""
+    places = {"all": 0, "none": 2, "shuffled": 3, "noise": 4}
+    return places.get(form, 1), form
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

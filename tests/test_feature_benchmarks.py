@@ -64,6 +64,44 @@ def test_modalities_are_kept_shuffled_and_replaced(tmp_path, measured):
     assert page.read_text() == before
 
 
+def test_a_page_does_not_depend_on_the_order_in_which_trainings_ended(tmp_path, measured):
+    out, page = tmp_path / "m.json", tmp_path / "m.md"
+    given = [*TINY, "--out", str(out), "--markdown", str(page)]
+    modalities.main([*given, "--models", "ease", "vbpr"])
+    before, result = page.read_text(), json.loads(out.read_text())
+    machine = result["machine"]
+    assert f"Measured on {machine['processor']}" in before
+    result["cells"].reverse()
+    out.write_text(json.dumps(result))
+    render = ["--render", str(out), "--markdown", str(page)]
+    modalities.main(render)
+    assert page.read_text() == before
+    [noise, *_] = result["cells"]
+    noise["figures"]["out_of_time"] = 5.0
+    out.write_text(json.dumps(result))
+    modalities.main(render)
+    name = noise["key"]["model"]
+    assert f"Ended by the limit of time, 5 minutes: {name}, noise, seed 0." in page.read_text()
+
+
+def test_figures_of_other_settings_are_replaced(tmp_path, measured):
+    out = tmp_path / "m.json"
+    given = [*TINY, "--out", str(out), "--resume", "--models"]
+    modalities.main([*given, "ease"])
+    result = json.loads(out.read_text())
+    for cell in result["cells"][:3]:
+        cell["key"]["settings"]["regularization"] += 1
+    out.write_text(json.dumps(result))
+    modalities.main([*given, "popularity"])
+    # A model that is not asked for keeps its figures.
+    kept = json.loads(out.read_text())["cells"]
+    assert kept[: len(result["cells"])] == result["cells"]
+    modalities.main([*given, "ease"])
+    cells = json.loads(out.read_text())["cells"]
+    assert len(cells) == len(kept)
+    assert len({json.dumps(one["key"]["settings"]) for one in cells}) == 2
+
+
 def test_test_pairs_are_not_read_where_validation_is_shown(tmp_path, measured):
     out, page = tmp_path / "m.json", tmp_path / "m.md"
     given = [*TINY, "--out", str(out), "--markdown", str(page), "--read", "val"]

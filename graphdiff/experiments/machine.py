@@ -33,6 +33,17 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def describe(found: dict[str, Any]) -> str:
+    """Return what :func:`machine` found as words for the foot of a page."""
+    several = f", {found['jobs']} trainings side by side" if "jobs" in found else ""
+    if found.get("in_process"):
+        several += ", all trainings in one process"
+    return (
+        f"{found['processor']}, {found['threads']} thread(s){several}, {found['device']}; "
+        f"torch {found['torch']}"
+    )
+
+
 def threads_each(jobs: int) -> int:
     """Return the number of threads for each of ``jobs`` trainings side by side."""
     return max(1, torch.get_num_threads() // jobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphdiff.experiments.budgets import budget_warnings
+from graphdiff.experiments.machine import describe
 from graphdiff.experiments.protocol import describe_ranking, exceeds
 from graphdiff.experiments.published import Published, published
 from graphdiff.experiments.tables import BEST_TEST_EPOCH, LEVEL, label
@@ -52,9 +53,9 @@ def notes(result: dict[str, Any]) -> list[str]:
         lines += _selection(papers)
         lines += [f"[{n}] {papers.sources[key]}." for n, key in enumerate(papers.cited(), 1)]
     lines += [*_skipped(result), *_out_of_time(result), *_longer(result)]
-    lines.append(f"Measured on {_machine(machine)}. Data fingerprint {result['fingerprint']}.")
+    lines.append(f"Measured on {describe(machine)}. Data fingerprint {result['fingerprint']}.")
     for other in result.get("earlier_machines", []):
-        lines.append(f"Some seeds were measured earlier on {_machine(other)}.")
+        lines.append(f"Some seeds were measured earlier on {describe(other)}.")
     for device, names in measured_elsewhere(result).items():
         lines.append(f"Trained on {device}: {', '.join(names)}; their cost is that device's.")
     return lines
@@ -167,13 +168,3 @@ def _longer(result: dict[str, Any]) -> list[str]:
         if exceeds(one, minutes)
     ]
     return [f"Had more time than this limit: {', '.join(longer)}."] if longer else []
-
-
-def _machine(machine: dict[str, Any]) -> str:
-    several = f", {machine['jobs']} trainings side by side" if "jobs" in machine else ""
-    if machine.get("in_process"):
-        several += ", all trainings in one process"
-    return (
-        f"{machine['processor']}, {machine['threads']} thread(s){several}, {machine['device']}; "
-        f"torch {machine['torch']}"
-    )
