@@ -52,6 +52,7 @@ def test_training_runs_and_learns(model_class):
     result = fit(model, DATA, epochs=20, accelerator="cuda", progress=False)
     losses = [row["loss"] for row in result.history]
     assert sum(losses[-5:]) < sum(losses[:5])
+    assert model.device.type == "cuda"
     assert rank(model, DATA, "val").mean() == pytest.approx(result.val, abs=1e-3)
 
 

@@ -108,6 +108,8 @@ class GradientTrainer:
                 f"no epoch was validated: the checkpoint has {len(module.seconds)} epochs, and "
                 f"epochs={self.config.epochs} leaves none to validate; give more epochs"
             )
+        # Lightning leaves the model in main memory, whatever device it was trained on.
+        module.model.to(self.lightning.strategy.root_device)
         self.best.restore(module.model)
         module.whole().eval()
         (row,) = (row for row in module.history if row["epoch"] == self.best.best_epoch)
