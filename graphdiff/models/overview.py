@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from graphdiff.models.base import Recommender
 from graphdiff.models.config import setting_names
-from graphdiff.models.registry import MODELS, get_model
+from graphdiff.models.registry import find_model, model_names
 
 # "Title" <link>, as docstrings cite a paper.
 _PAPER = re.compile(r'`"(?P<title>[^"]+)"\s+<(?P<link>[^>]+)>`_')
@@ -19,7 +19,7 @@ _LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """Describe all models that can be named.
+    """Describe all models that can be named, also with a preset.
 
     Returns:
         One row per model: ``name``, ``kind`` (see :func:`kind_of`), ``features`` (whether it reads
@@ -27,8 +27,8 @@ def describe_models() -> list[dict[str, Any]]:
         ``link`` (empty where the docstring names none).
     """
     rows = []
-    for name in MODELS:
-        cls = MODELS[name]
+    for name in model_names():
+        cls = find_model(name).model
         paper = _PAPER.search(inspect.getdoc(cls) or "")
         rows.append(
             {
@@ -58,11 +58,11 @@ def describe_settings(model: str) -> list[dict[str, Any]]:
     """Describe the settings of a model.
 
     Args:
-        model: Its name; see :func:`~graphdiff.models.get_model`.
+        model: Its name; see :func:`~graphdiff.models.get_model`. It may be that of a preset.
 
     Returns:
-        One row per setting: ``name`` (dotted in groups), ``type`` with its limits, ``default`` and
-        ``description``.
+        One row per setting: ``name`` (dotted in groups), ``type`` with its limits, ``default`` (the
+        preset's, if there is one) and ``description``.
 
     Raises:
         ConfigError: If there is no such model.
@@ -71,7 +71,12 @@ def describe_settings(model: str) -> list[dict[str, Any]]:
         >>> describe_settings("ease")[0]["name"], describe_settings("ease")[0]["type"]
         ('regularization', 'float > 0')
     """
-    return _settings(get_model(model).Config)
+    found = find_model(model)
+    given = {} if found.preset is None else found.model.preset_settings(found.preset)
+    return [
+        row | {"default": given.get(row["name"], row["default"])}
+        for row in _settings(found.model.Config)
+    ]
 
 
 def _settings(config: type[BaseModel], prefix: str = "") -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ import pytest
 
 import graphdiff
 from graphdiff.doctor import DISTRIBUTION, Finding
-from graphdiff.models import MODELS
+from graphdiff.models import EASE, MODELS
 from graphdiff.models.overview import describe_models, describe_settings
+from graphdiff.models.registry import model_names
 from tests.command import run
 
 
@@ -42,7 +43,7 @@ def test_models_are_listed_with_their_kind_and_paper():
     assert rows["freedom"]["kind"] == "multimodal"
     assert rows["ease"]["kind"] == "closed form"
     kinds = {name for name, row in rows.items() if row["kind"] == "diffusion"}
-    assert kinds == {"ld4mrec", "diffrec", "ldiffrec", "diffmm", "giffcf", "genrec"}
+    assert kinds == {"ld4mrec", "ld4mrec-paper", "diffrec", "ldiffrec", "diffmm", "giffcf", "genrec"}
     assert "unseen users" in run("models").stdout
 
 
@@ -63,6 +64,18 @@ def test_settings_are_listed_with_their_limits():
     assert rows["propagation.every"]["type"] == "int | None ≥ 0"
     assert "Learning rate" in run("settings", "ld4mrec").stdout
     assert "no model 'nothing'" in run("settings", "nothing", expect=2).stderr
+
+
+def test_models_with_a_preset_are_listed_with_its_settings():
+    names = [row["name"] for row in describe_models()]
+    assert names == model_names()
+    rows = {row["name"]: row for row in json.loads(run("settings", "ease-recent", "--json").stdout)}
+    plain = {row["name"]: row for row in describe_settings("ease")}
+    given = EASE.presets["recent"]
+    assert given
+    assert {name: row["default"] for name, row in rows.items()} == {
+        name: row["default"] for name, row in plain.items()
+    } | dict(given)
 
 
 @pytest.mark.parametrize("model", MODELS)

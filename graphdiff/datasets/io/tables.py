@@ -294,7 +294,7 @@ def _lacks(
                     f"such as delimiter={written}"
                 )
     role = next(role for role, name in roles.items() if name in lacking)
-    hint = f"say what they are called, such as {role}=customer_id"
+    hint = f"say what they are called, such as {role}=NAME"
     if headed:
         hint += ", or give names=[…] if the file has no header"
     return DataError(f"{text}; {hint}")
