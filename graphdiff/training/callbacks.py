@@ -61,7 +61,10 @@ class KeepBest(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop a resumed training that had already finished."""
-        self._stop_at_end(trainer, module)
+        assert isinstance(module, RecommenderModule)
+        # Between two validations an uninterrupted training goes on to the next one.
+        if module.history and module.history[-1]["epoch"] == len(module.seconds):
+            self._stop_at_end(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Keep the weights if they are better than any before."""

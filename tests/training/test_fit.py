@@ -1,13 +1,15 @@
 import csv
 import math
+import signal
 
 import pytest
 import torch
 
 from graphdiff import EASE, LD4MRec, LightGCN, evaluate, fit
-from graphdiff.errors import ConfigError, DataError, RunError, TrainingError
+from graphdiff.errors import ConfigError, DataError, Interrupted, RunError, TrainingError
 from graphdiff.evaluation.ranking import rank
 from graphdiff.training.batches import ShuffledBatches
+from graphdiff.training.module import RecommenderModule
 from tests.conftest import SOLVED, TRAINED, random_data
 
 trained_model = pytest.mark.parametrize("model_class", TRAINED.values(), ids=list(TRAINED))
@@ -96,6 +98,26 @@ def test_a_training_out_of_time_ends_at_its_next_validation(tmp_path):
     assert (result.epochs, result.out_of_time) == (2, True)
     _, result, _ = train(max_minutes=60, **arguments)
     assert (result.epochs, result.out_of_time) == (6, False)
+
+
+def test_a_training_resumed_between_validations_goes_on_to_the_next(tmp_path, monkeypatch):
+    steps = steps_per_epoch(train(epochs=1)[0])
+    slow = {"settings": {"lr": 1e-12}, "patience": 1, "eval_every": 5, "min_steps": 12 * steps}
+    _, whole, _ = train(epochs=100, **slow)
+    assert whole.epochs == 15
+
+    def stop(module):
+        if module.current_epoch == 12:
+            module.stop.signal = signal.SIGINT
+        start_epoch(module)
+
+    start_epoch = RecommenderModule.on_train_epoch_start
+    with monkeypatch.context() as patch:
+        patch.setattr(RecommenderModule, "on_train_epoch_start", stop)
+        with pytest.raises(Interrupted):
+            train(epochs=100, out=tmp_path, **slow)
+    _, result, _ = train(epochs=100, out=tmp_path, resume=True, **slow)
+    assert [row["epoch"] for row in result.history] == [5, 10, 15]
 
 
 def test_fewer_steps_than_none():

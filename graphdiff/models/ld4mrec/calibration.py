@@ -204,9 +204,10 @@ def metrics_of_sums(
     for start, stop in held_out.blocks():
         score, other = scorer(start, stop), added(start, stop)
         if start == 0:
-            # The ratio of the first users stands for all, so that the weight is one number.
-            deviation = other.std(dim=1).mean().clamp(min=torch.finfo(other.dtype).tiny)
-            ratio = score.std(dim=1).mean() / deviation
+            # The ratio of the first users stands for all, so that the weight is one number. Others
+            # that are equal throughout, as without features, get none.
+            deviation = other.std(dim=1).mean()
+            ratio = (score.std(dim=1).mean() / deviation).where(deviation > 0, 0.0)
             factor = ratio * torch.tensor(weights, device=ratio.device)
         score = score.masked_fill(held_out.histories(start, stop), -torch.inf)
         target = held_out.targets(start, stop)

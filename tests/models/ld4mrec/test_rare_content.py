@@ -66,6 +66,18 @@ def test_validation_sets_the_weight():
     assert metrics(model, similar)[0] == 1
 
 
+@pytest.mark.parametrize("present", ["none", "of frequent items"])
+def test_rare_items_without_features_get_no_weight(present):
+    data = random_data(40, 60, {"image": 8})
+    degree = torch.bincount(data[INTERACTS].edge_index[1], minlength=60)
+    has = popularity_groups(degree) > (1 if present == "of frequent items" else 9)
+    data[ITEM].has_image, data[ITEM].x_image = has, data[ITEM].x_image * has.unsqueeze(1)
+    model = started(data)
+    calibrate(model, data[INTERACTS].val_edge_label_index)
+    assert model.linear.rare.weight == 0
+    assert model(torch.arange(40)).isfinite().all()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_it_costs_neither_recall_nor_ndcg(seed):
     data = random_data(60, 60, {"image": 8}, seed=seed)
