@@ -11,6 +11,7 @@ from typing import Any
 import options as shared
 from torch_geometric.data import HeteroData
 
+from graphdiff.errors import ConfigError
 from graphdiff.experiments.cells import Cell, CellList, summary
 from graphdiff.experiments.compare import named_models
 from graphdiff.experiments.machine import describe
@@ -55,28 +56,17 @@ def measure(
         forms: Returns the forms by name.
     """
     experiment = shared.cell_list(options)
+    if any(label not in cell["key"] for cell in experiment.result["cells"]):
+        raise ConfigError(
+            f"{options.out} holds results of another benchmark; give another --out, or replace "
+            "them without --resume"
+        )
     experiment.result["read"] = options.read
     models = named_models(options.models or multimodal())
     found = forms(experiment.data)
     experiment.run(_cells(experiment.data, options, models, label, found))
-    _forget_replaced(experiment, label)
     experiment.save()
     return experiment
-
-
-def _forget_replaced(experiment: CellList, label: str) -> None:
-    """Remove cells of earlier settings that have been measured with the present ones."""
-
-    def names(cell: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(cell["key"][name] for name in ("model", "seed", label))
-
-    present = experiment.requested()
-    measured = {names(cell) for cell in present}
-    experiment.result["cells"] = [
-        cell
-        for cell in experiment.result["cells"]
-        if cell in present or names(cell) not in measured
-    ]
 
 
 def _cells(

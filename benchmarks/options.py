@@ -11,7 +11,8 @@ from typing import Any
 from graphdiff import datasets
 from graphdiff.cli.compare import print_line
 from graphdiff.errors import GraphDiffError
-from graphdiff.experiments.cells import CellList, Execution, read_results
+from graphdiff.experiments.cells import CellList, read_results
+from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.notes import masking
 from graphdiff.experiments.protocol import MASKS_VALIDATION, Protocol
 from graphdiff.experiments.report import markdown_table

@@ -117,6 +117,10 @@ class ProcessCells(CellList):
         if self.execution.resume:
             self.users.load()
 
+    def files(self) -> list[Path]:
+        """Return the files of the results and of the values per user."""
+        return [one for path in super().files() for one in (path, UserValues.path_beside(path))]
+
     def keep(self, cell: Cell, outcome: Outcome) -> None:
         """Append a finished cell and its values per user."""
         super().keep(cell, outcome)

@@ -125,6 +125,24 @@ def test_missing_features_are_removed_and_drawn(tmp_path, measured):
     assert plot.read_bytes() == before
 
 
+def test_results_of_the_other_benchmark_are_not_resumed(tmp_path, measured):
+    out = tmp_path / "m.json"
+    given = [*TINY, "--out", str(out), "--models", "easefeatures"]
+    modalities.main(given)
+    before = out.read_text()
+    with pytest.raises(SystemExit, match="holds results of another benchmark"):
+        missing_features.main([*given, "--resume"])
+    assert out.read_text() == before
+
+
+def test_test_figures_are_added_where_only_validation_was_read(tmp_path, measured):
+    out, page = tmp_path / "m.json", tmp_path / "m.md"
+    given = [*TINY, "--out", str(out), "--markdown", str(page), "--models", "easefeatures"]
+    modalities.main([*given, "--read", "val"])
+    modalities.main([*given, "--resume"])
+    assert "easefeatures" in table(page.read_text(), "test recall@20")
+
+
 def test_all_multimodal_models_are_measured_by_default():
     names = missing_features.altered.multimodal()
     assert {"ld4mrec", "mgcn", "pgl", "gume", "mmhcl", "genrec", "easefeatures"} <= set(names)

@@ -80,6 +80,14 @@ def test_a_process_is_measured_beside_its_control_and_resumed(tmp_path, capsys, 
     assert f"figures: {out}" in capsys.readouterr().out
 
 
+def test_what_is_not_resumed_is_kept_with_the_values_per_user(tmp_path):
+    run(tmp_path / "a.json")
+    kept = [tmp_path / name for name in ("a.json", "a.users.safetensors")]
+    before = [path.read_bytes() for path in kept]
+    run(tmp_path / "a.json")
+    assert [path.with_name(f"{path.name}.earlier").read_bytes() for path in kept] == before
+
+
 VIEWS = ("one pass", "5 passes")
 
 

@@ -35,7 +35,9 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 def list_settings(
-    model: Annotated[str, typer.Argument(help="Name of the model, MODEL-PRESET, or package.module:Class.")],
+    model: Annotated[
+        str, typer.Argument(help="Name of the model, MODEL-PRESET, or package.module:Class.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """List the settings of a model, to give as `--set name=value` or in `--config FILE.yaml`."""

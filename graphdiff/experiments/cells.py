@@ -10,21 +10,20 @@ import hashlib
 import json
 import pickle
 import shutil
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.graphs import Graphs
-from graphdiff.experiments.machine import machine, threads_each
 from graphdiff.experiments.measure import measure, summarise
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.experiments.terms import fingerprints, stated_fingerprints
@@ -85,57 +84,13 @@ class Task(NamedTuple):
     graph: Any
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How the cells of an experiment are run.
-
-    Attributes:
-        out: JSON file of the results; None keeps them in memory only.
-        resume: Keep the finished cells of ``out``.
-        jobs: Number of trainings side by side, each in a process of its own.
-        in_process: Train in this process, one cell after another.
-        checkpoints: Folder for the state of each training after each epoch.
-        progress: Show progress bars.
-
-    Raises:
-        ConfigError: If the values do not fit together.
-    """
-
-    out: Path | None = None
-    resume: bool = False
-    jobs: int = 1
-    in_process: bool = False
-    checkpoints: Path | None = None
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ConfigError(f"jobs is {self.jobs}; at least one training has to run")
-        if self.in_process and self.jobs > 1:
-            raise ConfigError(f"one process trains one model at a time; jobs is {self.jobs}")
-        if self.resume and self.out is None:
-            raise ConfigError("there is nothing to resume without the JSON file of an earlier run")
-
-    def machine(self) -> dict[str, Any]:
-        """Return the description of the machine, as results state it."""
-        return machine(self.jobs) | ({"in_process": True} if self.in_process else {})
-
-    def options(self) -> dict[str, Any]:
-        """Return the arguments that a measurement needs to share the machine."""
-        # A log file gets one line per training, not one per validation.
-        progress = self.progress and sys.stderr.isatty()
-        if self.in_process:
-            return {"progress": progress}
-        # Several progress bars at once would overwrite each other.
-        alone = self.jobs == 1
-        threads = {} if alone else {"threads": threads_each(self.jobs)}
-        return {"progress": progress and alone, **threads}
-
-
 class Experiment(ABC):
     """Cells on one dataset under one protocol, and the JSON file of their results.
 
     A subclass defines where in ``result`` a finished cell is kept.
+
+    Attributes:
+        kept_as: The entry of ``result`` for finished cells.
 
     Args:
         dataset: Name of the dataset.
@@ -144,6 +99,8 @@ class Experiment(ABC):
         execution: How cells are run.
         report: Called with each line on the progress.
     """
+
+    kept_as: ClassVar[str]
 
     def __init__(
         self,
@@ -184,12 +141,18 @@ class Experiment(ABC):
         not count.
 
         Raises:
-            ConfigError: If they cannot be read, or are of other data or another protocol.
+            ConfigError: If they cannot be read, or are of other data, another protocol or another
+                kind of experiment.
         """
         path = self.execution.out
         if not self.execution.resume or path is None or not path.exists():
             return {}
         earlier = read_results(path)
+        if self.kept_as != next((kind for kind in ("cells", "models") if kind in earlier), None):
+            raise ConfigError(
+                f"{path} holds results of another kind of experiment; give another --out, or "
+                "replace them without --resume"
+            )
         theirs, different = earlier.get("fingerprint"), []
         if theirs not in self.fingerprints:
             different = [f"fingerprint of the data {theirs} instead of {self.fingerprints[0]}"]
@@ -243,10 +206,15 @@ class Experiment(ABC):
         begins, self._has_begun = not self._has_begun, True
         if self.execution.resume or not begins:
             return
-        for path in (one for one in self.files() if one.exists()):
-            kept = path.with_name(f"{path.name}.earlier")
-            path.replace(kept)
-            self.report(f"{path.name} of an earlier run is kept as {kept}")
+        there = [one for one in self.files() if one.exists()]
+        # The first ending that none of the files has: they stay together.
+        ends = (".earlier", *(f".earlier-{n}" for n in range(2, 10_000)))
+        end = next(
+            end for end in ends if not any(_with_end(path, end).exists() for path in self.files())
+        )
+        for path in there:
+            path.replace(_with_end(path, end))
+            self.report(f"{path.name} of an earlier run is kept as {_with_end(path, end)}")
 
     def save(self) -> None:
         """Write the results, atomically."""
@@ -317,8 +285,11 @@ class CellList(Experiment):
     """An experiment whose results are a plain list of cells.
 
     ``result["cells"]`` lists ``{"key": …, "figures": …}`` and ``result["skipped"]`` the keys of
-    cells that failed, with the reason.
+    cells that failed, with the reason. Cells of earlier settings are removed once their model has
+    been measured with other ones.
     """
+
+    kept_as = "cells"
 
     def __init__(
         self,
@@ -348,13 +319,35 @@ class CellList(Experiment):
                 yield cell
 
         super().run(requested())
+        self._forget_replaced()
+
+    def _forget_replaced(self) -> None:
+        """Remove what has been measured with other settings or other figures, whatever the seed: a
+        mean over both would be of neither."""
+        present = self.requested()
+        alike = [(_without(one, "seed", "settings"), _kind(one)) for one in present]
+        self.result["cells"] = [
+            one
+            for one in self.result["cells"]
+            if one in present
+            or all(
+                _without(one, "seed", "settings") != key or _kind(one) == kind
+                for key, kind in alike
+            )
+        ]
 
     def is_finished(self, cell: Cell) -> bool:
-        """Return whether the results hold the cell."""
-        return any(one["key"] == cell.key for one in self.result["cells"])
+        """Return whether the results hold the cell, with the figures that it is to have."""
+        return any(
+            one["key"] == cell.key
+            and ("test" in one["figures"]) == cell.options.get("test", True)
+            and set(one["figures"].get("views", ())) == set(cell.options.get("views") or ())
+            for one in self.result["cells"]
+        )
 
     def keep(self, cell: Cell, outcome: Outcome) -> None:
-        """Append a finished cell."""
+        """Append a finished cell, in place of one with other figures."""
+        self.result["cells"] = [one for one in self.result["cells"] if one["key"] != cell.key]
         self.result["cells"].append({"key": cell.key, "figures": outcome[0]})
 
     def skip(self, cell: Cell, error: GraphDiffError) -> None:
@@ -364,6 +357,20 @@ class CellList(Experiment):
     def requested(self) -> list[dict[str, Any]]:
         """Return the finished cells among those that :meth:`run` was called with."""
         return [cell for cell in self.result["cells"] if cell["key"] in self._requested]
+
+
+def _without(cell: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in cell["key"].items() if name not in names}
+
+
+def _kind(cell: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what the figures of cells must share to be summarised: settings and measurements."""
+    figures = cell["figures"]
+    return cell["key"]["settings"], "test" in figures, set(figures.get("views", ()))
+
+
+def _with_end(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
 
 
 def check_importable(model: type[Recommender]) -> None:

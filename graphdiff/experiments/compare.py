@@ -12,8 +12,8 @@ from torch_geometric.data import HeteroData
 
 from graphdiff import datasets
 from graphdiff.errors import ConfigError
-from graphdiff.experiments.cells import Execution
 from graphdiff.experiments.comparison import Contestant, ModelComparison
+from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.protocol import MASKS_VALIDATION, Protocol
 from graphdiff.experiments.result import ComparisonResult
 from graphdiff.experiments.terms import fingerprints
@@ -106,6 +106,9 @@ def compare(
         True
     """
     # Before the data is loaded, which can take long.
+    every_seed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not every_seed:
+        raise ConfigError("there is no seed to train with; give seeds=1 or more, or a list of them")
     protocol = Protocol(epochs, patience, min_steps, max_minutes, eval_every, monitor)
     name = data if isinstance(data, str) else "data"
     graph = datasets.load(data, root, **(options or {}))[0] if isinstance(data, str) else data
@@ -139,7 +142,7 @@ def compare(
             progress=progress,
         ),
         report or _ignore,
-        seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
+        seeds=every_seed,
         drop_features=[DropFeatures(share, split_seed) for share in drop_features],
     )
     return ComparisonResult(comparison.compare())
@@ -153,7 +156,7 @@ def named_models(models: ModelLike | Iterable[ModelLike]) -> list[NamedModel]:
             and their presets.
 
     Raises:
-        ConfigError: If there is no such model.
+        ConfigError: If there is no such model, or none is given.
     """
     if isinstance(models, str | type):
         models = [models]
@@ -163,6 +166,8 @@ def named_models(models: ModelLike | Iterable[ModelLike]) -> list[NamedModel]:
             found += map(find_model, model_names())
         else:
             found.append(find_model(one) if isinstance(one, str) else NamedModel(one))
+    if not found:
+        raise ConfigError("there is no model to compare; give the name of at least one, or 'all'")
     return list(dict.fromkeys(found))
 
 

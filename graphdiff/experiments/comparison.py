@@ -12,8 +12,9 @@ from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, GraphDiffError, RunError
 from graphdiff.experiments.budgets import budget
-from graphdiff.experiments.cells import Cell, Execution, Experiment, Outcome
+from graphdiff.experiments.cells import Cell, Experiment, Outcome
 from graphdiff.experiments.evidence import UserValues, statistics
+from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.graphs import given
 from graphdiff.experiments.measure import describe_groups, summarise
 from graphdiff.experiments.protocol import Protocol
@@ -106,6 +107,8 @@ class ModelComparison(Experiment):
         GraphDiffError: If the data or an earlier result does not fit.
     """
 
+    kept_as = "models"
+
     def __init__(
         self,
         dataset: str,
@@ -142,7 +145,7 @@ class ModelComparison(Experiment):
                 "--drop-features"
             )
         self.result["dropped_features"] = {}
-        for transform in transforms:
+        for transform in {one.share: one for one in transforms}.values():
             dropped = transform(self.data)
             section = {
                 "transform": repr(transform),

@@ -34,7 +34,7 @@ class Published(NamedTuple):
 def published(result: dict[str, Any]) -> Published:
     """Return published figures on the data of a comparison; none for a split of our own."""
     listed = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
-    found = listed.get(result["dataset"], {}) if "split" not in result["protocol"] else {}
+    found = listed.get(result["dataset"].lower(), {}) if "split" not in result["protocol"] else {}
     figures = found.get("figures", [])
     return Published(
         {one["model"]: one for one in figures if "model" in one},

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from graphdiff.evaluation.beyond_accuracy import BEYOND_ACCURACY
 from graphdiff.experiments.budgets import trainings
 from graphdiff.experiments.published import Published, published
-from graphdiff.models.registry import MODELS
+from graphdiff.models.registry import MODELS, reads_content
 
 SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 COLUMNS = (*SHOWN, "precision@20", "hit_ratio@20", "map@20", "mrr@20", "coverage@20")
@@ -55,7 +55,13 @@ def label(result: dict[str, Any], name: str) -> str:
 def test_of(result: dict[str, Any], name: str, metric: str) -> dict[str, Any] | None:
     """Return the comparison of a model with the best other one; None where there is none."""
     found = (result.get("statistics") or {}).get("metrics", {}).get(metric, {}).get(name)
-    return None if found is None or found["rival"] is None else found
+    if found is None or found["rival"] is None:
+        return None
+    means = {one: entry["mean"]["test"][metric] for one, entry in result["models"].items()}
+    rival = means.pop(found["rival"])
+    means.pop(name)
+    # Without the per-user values of the best other model there is no test against it.
+    return None if any(rival < other for other in means.values()) else found
 
 
 def mark(result: dict[str, Any], name: str, metric: str) -> str:
@@ -328,10 +334,9 @@ def dropped(result: dict[str, Any]) -> Table | None:
             entries.append(f"{whole:.4f}")
             for share in shares:
                 entry = sections[share]["models"].get(name)
-                reads = name not in MODELS or MODELS[name].uses_content
                 if entry is not None:
                     entries.append(f"{entry['mean']['test'][metric]:.4f}")
                 else:
-                    entries.append(NONE if reads else f"{whole:.4f}")
+                    entries.append(NONE if reads_content(name) else f"{whole:.4f}")
         table.add(label(result, name), *entries)
     return table

@@ -29,6 +29,8 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+#: Of a thread of :func:`side_by_side`: the processes of its pool.
+_of_thread = threading.local()
 #: Imported by the server on a CPU: this loads PyTorch and everything else that a training needs.
 PRELOAD = "graphdiff.experiments.measure"
 
@@ -61,6 +63,8 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     process = context.Process(target=_work, args=(sender, function, args, kwargs), daemon=True)
     process.start()
     sender.close()
+    processes: set[Any] = getattr(_of_thread, "processes", set())
+    processes.add(process)
     try:
         result = receiver.recv()
     except EOFError:
@@ -75,6 +79,7 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
         ) from None
     finally:
         receiver.close()
+        processes.discard(process)
     process.join()
     if isinstance(result, Exception):
         raise result
@@ -97,7 +102,8 @@ def side_by_side(
         Each item with its finished future, in the order in which they finish.
     """
     items, running = iter(items), dict[Future[T], Item]()
-    with ThreadPoolExecutor(jobs) as pool:
+    processes: set[Any] = set()
+    with ThreadPoolExecutor(jobs, initializer=_share, initargs=(processes,)) as pool:
         try:
             while True:
                 for item in islice(items, jobs - len(running)):
@@ -108,9 +114,12 @@ def side_by_side(
                 for future in done:
                     yield running.pop(future), future
         finally:
-            if running:
-                for process in multiprocessing.active_children():
+            left = set(running)
+            while left:
+                for process in list(processes):
                     process.terminate()
+                # One that is only being started cannot be ended yet.
+                _, left = wait(left, timeout=0.1)
 
 
 def one_by_one(
@@ -124,6 +133,11 @@ def one_by_one(
         except Exception as error:
             future.set_exception(error)
         yield item, future
+
+
+def _share(processes: set[Any]) -> None:
+    """Have :func:`in_own_process` in this thread list its process while it works."""
+    _of_thread.processes = processes
 
 
 def _work(sender: Connection, function: Callable, args: tuple, kwargs: dict[str, Any]) -> None:

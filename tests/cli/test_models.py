@@ -43,7 +43,15 @@ def test_models_are_listed_with_their_kind_and_paper():
     assert rows["freedom"]["kind"] == "multimodal"
     assert rows["ease"]["kind"] == "closed form"
     kinds = {name for name, row in rows.items() if row["kind"] == "diffusion"}
-    assert kinds == {"ld4mrec", "ld4mrec-paper", "diffrec", "ldiffrec", "diffmm", "giffcf", "genrec"}
+    assert kinds == {
+        "ld4mrec",
+        "ld4mrec-paper",
+        "diffrec",
+        "ldiffrec",
+        "diffmm",
+        "giffcf",
+        "genrec",
+    }
     assert "unseen users" in run("models").stdout
 
 

@@ -2,17 +2,17 @@ import json
 
 import pytest
 
-from graphdiff import EASE, Popularity
+from graphdiff import EASE, Popularity, compare
 from graphdiff.errors import ConfigError
 from graphdiff.experiments.cells import (
     Cell,
     CellList,
-    Execution,
     Graphs,
     check_importable,
     read_results,
     summary,
 )
+from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.protocol import Protocol
 from graphdiff.models.base import Recommender
 from graphdiff.transforms import InjectNoise
@@ -31,6 +31,11 @@ def noisy():
 
 def cell(model=EASE, seed=0, graph=clean, **labels):
     return Cell(model, model.configure().model_dump(), seed, graph, labels)
+
+
+def with_options(model=EASE, seed=0, settings=None, **options):
+    settings = {**model.configure().model_dump(), **(settings or {})}
+    return Cell(model, settings, seed, clean, {}, options)
 
 
 def cell_list(out=None, resume=False, protocol=DEFAULT, data=DATA, **execution):
@@ -113,6 +118,65 @@ def test_results_that_are_not_resumed_are_kept_beside_the_new_ones(tmp_path):
     assert (tmp_path / "cells.json.earlier").read_text() == before
     assert len(json.loads(out.read_text())["cells"]) == 2
     assert f"cells.json of an earlier run is kept as {tmp_path / 'cells.json.earlier'}" in lines
+
+
+def test_no_earlier_results_are_lost(tmp_path):
+    out = tmp_path / "cells.json"
+    for seed in range(3):
+        cell_list(out)[0].run([cell(seed=seed)])
+    seeds = {
+        path.name: json.loads(path.read_text())["cells"][0]["key"]["seed"]
+        for path in tmp_path.iterdir()
+    }
+    assert seeds == {"cells.json": 2, "cells.json.earlier": 0, "cells.json.earlier-2": 1}
+
+
+def test_results_of_another_kind_are_not_resumed(tmp_path):
+    out = tmp_path / "results.json"
+    compare(DATA, "ease", out=out, resume=True)
+    with pytest.raises(ConfigError, match="another kind of experiment; give another --out"):
+        cell_list(out, resume=True)
+    cell_list(tmp_path / "cells.json")[0].run([cell()])
+    with pytest.raises(ConfigError, match="another kind of experiment; give another --out"):
+        compare(DATA, "ease", out=tmp_path / "cells.json", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"test": False}, {}),
+        ({}, {"test": False}),
+        ({"views": {"a": {}}}, {"views": {"a": {}, "b": {}}}),
+        ({"views": {"a": {}, "b": {}}}, {"views": {"a": {}}}),
+    ],
+)
+def test_a_cell_with_other_figures_is_measured_again(tmp_path, first, second):
+    out = tmp_path / "cells.json"
+    cell_list(out)[0].run([with_options(**first, seed=seed) for seed in (0, 1)])
+    experiment, _ = cell_list(out, resume=True)
+    # The seed that is not asked for has figures that no mean can include.
+    experiment.run([with_options(**second)])
+    [one] = experiment.result["cells"]
+    assert ("test" in one["figures"]) == second.get("test", True)
+    assert set(one["figures"].get("views", ())) == set(second.get("views", ()))
+    again, lines = cell_list(out, resume=True)
+    again.run([with_options(**second)])
+    assert lines == []
+
+
+def test_cells_of_other_settings_are_removed_whatever_their_seed(tmp_path):
+    out = tmp_path / "cells.json"
+    before = [with_options(seed=seed, settings={"regularization": 5.0}) for seed in (0, 1)]
+    cell_list(out)[0].run([*before, cell(noise=0.5), cell(Popularity)])
+    experiment, _ = cell_list(out, resume=True)
+    experiment.run([with_options()])
+    keys = [one["key"] for one in experiment.result["cells"]]
+    assert [(key["model"], "noise" in key, key["seed"]) for key in keys] == [
+        ("ease", True, 0), ("popularity", False, 0), ("ease", False, 0)
+    ]  # fmt: skip
+    # Two settings that are asked for at once stay.
+    experiment.run([*before, with_options()])
+    assert len(experiment.result["cells"]) == 5
 
 
 def test_results_of_another_machine_are_marked(tmp_path):

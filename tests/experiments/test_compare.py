@@ -107,6 +107,9 @@ def test_what_is_masked_is_what_the_dataset_publishes_or_what_is_requested():
         ({"settings": {"bm3": {}}}, "settings are given for bm3, which is not compared"),
         ({"split": "cold-item", "cold_share": 2}, "share is 2"),
         ({"drop_features": [0.5]}, "no features to drop"),
+        ({"seeds": 0}, "there is no seed to train with; give seeds=1 or more"),
+        ({"seeds": []}, "there is no seed to train with; give seeds=1 or more"),
+        ({"models": []}, "there is no model to compare; give the name of at least one"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, message):

@@ -51,6 +51,11 @@ def test_groups_make_up_the_whole(content):
     assert sum(items) == 60
 
 
+def test_a_share_that_is_given_twice_is_one_section(tmp_path):
+    found = compare_tiny(models="easefeatures", seeds=1, drop_features=[0.5, 0.5]).content
+    assert list(found["dropped_features"]["0.5"]["models"]) == ["easefeatures"]
+
+
 def test_dropped_features_are_a_section_of_the_models_that_read_any(content):
     section = content["dropped_features"]["0.5"]
     assert set(section["models"]) == {"ld4mrec"}

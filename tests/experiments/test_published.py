@@ -13,5 +13,7 @@ def test_published_figures_name_their_sources(content):
     assert not published(content).figures
     content["dataset"] = "ml-1m-clean"
     assert published(content).figures["diffrec"]["recall@20"] == 0.1787
+    content["dataset"] = "ML-1M-Clean"
+    assert published(content).figures["diffrec"]["recall@20"] == 0.1787
     content["protocol"]["split"] = "ColdItems(share=0.1, seed=0)"
     assert not published(content).figures

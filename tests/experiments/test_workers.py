@@ -75,6 +75,32 @@ def test_closing_ends_what_is_running():
     assert not multiprocessing.active_children()
 
 
+def work_later(seconds):
+    if seconds > 1:
+        time.sleep(2)  # As where a process waits for the imports of the fork server.
+    return work(seconds)
+
+
+def test_closing_ends_what_is_only_being_started():
+    finished = side_by_side(work_later, [0.01, 600], jobs=2)
+    assert next(finished)[0] == 0.01
+    finished.close()  # does not wait for ten minutes
+    assert not multiprocessing.active_children()
+
+
+def test_closing_leaves_other_processes_alone():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    other.start()
+    try:
+        finished = side_by_side(work, [0.01, 600], jobs=2)
+        next(finished)
+        finished.close()
+        assert other.is_alive()
+    finally:
+        other.terminate()
+        other.join()
+
+
 def test_one_by_one_keeps_results_and_errors_and_passes_interrupts_on():
     def invert(number):
         if number == 7:
