@@ -164,9 +164,10 @@ def page(result: dict[str, Any]) -> str:
     head += [f"val recall@20 with {noise:.0%} noise" for noise in noises]
     head += ["s per epoch", "inference s"]
     note = (
-        f"Mean ± standard deviation over seeds. {shared.masking_note(result)} Inference: ranking "
-        "the catalogue for all test users. The multi-step chain is trained as the whole model is "
-        "and recommends by the reverse chain; validation selected its epoch in one pass."
+        f"Mean ± standard deviation over {shared.number_of_seeds(result)}. "
+        f"{shared.masking_note(result)} Inference: ranking the catalogue for all test users. The "
+        "multi-step chain is trained as the whole model is and recommends by the reverse chain; "
+        "validation selected its epoch in one pass."
     )
     return shared.page(f"Ablation of LD4MRec on {result['dataset']}", head, rows, note)
 

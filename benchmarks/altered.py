@@ -145,7 +145,8 @@ def page(
         forms, table = rows(result, label, metric, order)
         lines += ["", f"## {result['read']} {metric}", ""]
         lines += shared.markdown_table(["model", *map(columns, forms)], table)
-    lines += ["", f"{note} {shared.masking_note(result)} Mean ± standard deviation over seeds."]
+    over = f"Mean ± standard deviation over {shared.number_of_seeds(result)}."
+    lines += ["", f"{note} {shared.masking_note(result)} {over}"]
     lines += _ended(result, label, columns)
     lines += ["", f"Measured on {describe(result['machine'])}."]
     for other in result.get("earlier_machines", []):

@@ -152,7 +152,8 @@ def page(result: dict[str, Any]) -> str:
     ]
     lines += ["", "## Pairs", "", *shared.markdown_table(head, sizes), ""]
     lines.append(
-        "Means over seeds, all models with their defaults. Figures are comparable within a column. "
+        f"Means over {shared.number_of_seeds(result)}, all models with their defaults. Figures are "
+        "comparable within a column. "
         f"{shared.masking_note(result)}"
     )
     return "\n".join(lines) + "\n"

@@ -133,6 +133,17 @@ def page(title: str, head: list[str], rows: list[list[str]], note: str) -> str:
     return "\n".join([f"# {title}", "", *markdown_table(head, rows), "", note]) + "\n"
 
 
+def number_of_seeds(result: dict[str, Any]) -> str:
+    """Return how many seeds the figures of a model are from, such as "3 seeds"."""
+    seeds: dict[str, set[int]] = {}
+    for cell in result["cells"]:
+        seeds.setdefault(cell["key"]["model"], set()).add(cell["key"]["seed"])
+    counts = sorted({len(one) for one in seeds.values()})
+    if counts in ([], [1]):
+        return "one seed"
+    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) + " seeds"
+
+
 def masking_note(result: dict[str, Any]) -> str:
     """Return a sentence on which items were masked, from what the run states."""
     text = masking(result)

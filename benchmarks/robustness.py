@@ -126,8 +126,9 @@ def page(result: dict[str, Any]) -> str:
     verb = "added to" if result["mode"] == "add" else "dropped from"
     note = (
         f"Noise is the share of training interactions {verb} training. Test pairs are clean. "
-        f"{shared.masking_note(result)} Mean ± standard deviation over seeds; loss is relative to "
-        "noise 0. Noise AUC: see docs/robustness.md."
+        f"{shared.masking_note(result)} Mean ± standard deviation over "
+        f"{shared.number_of_seeds(result)}; loss is relative to noise 0. Noise AUC: see "
+        "docs/robustness.md."
     )
     return shared.page(f"Robustness on {result['dataset']}", head, rows, note)
 

@@ -114,9 +114,9 @@ def page(result: dict[str, Any]) -> str:
         rows = [[f"{n:g}", *map(_shown, point)] for n, *point in curve]
         lines += [f"## {name}", "", *shared.markdown_table(["discount", RECALL, TAIL], rows), ""]
     lines.append(
-        "Validation figures, means over seeds. Tail: the least popular items, with a third of all "
-        "training interactions. Discounts are in standard deviations of a user's scores; rows "
-        "below half of the first recall are left out."
+        f"Validation figures, means over {shared.number_of_seeds(result)}. Tail: the least popular "
+        "items, with a third of all training interactions. Discounts are in standard deviations of "
+        "a user's scores; rows below half of the first recall are left out."
     )
     lines += [f"\nSkipped: {one['key']['model']}: {one['reason']}." for one in result["skipped"]]
     return "\n".join(lines) + "\n"

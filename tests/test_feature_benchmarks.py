@@ -108,6 +108,7 @@ def test_test_pairs_are_not_read_where_validation_is_shown(tmp_path, measured):
     modalities.main([*given, "--models", "easefeatures"])
     assert all("test" not in cell["figures"] for cell in json.loads(out.read_text())["cells"])
     assert "easefeatures" in table(page.read_text(), "val ndcg@20")
+    assert "over one seed" in page.read_text()
 
 
 def test_missing_features_are_removed_and_drawn(tmp_path, measured):
@@ -118,6 +119,7 @@ def test_missing_features_are_removed_and_drawn(tmp_path, measured):
     rows = table(page.read_text(), "test recall@20")
     assert rows["model"] == ["0 %", "30 %", "60 %", "75 %", "90 %"]
     assert all(" ± " in entry for entry in rows["easefeatures"])
+    assert "over 2 seeds" in page.read_text()
     plot = out.with_suffix(".svg")
     assert "easefeatures" in plot.read_text() or plot.read_text().count("<path") > 5
     before = plot.read_bytes()
