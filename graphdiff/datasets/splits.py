@@ -76,12 +76,11 @@ def by_ratio(user: np.ndarray, key: np.ndarray, ratios: Sequence[float]) -> np.n
     """
     check_ratios(ratios)
     rank, size = rank_within(user, key)
-    counts = []
-    for ratio in ratios[1:]:
-        least = (size >= 3) & (ratio > 0)
-        counts.append(np.maximum(np.rint(ratio * size).astype(size.dtype), least))
-    test = np.minimum(counts[1], size - 1)
-    validation = np.minimum(counts[0], size - 1 - test)
+    least = [(size >= 3) & (ratio > 0) for ratio in ratios]
+    rounded = [np.rint(ratio * size).astype(size.dtype) for ratio in ratios]
+    # Of few rows, a large share of test leaves room for one row of validation.
+    test = np.minimum(np.maximum(rounded[TEST], least[TEST]), size - 1 - least[VALIDATION])
+    validation = np.minimum(np.maximum(rounded[VALIDATION], least[VALIDATION]), size - 1 - test)
     return _by_rank(rank, validation, test, size)
 
 

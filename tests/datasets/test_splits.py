@@ -22,6 +22,9 @@ from graphdiff.errors import ConfigError, DataError
 LOGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60)
 
 
+SHARES = [(0.8, 0.1, 0.1), (0.5, 0.0, 0.5), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8), (1, 0, 0)]
+
+
 def columns(log):
     user, time = (np.array(column) for column in zip(*log, strict=True))
     return np.unique(user, return_inverse=True)[1], time
@@ -53,7 +56,7 @@ def test_leave_one_out_holds_out_the_last_two(log):
 
 
 @settings(max_examples=40, deadline=None)
-@given(LOGS, st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.0, 0.5), (0.1, 0.8, 0.1), (1, 0, 0)]))
+@given(LOGS, st.sampled_from(SHARES))
 def test_ratios_hold_for_every_user(log, ratios):
     user, time = columns(log)
     label = by_ratio(user, time, ratios)
@@ -65,7 +68,7 @@ def test_ratios_hold_for_every_user(log, ratios):
         for value in (VALIDATION, TEST):
             if ratios[value] == 0:
                 assert count[value] == 0
-            elif size >= 4:  # Enough for all three, whatever the shares.
+            elif size >= 3:  # Enough for all three, whatever the shares.
                 assert count[value] >= 1
         if size >= 10 and ratios[0] >= 0.5:
             for value in (TRAINING, VALIDATION, TEST):
@@ -73,6 +76,21 @@ def test_ratios_hold_for_every_user(log, ratios):
         for earlier, later in ((TRAINING, VALIDATION), (VALIDATION, TEST), (TRAINING, TEST)):
             if count[earlier] and count[later]:
                 assert when[mine == earlier].max() <= when[mine == later].min()
+
+
+@pytest.mark.parametrize(
+    ("size", "ratios", "counts"),
+    [
+        (5, (0.1, 0.1, 0.8), [1, 1, 3]),
+        (3, (0.1, 0.1, 0.8), [1, 1, 1]),
+        (2, (0.1, 0.1, 0.8), [1, 0, 1]),
+        (5, (0.2, 0.0, 0.8), [1, 0, 4]),
+        (10, (0.8, 0.1, 0.1), [8, 1, 1]),
+    ],
+)
+def test_few_rows_are_enough_for_each_share(size, ratios, counts):
+    label = by_ratio(np.zeros(size, int), np.arange(size), ratios)
+    assert np.bincount(label, minlength=3).tolist() == counts
 
 
 def test_a_split_in_time_is_the_same_for_all():
