@@ -6,8 +6,9 @@ Each function returns one label per row: :data:`TRAINING`, :data:`VALIDATION` or
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,12 +77,11 @@ def by_ratio(user: np.ndarray, key: np.ndarray, ratios: Sequence[float]) -> np.n
     """
     check_ratios(ratios)
     rank, size = rank_within(user, key)
-    counts = []
-    for ratio in ratios[1:]:
-        least = (size >= 3) & (ratio > 0)
-        counts.append(np.maximum(np.rint(ratio * size).astype(size.dtype), least))
-    test = np.minimum(counts[1], size - 1)
-    validation = np.minimum(counts[0], size - 1 - test)
+    least = [(size >= 3) & (ratio > 0) for ratio in ratios]
+    rounded = [np.rint(ratio * size).astype(size.dtype) for ratio in ratios]
+    # Of few rows, a large share of test leaves room for one row of validation.
+    test = np.minimum(np.maximum(rounded[TEST], least[TEST]), size - 1 - least[VALIDATION])
+    validation = np.minimum(np.maximum(rounded[VALIDATION], least[VALIDATION]), size - 1 - test)
     return _by_rank(rank, validation, test, size)
 
 
@@ -90,11 +90,11 @@ def global_time(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
     than anyone's validation or test interaction.
 
     Training precedes validation, which precedes test; equal times are on the same side. The points
-    are those that come closest to the ratios. Users and items that first appear later are cold.
-    A split of each user's own interactions lets models learn from interactions of others that are
-    later than what is to be predicted (Ji et al., "A Critical Study on Data Leakage in Recommender
-    System Offline Evaluation", arXiv 2010.11060). For points that are given see
-    :func:`split_by_time`.
+    are those that come closest to the ratios and leave no share above 0 without rows. Users and
+    items that first appear later are cold. A split of each user's own interactions lets models
+    learn from interactions of others that are later than what is to be predicted (Ji et al., "A
+    Critical Study on Data Leakage in Recommender System Offline Evaluation", arXiv 2010.11060). For
+    points that are given see :func:`split_by_time`.
 
     Args:
         time: Time of each row, ``[E]``.
@@ -109,28 +109,79 @@ def global_time(time: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
     """
     check_ratios(ratios)
     ordered = np.sort(time)
+
+    def groups(positions: Sequence[int]) -> dict[int, Any]:
+        own = ordered[list(positions)]
+        first, after = np.searchsorted(ordered, own), np.searchsorted(ordered, own, "right")
+        return {int(n): ordered[n] for n in (*first, *after) if n < len(ordered)}
+
     label = np.zeros(len(time), dtype=np.int8)
-    for place in split_points(ratios, len(ordered)):
-        label += (time >= ordered[place]).astype(np.int8)
-    if not (label == TRAINING).any():
-        raise DataError(
-            "the interactions have too few different times to be split by time; use another split"
-        )
+    for cut in cut_times(ratios, len(ordered), groups):
+        label += (time >= cut).astype(np.int8)
     return label
 
 
-def split_points(ratios: Sequence[float], num: int) -> list[int]:
-    """Return the positions in the order of time of the first validation and the first test row.
+def cut_times(
+    ratios: Sequence[float], num: int, groups: Callable[[Sequence[int]], Mapping[int, Any]]
+) -> list[Any]:
+    """Return the first time of validation and the first time of test.
 
-    A position that is not below ``num`` is left out.
+    Rows can be divided between two groups of equal times only. Of the places that leave each share
+    above 0 some rows and each share of 0 none, those are taken that are closest to the ratios, and
+    of two that are equally close the earlier one.
+
+    Args:
+        ratios: Shares of training, validation and test.
+        num: Number of rows.
+        groups: Returns, for positions in the order of time, the first position of the group of
+            equal times that each is in and of the group after it, with the times of these groups.
+            There is none after the last group.
+
+    Returns:
+        Two times, fewer if there are no rows from them on.
+
+    Raises:
+        DataError: If there are too few different times.
 
     Example:
-        >>> split_points((0.8, 0.1, 0.1), 100)
+        >>> def distinct(positions):
+        ...     return {place: place for n in positions for place in (n, n + 1) if place < 100}
+        >>> cut_times((0.8, 0.1, 0.1), 100, distinct)
         [80, 90]
     """
-    # A share of 1 leaves nothing behind the point, whatever rounding made of the sum.
-    places = [round(float(share) * num) for share in np.cumsum(ratios)[:2]]
-    return [place for place in places if place < num]
+    # A share of 0 leaves nothing between its points, whatever rounding made of the sums.
+    second = round(float(ratios[0] + ratios[1]) * num) if ratios[TEST] > 0 else num
+    first = round(float(ratios[0]) * num) if ratios[VALIDATION] > 0 else second
+    wanted = (first, second)
+
+    def fits(cuts: Sequence[int]) -> bool:
+        sizes = np.diff([0, *cuts, num])
+        return all((size > 0) == (ratio > 0) for size, ratio in zip(sizes, ratios, strict=True))
+
+    def off(cuts: Sequence[int]) -> int:
+        return sum(abs(cut - place) for cut, place in zip(cuts, wanted, strict=True))
+
+    time: dict[int, Any] = {}
+    cuts: tuple[int, ...] = (0, 0)
+    if num:
+        time |= groups([min(place, num - 1) for place in wanted])
+        edges = [*sorted(time), num]
+        cuts = tuple(min(edges, key=lambda edge: abs(edge - place)) for place in wanted)
+    if num and not fits(cuts):
+        # The nearest places leave a part empty: it takes a group that is at an end, or beside one
+        # of the places.
+        time |= groups([0, num - 1])
+        beside = {place for edge in (*time, num) for place in (edge - 1, edge)}
+        time |= groups(sorted(place for place in beside if 0 <= place < num))
+        pairs = itertools.combinations_with_replacement([*sorted(time), num], 2)
+        cuts = min(filter(fits, pairs), key=off, default=cuts)
+    if not fits(cuts):
+        raise DataError(
+            f"the interactions have too few different times to be split by time: found {len(time)},"
+            f" expected at least one for each share above 0 of {', '.join(map(str, ratios))}; use "
+            "another split"
+        )
+    return [time[cut] for cut in cuts if cut < num]
 
 
 def split_by_time(

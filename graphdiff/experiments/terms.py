@@ -1,7 +1,9 @@
 """On which data, and on what terms, a search of settings was made.
 
-A study remembers its terms: the fingerprint of the data, how trials are trained, and the settings
-that are not searched. Trials on other terms cannot be compared with its own.
+A study remembers its terms: the fingerprint of the data, how trials are trained, the settings that
+are not searched, and the values to try for the others. It does not go on with other terms: scores
+on other data or of other trainings cannot be compared, and the best settings of one grid may not
+be in another.
 """
 
 from __future__ import annotations
@@ -47,7 +49,11 @@ def known_fingerprints(stated: Mapping[str, Any]) -> set[str]:
 
 
 def terms(
-    model: str, data: tuple[str, str], protocol: Protocol, fixed: Mapping[str, Any]
+    model: str,
+    data: tuple[str, str],
+    protocol: Protocol,
+    fixed: Mapping[str, Any],
+    searched: Mapping[str, list[Any]],
 ) -> dict[str, Any]:
     """Return the terms of a search, as JSON values.
 
@@ -56,11 +62,13 @@ def terms(
         data: Fingerprints of the data with times and without.
         protocol: How trials are trained.
         fixed: Settings that are not searched.
+        searched: The values to try for each of the others.
     """
     found = {
         "fingerprint": data[0] if reads_times(model) else data[1],
         "protocol": protocol.training(),
         "fixed": dict(fixed),
+        "searched": dict(searched),
     }
     return json.loads(json.dumps(found, default=str))
 
@@ -69,7 +77,8 @@ def agree(study: optuna.Study, mine: dict[str, Any], files: list[Path]) -> bool:
     """Keep the terms of a study without trials, or check that they are those of its trials.
 
     A study of an earlier version has trials and no terms. On which data and terms they were made is
-    unknown: it is continued without a check, as before, and no terms are claimed for it.
+    unknown: it is continued without a check, as before, and no terms are claimed for it. Likewise
+    the values to try are not compared where its terms lack them.
 
     Args:
         study: The study.
@@ -92,8 +101,8 @@ def agree(study: optuna.Study, mine: dict[str, Any], files: list[Path]) -> bool:
     if differences:
         there = [str(path) for path in files if path.exists()]
         raise ConfigError(
-            f"{files[0]} holds trials of another search, whose scores cannot be compared with "
-            f"those of this one: {'; '.join(differences)}; give another --out folder, or remove "
+            f"{files[0]} holds trials of another search, which cannot be continued by this one: "
+            f"{'; '.join(differences)}; give another --out folder, or remove "
             f"{' and '.join(there)} to begin again"
         )
     return True
@@ -114,4 +123,8 @@ def _differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str
     for name in {**theirs["fixed"], **mine["fixed"]}:
         old, new = (one["fixed"].get(name, "searched") for one in (theirs, mine))
         compare(f"setting {name}", old, new)
+    space = theirs.get("searched", mine["searched"])
+    for name in {**space, **mine["searched"]}:
+        if name not in theirs["fixed"] and name not in mine["fixed"]:
+            compare(f"values of {name}", space.get(name), mine["searched"].get(name))
     return found

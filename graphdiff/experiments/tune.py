@@ -122,7 +122,8 @@ def tune(
 
     Raises:
         ConfigError: If a setting does not exist or fit, or the folder has a study of this model on
-            other data, with another protocol or with other fixed settings.
+            other data, with another protocol, with other fixed settings or with other values to
+            try.
         RunError: If no trial succeeded.
     """
     budget, protocol = budget or Budget(), protocol or Protocol()
@@ -139,20 +140,20 @@ def tune(
     make_folder(place)
     path, log = place / f"{name}.yaml", place / f".{name}.log"
     study, of = _study(name, log), fingerprints(data)
-    agreed = agree(study, terms(name, of, protocol, space.fixed), [log, path])
+    agreed = agree(study, terms(name, of, protocol, space.fixed, space.searched), [log, path])
     search = Search(study, cls, space, budget, protocol, report, first, call or in_own_process)
     with tempfile.TemporaryDirectory() as temporary:
         graph = Path(temporary) / "graph.safetensors"
         save_graph(data, graph)
         search.run(graph)
     if not search.complete():
-        raise RunError(f"no trial of {name} succeeded; the last one: {search.failure}")
+        raise RunError(f"no trial of {name} succeeded; {search.failure()}")
     found = search.summary()
     if agreed:
         found["search"] |= stated_fingerprints(of)
     write_text(path, yaml.safe_dump(found, sort_keys=False))
     report(
-        f"best of {found['trials']} trials: {found['settings']} {study.best_value:.4f}, "
+        f"best of {found['trials']} trials: {found['settings']} {search.best().value:.4f}, "
         f"written to {path}"
     )
     return found
@@ -172,7 +173,6 @@ class Search:
         report: Called with a line of text for each trial.
         first: Searched settings to try before the sampler's.
         call: Calls a function elsewhere, with a result of its own or a GraphDiffError.
-        failure: The reason why the last trial failed, if one did.
     """
 
     study: optuna.Study
@@ -183,7 +183,6 @@ class Search:
     report: Callable[[str], None]
     first: list[dict[str, Any]]
     call: Callable[..., Any]
-    failure: str = ""
     _running: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, graph: Path) -> None:
@@ -201,7 +200,8 @@ class Search:
         kept: dict[str, Any] = {"seconds": seconds, "machine": machine(self.budget.jobs)}
         value = None
         if isinstance(result, GraphDiffError):
-            self.failure = outcome = f"failed: {result}"
+            kept["failure"] = str(result)
+            outcome = f"failed: {result}"
         else:
             value = result["val"][self.protocol.monitor]
             kept |= {key: result[key] for key in ("val", "best_epoch", "epochs", "train_seconds")}
@@ -259,6 +259,13 @@ class Search:
         import optuna
 
         earlier = self.study.get_trials(deepcopy=False)
+        # Optuna takes trials of one space only; an earlier version may have had another.
+        own = self._distributions()
+        fitting = [
+            one if one.distributions == own else self._trial(one.params, one.state.name, one.value)
+            for one in earlier
+            if self._is_inside(one.params)
+        ]
         # A seed for each trial: a resumed search goes on as an uninterrupted one would.
         seed = 1000 * self.budget.seed + len(earlier) + len(self._running)
         sampler: optuna.samplers.BaseSampler
@@ -269,9 +276,9 @@ class Search:
                 seed=seed, n_startup_trials=5, constant_liar=self.budget.jobs > 1
             )
         known = optuna.create_study(direction="maximize", sampler=sampler)
-        known.add_trials(earlier)
+        known.add_trials(fitting)
         known.add_trials([self._trial(one, "RUNNING") for one in self._running])
-        return known.ask(self._distributions()).params
+        return known.ask(own).params
 
     def _trial(
         self,
@@ -300,15 +307,44 @@ class Search:
     def _within_budget(self) -> bool:
         begun = len(self.tried()) + len(self._running)
         in_time = self.budget.hours is None or self.hours() < self.budget.hours
-        return (begun < min(self.budget.trials, self.space.size) and in_time) or not begun
+        is_left = begun < self.budget.trials and self._num_inside() < self.space.size
+        return (is_left and in_time) or not begun
+
+    def _num_inside(self) -> int:
+        """Return how many combinations of the search space were tried or are being tried."""
+        return sum(map(self._is_inside, [*self._params(), *self._running]))
+
+    def _is_inside(self, params: Mapping[str, Any]) -> bool:
+        """Return whether settings are in the search space; those of an earlier version may not
+        be."""
+        searched = self.space.searched
+        return params.keys() == searched.keys() and all(
+            value in searched[name] for name, value in params.items()
+        )
 
     def hours(self) -> float:
         """Return the hours that the trials took, evaluation on validation included."""
         return sum(one.user_attrs.get("seconds", 0.0) for one in self.tried()) / 3600
 
     def complete(self) -> list[optuna.trial.FrozenTrial]:
-        """Return the trials that succeeded."""
-        return [one for one in self.tried() if one.state.name == "COMPLETE"]
+        """Return the trials in the search space that succeeded."""
+        done = [one for one in self.tried() if one.state.name == "COMPLETE"]
+        return [one for one in done if self._is_inside(one.params)]
+
+    def failed(self) -> list[optuna.trial.FrozenTrial]:
+        """Return the trials that failed."""
+        return [one for one in self.tried() if one.state.name == "FAIL"]
+
+    def failure(self) -> str:
+        """Return why there is no best trial."""
+        if not self.failed():
+            return "those in the folder are not in the search space; allow more trials"
+        reason = self.failed()[-1].user_attrs.get("failure", "for a reason that was not kept")
+        return f"the last one failed: {reason}"
+
+    def best(self) -> optuna.trial.FrozenTrial:
+        """Return the best trial, of several the first."""
+        return max(self.complete(), key=lambda one: one.value or 0.0)
 
     def tried(self) -> list[optuna.trial.FrozenTrial]:
         """Return the trials that succeeded or failed, without suggestions that came twice."""
@@ -316,7 +352,7 @@ class Search:
 
     def summary(self) -> dict[str, Any]:
         """Return the content of the file of the best settings."""
-        best, done = self.study.best_trial, self.tried()
+        best, done = self.best(), self.tried()
         return {
             "settings": {**self.space.fixed, **best.params},
             "trials": len(done),
@@ -327,8 +363,8 @@ class Search:
                 "sampler": "TPE",
                 "seed": self.budget.seed,
                 "limits": {"trials": self.budget.trials, "hours": self.budget.hours},
-                "whole_grid": len(done) >= self.space.size,
-                "failed": len(done) - len(self.complete()),
+                "whole_grid": self._num_inside() >= self.space.size,
+                "failed": len(self.failed()),
                 "fixed": list(self.space.fixed),
                 "earlier_runs": self.budget.earlier_runs,
             },

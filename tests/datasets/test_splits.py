@@ -1,5 +1,7 @@
 """Splits hold out the stated share of every user, and no interaction twice."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,9 @@ from graphdiff.datasets.splits import (
 from graphdiff.errors import ConfigError, DataError
 
 LOGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60)
+
+
+SHARES = [(0.8, 0.1, 0.1), (0.5, 0.0, 0.5), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8), (1, 0, 0)]
 
 
 def columns(log):
@@ -53,7 +58,7 @@ def test_leave_one_out_holds_out_the_last_two(log):
 
 
 @settings(max_examples=40, deadline=None)
-@given(LOGS, st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.0, 0.5), (0.1, 0.8, 0.1), (1, 0, 0)]))
+@given(LOGS, st.sampled_from(SHARES))
 def test_ratios_hold_for_every_user(log, ratios):
     user, time = columns(log)
     label = by_ratio(user, time, ratios)
@@ -65,7 +70,7 @@ def test_ratios_hold_for_every_user(log, ratios):
         for value in (VALIDATION, TEST):
             if ratios[value] == 0:
                 assert count[value] == 0
-            elif size >= 4:  # Enough for all three, whatever the shares.
+            elif size >= 3:  # Enough for all three, whatever the shares.
                 assert count[value] >= 1
         if size >= 10 and ratios[0] >= 0.5:
             for value in (TRAINING, VALIDATION, TEST):
@@ -73,6 +78,21 @@ def test_ratios_hold_for_every_user(log, ratios):
         for earlier, later in ((TRAINING, VALIDATION), (VALIDATION, TEST), (TRAINING, TEST)):
             if count[earlier] and count[later]:
                 assert when[mine == earlier].max() <= when[mine == later].min()
+
+
+@pytest.mark.parametrize(
+    ("size", "ratios", "counts"),
+    [
+        (5, (0.1, 0.1, 0.8), [1, 1, 3]),
+        (3, (0.1, 0.1, 0.8), [1, 1, 1]),
+        (2, (0.1, 0.1, 0.8), [1, 0, 1]),
+        (5, (0.2, 0.0, 0.8), [1, 0, 4]),
+        (10, (0.8, 0.1, 0.1), [8, 1, 1]),
+    ],
+)
+def test_few_rows_are_enough_for_each_share(size, ratios, counts):
+    label = by_ratio(np.zeros(size, int), np.arange(size), ratios)
+    assert np.bincount(label, minlength=3).tolist() == counts
 
 
 def test_a_split_in_time_is_the_same_for_all():
@@ -92,6 +112,59 @@ def test_equal_times_stay_together():
     assert (global_time(time, (1, 0, 0)) == TRAINING).all()
     with pytest.raises(DataError, match="too few different times"):
         global_time(np.ones(9), (0.8, 0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("groups", "ratios", "counts"),
+    [
+        ([70, 25, 5], (0.8, 0.1, 0.1), [70, 25, 5]),
+        # Both points are nearest to the same place.
+        ([10, 85, 5], (0.8, 0.1, 0.1), [10, 85, 5]),
+        ([5, 45, 45, 5], (0.45, 0.1, 0.45), [5, 45, 50]),
+        # The nearest place is the end, or the beginning.
+        ([60, 15, 25], (0.8, 0.1, 0.1), [60, 15, 25]),
+        ([50, 30, 20], (0.1, 0.1, 0.8), [50, 30, 20]),
+        ([70, 25, 5], (0.8, 0.0, 0.2), [70, 0, 30]),
+        ([70, 25, 5], (0.9, 0.1, 0.0), [95, 5, 0]),
+        ([1, 1, 1, 1], (0.8, 0.1, 0.1), [2, 1, 1]),
+    ],
+)
+def test_times_are_divided_where_it_is_closest_to_the_ratios(groups, ratios, counts):
+    label = global_time(np.repeat(np.arange(len(groups)), groups), ratios)
+    assert np.bincount(label, minlength=3).tolist() == counts
+    assert (np.diff(label) >= 0).all()
+
+
+def closest(time, ratios):
+    """Return what the sizes of the parts are, by trying all places between groups of times."""
+    num, sizes = len(time), np.unique(time, return_counts=True)[1]
+    edges = [0, *np.cumsum(sizes)]
+    second = round((ratios[0] + ratios[1]) * num) if ratios[2] else num
+    first = round(ratios[0] * num) if ratios[1] else second
+    found = [
+        (abs(a - first) + abs(b - second), [a, b - a, num - b])
+        for a, b in itertools.combinations_with_replacement(edges, 2)
+    ]
+    found = [
+        (off, cut)
+        for off, cut in found
+        if all((c > 0) == (r > 0) for c, r in zip(cut, ratios, strict=True))
+    ]
+    return min(found, default=(0, None))[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.sampled_from(SHARES))
+def test_no_other_division_of_equal_times_is_closer_to_the_ratios(times, ratios):
+    time = np.array(times)
+    expected = closest(time, ratios)
+    if expected is None:
+        with pytest.raises(DataError, match=f"found {len(np.unique(time))}, expected at least"):
+            global_time(time, ratios)
+    else:
+        label = global_time(time, ratios)
+        assert np.bincount(label, minlength=3).tolist() == expected
+        assert (np.diff(label[np.argsort(time, kind="stable")]) >= 0).all()
 
 
 @pytest.mark.parametrize("ratios", [(0.8, 0.1), (0.8, 0.1, 0.2), (0, 0.5, 0.5), (1.2, -0.1, -0.1)])

@@ -130,7 +130,7 @@ def test_models_that_read_no_times_are_tuned_with_them_or_without(search, data, 
     assert found["fingerprint_without_times"] == fingerprint(data)
     of = fingerprints(timed)
     used = [
-        terms(name, of, Protocol(), {})["fingerprint"] for name in ("lightgcn", "ld4mrec-paper")
+        terms(name, of, Protocol(), {}, {})["fingerprint"] for name in ("lightgcn", "ld4mrec-paper")
     ]
     assert used == [fingerprint(data), fingerprint(timed)]
 
@@ -195,8 +195,92 @@ def test_a_search_ends_with_its_grid_and_failures_count(search, here, monkeypatc
 
 
 def test_a_search_without_success_is_an_error(search, here):
-    with pytest.raises(RunError, match="no trial of lightgcn succeeded; the last one: failed"):
+    words = "no trial of lightgcn succeeded; the last one failed: scores are NaN"
+    # The second run has no trial of its own: the study says why the first one failed.
+    for _ in range(2):
+        with pytest.raises(RunError, match=words):
+            search(trials=1, epochs=3, fixed={"lr": 1e30})
+
+
+def test_a_failure_of_an_earlier_version_has_no_reason(search, here, monkeypatch):
+    def forget(self, searched, state, value=None, user_attrs=None, make=tuning.Search._trial):
+        return make(self, searched, state, value, {"seconds": 0.0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning.Search, "_trial", forget)
+        with pytest.raises(RunError):
+            search(trials=1, epochs=3, fixed={"lr": 1e30})
+    with pytest.raises(RunError, match="the last one failed: for a reason that was not kept"):
         search(trials=1, epochs=3, fixed={"lr": 1e30})
+
+
+@pytest.fixture
+def space(monkeypatch):
+    """A function that sets the values to try of a model."""
+
+    def change(**values):
+        monkeypatch.setattr(LightGCN, "search_space", classmethod(lambda cls: values))
+
+    return change
+
+
+def without_values(monkeypatch):
+    """Leave the values to try out of a study's terms, as an earlier version did."""
+
+    def old(*given):
+        return {name: value for name, value in terms(*given).items() if name != "searched"}
+
+    monkeypatch.setattr(tuning, "terms", old)
+
+
+def test_a_search_of_other_values_is_refused(search, here, space):
+    space(num_layers=[2, 3])
+    search(trials=1)
+    space(num_layers=[1, 2, 3])
+    with pytest.raises(ConfigError) as error:
+        search(trials=2)
+    words = "values of num_layers: found [2, 3], expected [1, 2, 3]; give another --out folder"
+    assert words in str(error.value)
+    space(num_layers=[2, 3], lr=[1e-3])
+    with pytest.raises(ConfigError, match=r"values of lr: found none, expected \[0\.001\]"):
+        search(trials=2)
+
+
+def test_a_study_that_states_no_values_goes_on_in_a_larger_space(search, here, space, monkeypatch):
+    space(num_layers=[2, 3])
+    with monkeypatch.context() as patch:
+        without_values(patch)
+        search(trials=2)
+    space(num_layers=[1, 2, 3], lr=[1e-3, 1e-2])
+    assert not search(trials=4)["search"]["whole_grid"]
+    space(num_layers=[1, 2, 3])
+    found = search(trials=9)
+    # Two trials had another setting, too.
+    assert (found["trials"], found["search"]["whole_grid"]) == (5, True)
+
+
+def test_trials_outside_a_smaller_space_do_not_count_as_its_grid(search, here, space, monkeypatch):
+    space(num_layers=[1, 2, 3])
+    with monkeypatch.context() as patch:
+        without_values(patch)
+        search(trials=2)
+    # The default, three layers, was the first trial.
+    space(num_layers=[3], lr=[1e-3, 1e-2])
+    found = search(trials=3)
+    assert found["settings"].keys() == {"num_layers", "lr"}
+    assert (found["trials"], found["search"]["whole_grid"]) == (3, False)
+    assert search(trials=9)["search"]["whole_grid"]
+
+
+def test_a_study_with_no_trial_in_the_space_has_no_best_one(search, here, space, monkeypatch):
+    space(num_layers=[3])
+    with monkeypatch.context() as patch:
+        without_values(patch)
+        search(trials=1)
+    space(lr=[1e-3])
+    with pytest.raises(RunError, match="not in the search space; allow more trials"):
+        search(trials=1)
+    assert search(trials=2)["settings"] == {"lr": 1e-3}
 
 
 def test_a_budget_allows_a_trial():

@@ -9,8 +9,9 @@ over the parts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +21,10 @@ from graphdiff.datasets.mapped.folder import time_type
 from graphdiff.datasets.mapped.order import ordered_at
 from graphdiff.datasets.mapped.scan import Log
 from graphdiff.datasets.splits import (
-    TRAINING,
     by_ratio,
+    cut_times,
     leave_one_out,
     repeated_rows,
-    split_points,
 )
 from graphdiff.errors import DataError
 
@@ -104,8 +104,7 @@ class Parts:
         not fit into 64 bits with sign."""
         if self._columns[0]["time"].dtype.kind == "f":
             return np.float64
-        times = (self.read(n, "time") for n in range(len(self)))
-        bounds = [(int(one.min()), int(one.max())) for one in times if one.size]
+        bounds = [(int(one.min()), int(one.max())) for one in self._times() if one.size]
         low = min((low for low, _ in bounds), default=0)
         high = max((high for _, high in bounds), default=0)
         return np.float64 if high > np.iinfo(np.int64).max else time_type(low, high)
@@ -198,21 +197,31 @@ class Parts:
                     yield leave_one_out(user, key)
 
     def _by_time(self, settings: LogSettings) -> Iterator[np.ndarray]:
-        points = split_points(settings.ratios, self.num_kept)
-        cuts = ordered_at(lambda: (self.read(n, "time") for n in range(len(self))), points)
-        some = False
-        for n in range(len(self)):
-            time = self.read(n, "time")
+        cuts = cut_times(settings.ratios, self.num_kept, self._groups)
+        for time in self._times():
             label = np.zeros(len(time), dtype=np.int8)
             for cut in cuts:
                 label += time >= cut
-            some = some or bool((label == TRAINING).any())
             yield label
-        if not some:
-            raise DataError(
-                "the interactions have too few different times to be split by time; use another "
-                "split"
-            )
+
+    def _times(self) -> Iterator[np.ndarray]:
+        return (self.read(n, "time") for n in range(len(self)))
+
+    def _groups(self, positions: Sequence[int]) -> dict[int, np.generic]:
+        """Return the groups of equal times at some positions and those after them; see
+        :func:`~graphdiff.datasets.splits.cut_times`."""
+        own = ordered_at(self._times, positions)
+        first, after = (np.zeros(len(own), dtype=np.int64) for _ in range(2))
+        following: list[list[Any]] = [[] for _ in own]
+        for time in self._times():
+            for n, value in enumerate(own):
+                later = time[time > value]
+                first[n] += (time < value).sum()
+                after[n] += len(time) - len(later)
+                following[n] += [later.min()] if later.size else []
+        found = dict(zip(first.tolist(), own, strict=True))
+        pairs = zip(after.tolist(), following, strict=True)
+        return found | {place: min(times) for place, times in pairs if times}
 
     def _random(self, seed: int, path: Path) -> Column:
         """Return a column of random numbers of the kept rows, drawn in the order of the log."""

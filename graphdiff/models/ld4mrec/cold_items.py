@@ -278,7 +278,8 @@ def smallest_bias(threshold: Tensor, gain: Tensor, recall: Tensor, places: int) 
     threshold, order = threshold.sort()
     recalls = torch.cat([recall.new_zeros(1), gain[order].cumsum(0)]) + recall
     free = int(torch.searchsorted(threshold, threshold.new_zeros(())))
-    most = min(places, int(threshold.isfinite().sum()))
+    # Minus infinity is an exchange too, one that takes place without a bias.
+    most = min(places, int((threshold < torch.inf).sum()))
     fits = recalls[free : most + 1] >= (1 - LARGEST_LOSS) * recalls[free]
     if not fits.any():
         return threshold.new_zeros(())

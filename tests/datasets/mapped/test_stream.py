@@ -131,6 +131,36 @@ def test_times_are_there_with_any_split(tmp_path):
         assert "time" in found["user", "interacts", "item"]
 
 
+@pytest.mark.parametrize(
+    ("groups", "counts"),
+    [
+        ([70, 25, 5], [70, 25, 5]),
+        ([10, 85, 5], [10, 85, 5]),
+        ([60, 15, 25], [60, 15, 25]),
+        ([40, 30, 8, 1, 21], [78, 1, 21]),
+        ([95, 5], None),
+        ([100], None),
+    ],
+)
+@pytest.mark.parametrize("scale", [1, -0.5])
+def test_large_groups_of_equal_times(tmp_path, groups, counts, scale):
+    # Descending for a negative scale, so that the order of the rows is not that of time.
+    time = np.repeat(np.arange(len(groups))[:: 1 if scale > 0 else -1], groups) * scale
+    number = np.random.default_rng(0).permutation(100)
+    frame = pd.DataFrame({"user": number % 10, "item": number // 10, "timestamp": time})
+    write(tmp_path / "source", frame, "parquet")
+    found = compare(tmp_path / "source", tmp_path / "out", split="global_time")
+    if counts is not None:
+        edges = found["user", "interacts", "item"]
+        sizes = [
+            edges.edge_index.size(1),
+            *(edges[f"{name}_edge_label_index"].size(1) for name in ("val", "test")),
+        ]
+        assert sizes == counts
+    else:
+        assert found is None
+
+
 def test_times_are_as_narrow_as_they_can_be(tmp_path):
     frame = random_log(2)[["user", "item"]]
     frame["timestamp"] = 1_700_000_000 + np.arange(len(frame)) * 3600

@@ -144,6 +144,15 @@ def test_the_bias_costs_at_most_a_hundredth_of_recall():
     assert smallest_bias(taken_already, torch.zeros(3), torch.tensor(1.0), 1) == 0
 
 
+@pytest.mark.parametrize("low", [-9.0, -torch.inf])
+def test_lists_with_room_to_spare_count_among_the_places(low):
+    # A list with fewer others than places takes cold items whatever their bias is.
+    threshold = torch.tensor([low, low, 1.0, 2.0])
+    assert smallest_bias(threshold, torch.zeros(4), torch.tensor(1.0), 4) == 3
+    never = torch.tensor([low, 1.0, torch.inf, torch.inf])
+    assert smallest_bias(never, torch.zeros(4), torch.tensor(1.0), 4) == 2
+
+
 def test_without_cold_items_a_training_and_its_scores_are_the_same_with_and_without():
     data = all_trained()
     models = []
