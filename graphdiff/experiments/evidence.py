@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from graphdiff.errors import DataError
-from graphdiff.evaluation.significance import compare_models
+from graphdiff.evaluation.significance import compare_models, rounded_differences
 from graphdiff.experiments.measure import EVIDENCE
 from graphdiff.files import write_bytes
 
@@ -146,8 +146,7 @@ def gains(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
         >>> found["better"], found["equal"], found["worse"], sum(found["counts"])
         (1, 1, 1, 2)
     """
-    difference = a - b
-    difference[np.abs(difference) < 1e-9] = 0  # rounding of means over seeds
+    difference = rounded_differences(a, b)
     changed = difference[difference != 0]
     return {
         "better": int((changed > 0).sum()),

@@ -154,3 +154,15 @@ def test_the_bootstrap_over_seeds_contains_the_variation_of_both():
 def test_differences_that_are_no_matrix_are_refused(differences):
     with pytest.raises(DataError, match=r"give finite \[S, n\]"):
         bootstrap_over_seeds(differences)
+
+
+def test_differences_that_are_equal_but_for_rounding_share_their_rank():
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-3, 4, 300)
+    base = rng.integers(3, 7, 300)
+    expected = wilcoxon_test(whole, np.zeros(300))
+    assert wilcoxon_test((base + whole) / 10, base / 10) == expected
+    # Means over seeds of values in single precision.
+    a, b = (np.float32(one / 30).astype(float) for one in (base + whole, base))
+    assert wilcoxon_test((a + 2 * b) / 3, (b + b + b) / 3) == expected
+    assert wilcoxon_test(a, a + 1e-8) == 1

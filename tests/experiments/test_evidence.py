@@ -4,7 +4,7 @@ from safetensors.numpy import load_file
 
 from graphdiff.errors import DataError
 from graphdiff.evaluation.significance import compare_models
-from graphdiff.experiments.evidence import UserValues
+from graphdiff.experiments.evidence import UserValues, gains
 
 
 def test_values_per_user_are_kept_beside_the_json(pages, content):
@@ -43,10 +43,18 @@ def test_gains_count_every_user_once(pages, content):
         }
         for name, found in models.items():
             difference = averaged[name] - averaged[found["rival"]]
-            difference[abs(difference) < 1e-9] = 0
+            difference[abs(difference) < 1e-6] = 0
             assert found["better"] == (difference > 0).sum() == sum(found["counts"][10:])
             assert found["worse"] == (difference < 0).sum() == sum(found["counts"][:10])
             assert found["better"] + found["worse"] + found["equal"] == difference.size
+
+
+def test_means_over_seeds_that_are_equal_but_for_rounding_are_equal():
+    # A third, a half and one in another order of seeds.
+    values = np.float32([1 / 3, 1 / 2, 1]).astype(np.float64)
+    third = np.float32((1 / 3 + 1 / 2 + 1) / 3).astype(np.float64)
+    found = gains(np.array([values.mean(), 0.5]), np.array([third, 0.25]))
+    assert (found["better"], found["equal"], found["worse"]) == (1, 1, 0)
 
 
 def test_values_of_other_data_are_not_read(pages, content):
