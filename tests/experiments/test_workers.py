@@ -8,7 +8,7 @@ import time
 import pytest
 
 from graphdiff.errors import ConfigError, Interrupted, RunError
-from graphdiff.experiments.workers import METHOD, in_own_process, one_by_one, side_by_side
+from graphdiff.experiments.workers import in_own_process, one_by_one, side_by_side
 from graphdiff.models import get_model
 
 
@@ -23,17 +23,15 @@ def test_a_process_returns_its_result_or_error():
         in_own_process(get_model, "nope")
 
 
-@pytest.mark.parametrize("cuda", [False, True])
-def test_with_cuda_the_server_imports_nothing_that_could_initialise_the_driver(cuda):
-    code = f"""
+def test_with_cuda_the_server_imports_nothing_that_could_initialise_the_driver():
+    code = """
 import torch
-torch.cuda.is_available = lambda: {cuda}
+torch.cuda.is_available = lambda: True
 from graphdiff.experiments.workers import in_own_process
 print(in_own_process(eval, "'torch_geometric' in __import__('sys').modules"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    # Without a fork server nothing is imported before the work, on any device.
-    assert done.stdout.strip() == str(METHOD == "forkserver" and not cuda)
+    assert done.stdout.strip() == "False"
 
 
 def stop_this_process():
