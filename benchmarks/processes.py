@@ -109,18 +109,6 @@ def variants(share: float, content: bool) -> dict[str, Variant]:
 class ProcessCells(CellList):
     """Cells whose values per validation user are kept beside the results."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        out = self.execution.out
-        path = None if out is None else UserValues.path_beside(out)
-        self.users = UserValues(path, self.result["fingerprint"])
-        if self.execution.resume:
-            self.users.load()
-
-    def files(self) -> list[Path]:
-        """Return the files of the results and of the values per user."""
-        return [one for path in super().files() for one in (path, UserValues.path_beside(path))]
-
     def keep(self, cell: Cell, outcome: Outcome) -> None:
         """Append a finished cell and its values per user."""
         super().keep(cell, outcome)
@@ -128,7 +116,6 @@ class ProcessCells(CellList):
         for view in outcome[0]["views"]:
             of_view = {metric: values[f"{view}/{metric}"] for metric in EVIDENCE}
             self.users.add(label(cell.key, view), cell.seed, {"user": values["user"], **of_view})
-        self.users.save()
 
 
 def label(key: dict[str, Any], view: str) -> str:

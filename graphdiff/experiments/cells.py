@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +23,7 @@ import numpy as np
 from torch_geometric.data import HeteroData
 
 from graphdiff.errors import ConfigError, GraphDiffError
+from graphdiff.experiments.evidence import UserValues
 from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.graphs import Graphs
 from graphdiff.experiments.measure import measure, summarise
@@ -85,12 +87,14 @@ class Task(NamedTuple):
 
 
 class Experiment(ABC):
-    """Cells on one dataset under one protocol, and the JSON file of their results.
+    """Cells on one dataset under one protocol, the JSON file of their results, and that of values
+    per user beside it.
 
     A subclass defines where in ``result`` a finished cell is kept.
 
     Attributes:
         kept_as: The entry of ``result`` for finished cells.
+        users: Values per user, where a subclass adds any.
 
     Args:
         dataset: Name of the dataset.
@@ -121,6 +125,9 @@ class Experiment(ABC):
             "protocol": protocol.to_dict(),
             "machine": execution.machine(),
         }
+        out = execution.out
+        path = None if out is None else UserValues.path_beside(out)
+        self.users = UserValues(path, *self.fingerprints)
 
     @abstractmethod
     def is_finished(self, cell: Cell) -> bool:
@@ -135,7 +142,8 @@ class Experiment(ABC):
         """Add to the results that a cell failed."""
 
     def read_earlier(self) -> dict[str, Any]:
-        """Return the results that are to be resumed, empty without any.
+        """Return the results that are to be resumed, empty without any, and read their values per
+        user.
 
         They may be of the same data without times; trainings of models that read times then do
         not count.
@@ -165,6 +173,7 @@ class Experiment(ABC):
         others = [*earlier.get("earlier_machines", []), earlier.get("machine", {})]
         if others := [one for one in others if one and one != self.result["machine"]]:
             self.result["earlier_machines"] = others
+        self.users.load()
         return earlier
 
     def lacked_times(self, earlier: Mapping[str, Any], model: str) -> bool:
@@ -198,8 +207,8 @@ class Experiment(ABC):
                     shutil.rmtree(folder)
 
     def files(self) -> list[Path]:
-        """Return the files that the results are written to."""
-        return [] if self.execution.out is None else [self.execution.out]
+        """Return the files of the results and of the values per user."""
+        return [one for one in (self.execution.out, self.users.path) if one is not None]
 
     def _set_earlier_aside(self) -> None:
         """Rename the files of an earlier run that is not resumed: it may have taken hours."""
@@ -208,7 +217,7 @@ class Experiment(ABC):
             return
         there = [one for one in self.files() if one.exists()]
         # The first ending that none of the files has: they stay together.
-        ends = (".earlier", *(f".earlier-{n}" for n in range(2, 10_000)))
+        ends = chain([".earlier"], (f".earlier-{n}" for n in count(2)))
         end = next(
             end for end in ends if not any(_with_end(path, end).exists() for path in self.files())
         )
@@ -217,7 +226,9 @@ class Experiment(ABC):
             self.report(f"{path.name} of an earlier run is kept as {_with_end(path, end)}")
 
     def save(self) -> None:
-        """Write the results, atomically."""
+        """Write the values per user and then the results, each atomically."""
+        # In this order: a cell in the JSON file has its values.
+        self.users.save()
         if self.execution.out is not None:
             write_text(self.execution.out, json.dumps(self.result, indent=1) + "\n")
 
@@ -338,11 +349,9 @@ class CellList(Experiment):
 
     def is_finished(self, cell: Cell) -> bool:
         """Return whether the results hold the cell, with the figures that it is to have."""
+        wanted = (cell.options.get("test", True), set(cell.options.get("views") or ()))
         return any(
-            one["key"] == cell.key
-            and ("test" in one["figures"]) == cell.options.get("test", True)
-            and set(one["figures"].get("views", ())) == set(cell.options.get("views") or ())
-            for one in self.result["cells"]
+            one["key"] == cell.key and _measured(one) == wanted for one in self.result["cells"]
         )
 
     def keep(self, cell: Cell, outcome: Outcome) -> None:
@@ -364,9 +373,14 @@ def _without(cell: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _kind(cell: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what the figures of cells must share to be summarised: settings and measurements."""
+    """Return what cells must share to be summarised."""
+    return cell["key"]["settings"], _measured(cell)
+
+
+def _measured(cell: dict[str, Any]) -> tuple[bool, set[str]]:
+    """Return whether a cell has test figures, and its views."""
     figures = cell["figures"]
-    return cell["key"]["settings"], "test" in figures, set(figures.get("views", ()))
+    return "test" in figures, set(figures.get("views", ()))
 
 
 def _with_end(path: Path, end: str) -> Path:

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from graphdiff.errors import ConfigError, GraphDiffError, RunError
 from graphdiff.experiments.budgets import budget
 from graphdiff.experiments.cells import Cell, Experiment, Outcome
-from graphdiff.experiments.evidence import UserValues, statistics
+from graphdiff.experiments.evidence import statistics
 from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.graphs import given
 from graphdiff.experiments.measure import describe_groups, summarise
@@ -129,10 +129,6 @@ class ModelComparison(Experiment):
         self.result |= {"groups": describe_groups(data), "models": {}, "skipped": []}
         self.sections: list[tuple[Section, Callable[[], HeteroData]]] = [(self.result, given(data))]
         self._add_dropped(drop_features)
-        out = execution.out
-        self.users = UserValues(
-            None if out is None else UserValues.path_beside(out), *self.fingerprints
-        )
         if earlier := self.read_earlier():
             self._restore_all(earlier)
 
@@ -162,7 +158,6 @@ class ModelComparison(Experiment):
         Models that are not requested again are kept too: a comparison that is interrupted a second
         time loses nothing.
         """
-        self.users.load()
         for section, _ in self.sections:
             self._restore(section, earlier)
         for share, section in earlier.get("dropped_features", {}).items():
@@ -259,16 +254,6 @@ class ModelComparison(Experiment):
         elif not self._given_up(section, cell.name):
             # The model does not fit the data, whatever the seed: stated once.
             self._add_skipped(section, cell.name, None, error)
-
-    def files(self) -> list[Path]:
-        """Return the files of the results and of the values per user."""
-        return [one for path in super().files() for one in (path, UserValues.path_beside(path))]
-
-    def save(self) -> None:
-        """Write the values per user and then the results, each atomically."""
-        # In this order: a cell in the JSON file has its values.
-        self.users.save()
-        super().save()
 
     def _section(self, cell: Cell) -> Section:
         transform = cell.labels.get("transform")
