@@ -16,6 +16,7 @@ from graphdiff.experiments.execution import Execution
 from graphdiff.experiments.notes import masking
 from graphdiff.experiments.protocol import MASKS_VALIDATION, Protocol
 from graphdiff.experiments.report import markdown_table
+from graphdiff.experiments.tables import span
 from graphdiff.experiments.workers import warm_up
 from graphdiff.options import dataset_options as parse_dataset_options
 
@@ -138,10 +139,8 @@ def number_of_seeds(result: dict[str, Any]) -> str:
     seeds: dict[str, set[int]] = {}
     for cell in result["cells"]:
         seeds.setdefault(cell["key"]["model"], set()).add(cell["key"]["seed"])
-    counts = sorted({len(one) for one in seeds.values()})
-    if counts in ([], [1]):
-        return "one seed"
-    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) + " seeds"
+    counts = {len(one) for one in seeds.values()}
+    return f"{span(counts)} seeds" if max(counts, default=1) > 1 else "one seed"
 
 
 def masking_note(result: dict[str, Any]) -> str:

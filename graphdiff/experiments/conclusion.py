@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphdiff.experiments.tables import LEVEL, label, mark, ranked, test_of
+from graphdiff.experiments.tables import LEVEL, label, mark, ranked, span, test_of
 
 
 def conclusion(result: dict[str, Any]) -> str:
@@ -45,12 +45,11 @@ def about_data(result: dict[str, Any]) -> str:
         return ""
     num_items = sum(one["items"] for one in items)
     cold = sum(one["items"] for one in items if one["name"] == "cold")
-    seeds = sorted({len(one["seeds"]) for one in result["models"].values()})
-    many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    seeds = {len(one["seeds"]) for one in result["models"].values()}
     return (
         f"Measured on {sum(one['test_pairs'] for one in items):,} held-out interactions of "
         f"{sum(one['users'] for one in users):,} users with {num_items:,} items, of which {cold:,} "
-        f"have no training interaction; {many} seed{'s' * (seeds[-1] > 1)} per model."
+        f"have no training interaction; {span(seeds)} seed{'s' * (max(seeds) > 1)} per model."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from graphdiff.experiments.budgets import budget_warnings
@@ -83,21 +84,26 @@ def masking(result: dict[str, Any]) -> str:
 
 def tuned_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
     """Return by device the models that were tuned on another device than the figures are from."""
-    found: dict[str, list[str]] = {}
-    for model in result["models"].values():
-        devices = {one["device"] for one in model["tuning"].get("machines", [])}
-        for device in sorted(devices - {result["machine"]["device"]}):
-            found.setdefault(device, []).append(model["name"])
-    return found
+    return _elsewhere(
+        result, lambda model: (one["device"] for one in model["tuning"].get("machines", []))
+    )
 
 
 def measured_elsewhere(result: dict[str, Any]) -> dict[str, list[str]]:
     """Return by device the models with seeds of another device than the machine's own; results of
     earlier versions do not state devices."""
-    own = result["machine"]["device"]
+    return _elsewhere(
+        result, lambda model: (one["device"] for one in model["seeds"] if "device" in one)
+    )
+
+
+def _elsewhere(
+    result: dict[str, Any], devices: Callable[[dict[str, Any]], Iterable[str]]
+) -> dict[str, list[str]]:
+    """Return by device, of those that are not the machine's own, the models that it is of."""
     found: dict[str, list[str]] = {}
     for name, model in result["models"].items():
-        for device in sorted({one.get("device", own) for one in model["seeds"]} - {own}):
+        for device in sorted({*devices(model)} - {result["machine"]["device"]}):
             found.setdefault(device, []).append(label(result, name))
     return found
 

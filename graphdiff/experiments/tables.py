@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,6 +51,11 @@ def label(result: dict[str, Any], name: str) -> str:
     """Return the name of a model as tables show it."""
     entry = result["models"].get(name, {})
     return entry.get("name") or (MODELS[name].__name__ if name in MODELS else name)
+
+
+def span(counts: Collection[int]) -> str:
+    """Return the smallest and the largest of some counts as text, such as "1 to 3", or "3"."""
+    return " to ".join(str(one) for one in sorted({min(counts), max(counts)}))
 
 
 def test_of(result: dict[str, Any], name: str, metric: str) -> dict[str, Any] | None:

@@ -72,11 +72,8 @@ def describe_settings(model: str) -> list[dict[str, Any]]:
         ('regularization', 'float > 0')
     """
     found = find_model(model)
-    given = {} if found.preset is None else found.model.preset_settings(found.preset)
-    return [
-        row | {"default": given.get(row["name"], row["default"])}
-        for row in _settings(found.model.Config)
-    ]
+    default = found.settings({})
+    return [row | {"default": default[row["name"]]} for row in _settings(found.model.Config)]
 
 
 def _settings(config: type[BaseModel], prefix: str = "") -> list[dict[str, Any]]:

@@ -257,12 +257,16 @@ def _checked(found: Any, place: str) -> type[Recommender]:
 def reads_times(name: str) -> bool:
     """Return whether a model of this name, which may be that of a preset, may read the times of
     interactions; one that is not registered may."""
-    model = MODELS.get(name.partition("-")[0])
+    model = _without_preset(name)
     return model is None or model.reads_times
 
 
 def reads_content(name: str) -> bool:
     """Return whether a model of this name, which may be that of a preset, may read the features of
     items; one that is not registered may."""
-    model = MODELS.get(name.partition("-")[0])
+    model = _without_preset(name)
     return model is None or model.uses_content
+
+
+def _without_preset(name: str) -> type[Recommender] | None:
+    return MODELS.get(name.partition("-")[0])

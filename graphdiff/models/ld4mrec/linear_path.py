@@ -274,7 +274,8 @@ class LinearPath(torch.nn.Module):
         weight = self.weight if weight is None else weight
         w, g = weight * PACE * pace.detach()
         near = w.expand(self.items.weight.size(1))
-        if rare and self.rare is not None and self.rare.weight:
+        if rare and self.counts_rare:
+            assert self.rare is not None
             near = torch.cat([near, self.rare.weight.to(w.dtype).expand(self.rare.num_columns)])
         return LinearQuery(weight, near, g, self.basis.size(1))
 
